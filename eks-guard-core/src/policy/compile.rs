@@ -1,0 +1,1 @@
+//! Documents to one immutable snapshot.

@@ -1,0 +1,1 @@
+//! Compiled-in rules that stand before every policy.

@@ -1,0 +1,140 @@
+//! Stable reason codes: the machine-readable half of every refusal.
+
+use serde::{Deserialize, Serialize};
+
+/// Why a request was refused. The text form is stable: programs, dashboards and agents match on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Reason {
+    /// The request line, query or headers are outside the strict grammar.
+    RequestMalformed,
+    /// Not GET, POST, PUT, PATCH or DELETE, or a method the path does not take.
+    MethodNotAllowed,
+    /// The body is not what its content type says, or a field stands twice.
+    BodyMalformed,
+    /// The body is longer than the API server would take (3 MiB).
+    BodyTooLarge,
+    /// The body's content type, or the kind inside, cannot be read exactly.
+    UnsupportedMediaType,
+    /// No representation the guard may relay is acceptable to the caller.
+    NotAcceptable,
+    /// The request's own headers or body were not complete in time.
+    RequestTimeout,
+    /// No rule allows the request: the default.
+    NoRuleAllows,
+    /// A rule with effect `deny` matched.
+    DeniedByRule,
+    /// A rule with effect `requireApproval` matched, and approvals cannot be given yet.
+    ApprovalRequired,
+    /// A rule with effect `mask` matched, or the kind carries secret values, and masking cannot be done yet.
+    MaskingRequired,
+    /// The request touches the guard itself; no policy can allow it.
+    SelfProtection,
+    /// A stream through the API server into a pod, service or node (exec, attach, port-forward, proxy).
+    ConnectRefused,
+    /// The record could not be made durable before a mutating request.
+    RecordUnavailable,
+    /// Too many requests are under way for this agent.
+    Overloaded,
+    /// The guard is stopping.
+    Draining,
+    /// The API server cannot be reached.
+    UpstreamUnreachable,
+    /// The API server did not prove to be the one of the kubeconfig.
+    UpstreamUntrusted,
+    /// The guard's own credential could not be obtained, or the API server refused it.
+    UpstreamCredential,
+    /// The API server answered with something that cannot be relayed safely.
+    UpstreamReply,
+    /// A fault of the guard itself.
+    Internal,
+}
+
+impl Reason {
+    /// The HTTP status (RFC 9110) of a refusal with this reason.
+    #[must_use]
+    pub const fn http_status(self) -> u16 {
+        match self {
+            Self::RequestMalformed | Self::BodyMalformed => 400,
+            Self::MethodNotAllowed => 405,
+            Self::NotAcceptable => 406,
+            Self::RequestTimeout => 408,
+            Self::BodyTooLarge => 413,
+            Self::UnsupportedMediaType => 415,
+            Self::NoRuleAllows
+            | Self::DeniedByRule
+            | Self::ApprovalRequired
+            | Self::MaskingRequired
+            | Self::SelfProtection
+            | Self::ConnectRefused => 403,
+            Self::Overloaded => 429,
+            Self::Internal => 500,
+            Self::UpstreamUnreachable | Self::UpstreamUntrusted | Self::UpstreamCredential | Self::UpstreamReply => 502,
+            Self::RecordUnavailable | Self::Draining => 503,
+        }
+    }
+
+    /// The `reason` of the `metav1.Status` that carries the refusal: what client-go branches on.
+    #[must_use]
+    pub const fn status_reason(self) -> &'static str {
+        match self.http_status() {
+            400 => "BadRequest",
+            403 => "Forbidden",
+            405 => "MethodNotAllowed",
+            406 => "NotAcceptable",
+            408 => "Timeout",
+            413 => "RequestEntityTooLarge",
+            415 => "UnsupportedMediaType",
+            429 => "TooManyRequests",
+            503 => "ServiceUnavailable",
+            _ => "InternalError",
+        }
+    }
+
+    /// The stable code, as it stands in Status causes and records.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::RequestMalformed => "RequestMalformed",
+            Self::MethodNotAllowed => "MethodNotAllowed",
+            Self::BodyMalformed => "BodyMalformed",
+            Self::BodyTooLarge => "BodyTooLarge",
+            Self::UnsupportedMediaType => "UnsupportedMediaType",
+            Self::NotAcceptable => "NotAcceptable",
+            Self::RequestTimeout => "RequestTimeout",
+            Self::NoRuleAllows => "NoRuleAllows",
+            Self::DeniedByRule => "DeniedByRule",
+            Self::ApprovalRequired => "ApprovalRequired",
+            Self::MaskingRequired => "MaskingRequired",
+            Self::SelfProtection => "SelfProtection",
+            Self::ConnectRefused => "ConnectRefused",
+            Self::RecordUnavailable => "RecordUnavailable",
+            Self::Overloaded => "Overloaded",
+            Self::Draining => "Draining",
+            Self::UpstreamUnreachable => "UpstreamUnreachable",
+            Self::UpstreamUntrusted => "UpstreamUntrusted",
+            Self::UpstreamCredential => "UpstreamCredential",
+            Self::UpstreamReply => "UpstreamReply",
+            Self::Internal => "Internal",
+        }
+    }
+}
+
+/// A refusal on its way to becoming a response: a stable reason and a sentence that says what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}: {message}", reason.as_str())]
+pub struct Refusal {
+    /// The stable code.
+    pub reason: Reason,
+    /// The rule that decided, when one did; `builtin:…` for compiled-in rules.
+    pub rule: Option<String>,
+    /// One sentence for the agent, a person or a model: what was refused and what would change it.
+    pub message: String,
+}
+
+impl Refusal {
+    /// A refusal that no rule decided.
+    #[must_use]
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self { reason, rule: None, message: message.into() }
+    }
+}

@@ -1,0 +1,5 @@
+//! The audit event: the one format in which every call is recorded.
+
+mod event;
+
+pub use event::{Caller, Event, Outcome, Stage};

@@ -1,0 +1,110 @@
+//! The audit event and its JSON form, schema `eks-guard.dev/record/v1` (documented in docs/record.md).
+
+use serde::{Deserialize, Serialize};
+
+/// When in the life of a request an event was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Stage {
+    /// Before a mutating request is forwarded; durable on disk.
+    Intent,
+    /// After the reply ended, or when the request was refused.
+    Outcome,
+    /// A connection that never became a request (no flow entry, failed handshake, timeout).
+    Connection,
+    /// The run itself: started, ended.
+    Session,
+}
+
+/// What was decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Outcome {
+    /// Forwarded, or about to be.
+    Allow,
+    /// Refused by the guard; nothing reached the API server.
+    Refuse,
+}
+
+/// The process that opened the connection, as the kernel side saw it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Caller {
+    /// Process id in the guard's PID namespace.
+    pub pid: u32,
+    /// Path of the executable; empty when the process was gone.
+    pub executable: String,
+    /// Command line, arguments separated by spaces, at most 4 KiB, credentials redacted.
+    pub command_line: String,
+}
+
+/// One line of the record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Event {
+    /// `eks-guard.dev/record/v1`
+    pub schema: String,
+    /// Record id: UUIDv7, sent upstream as `Audit-ID`; the same in all events of one request.
+    pub id: String,
+    /// RFC 3339 with microseconds, UTC.
+    pub time: String,
+    /// When in the life of the request.
+    pub stage: Stage,
+    /// The run or pod this belongs to.
+    pub session: String,
+    /// Agent name, proven.
+    pub agent: String,
+    /// Model name, claimed by the agent's side.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub model_claimed: Option<String>,
+    /// Who opened the connection.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub caller: Option<Caller>,
+    /// Kubernetes verb; empty when the request could not be understood.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub verb: String,
+    /// API group; empty for the core group.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub group: String,
+    /// API version.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub version: String,
+    /// Resource.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub resource: String,
+    /// Subresource.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub subresource: String,
+    /// Namespace.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub namespace: String,
+    /// Object name.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub name: String,
+    /// Canonical path of a non-resource request.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub path: String,
+    /// What was decided.
+    pub decision: Outcome,
+    /// The rule that decided.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub rule: Option<String>,
+    /// Stable reason code of a refusal.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reason: Option<String>,
+    /// Sentence that goes with the reason.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub message: Option<String>,
+    /// HTTP status the agent received.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub status: Option<u16>,
+    /// Bytes of the reply body that went to the agent.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub bytes: Option<u64>,
+    /// Microseconds from the request's arrival to the end of the reply.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub duration_us: Option<u64>,
+    /// User-Agent as sent by the caller; claimed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub user_agent_claimed: Option<String>,
+}

@@ -1,0 +1,2 @@
+//! The `eks-guard` program: arguments, logging, run, exit code.
+fn main() {}

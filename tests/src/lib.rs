@@ -1,0 +1,1 @@
+//! The rig: a real test cluster, and what tests ask of it.

@@ -1,0 +1,2 @@
+//! Every automation of the project, one subcommand a file.
+fn main() {}
