@@ -12,7 +12,11 @@ pub struct Permit {
 
 impl Permit {
     pub(super) fn new(request: ApiRequest, rule: String, generation: u64) -> Self {
-        Self { request, rule, generation }
+        Self {
+            request,
+            rule,
+            generation,
+        }
     }
 
     /// The request that was decided on: what is forwarded.
