@@ -239,6 +239,7 @@ fn classify(
                 } else {
                     Verb::List
                 };
+                // Upstream a label selector that cannot be parsed loses this name, and then gets a 400.
                 if let Some(name) = query.selected_name.as_deref() {
                     name.clone_into(&mut resource.name);
                 }

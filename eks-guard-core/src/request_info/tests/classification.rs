@@ -322,6 +322,10 @@ fn the_watch_prefix_becomes_the_watch_parameter() {
             "/api/v1/namespaces/watch",
         ),
     ]);
+}
+
+#[test]
+fn watch_prefixes_that_no_parameter_can_replace_are_refused() {
     assert_malformed(&[
         "GET /api/v1/watch",
         "GET /api/v1/watch/",
