@@ -134,3 +134,17 @@ pub struct ApiRequest {
     query: Vec<(String, String)>,
     warnings: Vec<String>,
 }
+
+impl ApiRequest {
+    /// The HTTP method.
+    #[must_use]
+    pub fn method(&self) -> Method {
+        self.method
+    }
+
+    /// What is asked for.
+    #[must_use]
+    pub fn info(&self) -> &RequestInfo {
+        &self.info
+    }
+}
