@@ -77,7 +77,7 @@ pub fn load(options: &KubeconfigOptions) -> Result<Upstream, UpstreamError> {
     let endpoint = endpoint::resolve(&chosen)?;
     let mut warnings = Vec::new();
     let credentials = credential::source(&chosen, options, &mut warnings)?;
-    let kubeconfig = AgentKubeconfig::new(&chosen, options);
+    let kubeconfig = AgentKubeconfig::new(&chosen, options)?;
     Ok(Upstream {
         endpoint,
         credentials,
