@@ -263,17 +263,3 @@ fn classify(
 fn malformed(message: impl Into<String>) -> Refusal {
     Refusal::new(Reason::RequestMalformed, message)
 }
-
-impl ApiRequest {
-    /// The HTTP method.
-    #[must_use]
-    pub fn method(&self) -> Method {
-        self.method
-    }
-
-    /// What is asked for.
-    #[must_use]
-    pub fn info(&self) -> &RequestInfo {
-        &self.info
-    }
-}
