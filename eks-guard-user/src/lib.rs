@@ -2,4 +2,6 @@
 
 pub mod ebpf;
 pub mod recording;
+pub mod run;
+pub mod telemetry;
 pub mod upstream;

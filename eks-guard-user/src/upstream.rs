@@ -44,7 +44,8 @@ pub struct CredentialError {
 }
 
 /// A boxed future of a credential.
-pub type CredentialFuture<'a> = Pin<Box<dyn Future<Output = Result<Credential, CredentialError>> + Send + 'a>>;
+pub type CredentialFuture<'a> =
+    Pin<Box<dyn Future<Output = Result<Credential, CredentialError>> + Send + 'a>>;
 
 /// Hands out the current credential and gets a new one before it expires.
 pub trait CredentialSource: Send + Sync + 'static {
