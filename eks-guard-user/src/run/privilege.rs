@@ -5,8 +5,8 @@ use std::io;
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 use rustix::io::Errno;
 use rustix::thread::{
-    CapabilitySet, CapabilitySets, clear_ambient_capability_set, remove_capability_from_bounding_set,
-    set_capabilities, set_no_new_privs,
+    CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set,
+    remove_capability_from_bounding_set, set_capabilities, set_no_new_privs,
 };
 
 /// What PID 1 keeps until the command's process has been started: becoming the user, and signalling the user.
@@ -20,8 +20,10 @@ pub const TO_SUPERVISE: CapabilitySet = CapabilitySet::KILL;
 /// Keeps these capabilities and loses the others; none is passed on by exec to a program of another user.
 ///
 /// # Errors
-/// The kernel refuses, which it does for a capability that is not there.
+/// The kernel refuses.
 pub fn keep_only(kept: CapabilitySet) -> io::Result<()> {
+    // Containers take some away; whoever needs a missing one fails where it is needed.
+    let kept = kept & capabilities(None)?.permitted;
     let sets = CapabilitySets {
         effective: kept,
         permitted: kept,

@@ -72,16 +72,20 @@ impl Sandbox {
         let (fate_tx, fates) = mpsc::channel(16);
         let (started_tx, started) = tokio::sync::oneshot::channel();
         let run = move || {
-            let outcome = start_init(&launch, &events, inner);
-            let (child, outcome) = match outcome {
-                Ok(child) => (Some(child), hear_start(&events)),
-                Err(error) => (None, Err(error)),
+            let mut child = match start_init(&launch, &events, inner) {
+                Ok(child) => child,
+                Err(error) => return drop(started_tx.send(Err(error))),
             };
-            let started = outcome.is_ok();
+            let outcome = hear_start(&events);
+            let failed = outcome.is_err();
+            if failed {
+                // It is ending; collected here, so that its cgroup is empty when the error is heard.
+                child.wait().ok();
+            }
             // Nobody waits any more when the start was called off; the run is then ended through its cgroup.
             started_tx.send(outcome).ok();
-            if let Some(child) = child {
-                watch(child, &events, &fate_tx, started);
+            if !failed {
+                watch(child, &events, &fate_tx);
             }
         };
         // A thread of its own: its next children, and only they, are born into the new namespace.
@@ -145,7 +149,7 @@ fn hear_start(events: &Channel) -> Result<(), SandboxError> {
 }
 
 /// Hears PID 1 until it ends, and collects it.
-fn watch(mut child: Child, events: &Channel, fates: &mpsc::Sender<Fate>, started: bool) {
+fn watch(mut child: Child, events: &Channel, fates: &mpsc::Sender<Fate>) {
     let mut code = None;
     while let Ok(Some(event)) = events.receive::<FromInit>() {
         match event {
@@ -163,9 +167,7 @@ fn watch(mut child: Child, events: &Channel, fates: &mpsc::Sender<Fate>, started
         .ok()
         .and_then(|status| status.code())
         .and_then(|code| u8::try_from(code).ok());
-    if started {
-        fates
-            .blocking_send(Fate::Ended(code.or(status).unwrap_or(KILLED)))
-            .ok();
-    }
+    fates
+        .blocking_send(Fate::Ended(code.or(status).unwrap_or(KILLED)))
+        .ok();
 }
