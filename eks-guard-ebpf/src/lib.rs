@@ -112,7 +112,10 @@ pub mod stat {
 }
 
 #[cfg(feature = "pod")]
-#[expect(unsafe_code, reason = "the types are repr(C), without padding bytes or invalid bit patterns")]
+#[expect(
+    unsafe_code,
+    reason = "the types are repr(C), without padding bytes or invalid bit patterns"
+)]
 mod pod {
     //! What lets the loader put these types into maps.
     unsafe impl aya::Pod for super::Pod {}
