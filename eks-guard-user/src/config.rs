@@ -25,8 +25,8 @@ pub struct RunConfig {
     pub directory: PathBuf,
     /// Whose command it is.
     pub account: Account,
-    /// Home folder of the operator, where the kubeconfig is looked for.
-    pub operator_home: PathBuf,
+    /// Whose kubeconfig is used.
+    pub operator: Operator,
     /// Name of the agent.
     pub agent: String,
     /// Claimed model.
@@ -47,6 +47,15 @@ pub struct RunConfig {
     pub keep_env: Vec<String>,
     /// Whether notes are printed.
     pub notes: Notes,
+}
+
+/// The person who started the guard.
+#[derive(Clone, Debug)]
+pub struct Operator {
+    /// Home folder, where the kubeconfig is looked for.
+    pub home: PathBuf,
+    /// The account that called sudo; `None` when root started the guard itself.
+    pub account: Option<Account>,
 }
 
 /// Whether the guard says what it set up.
@@ -82,7 +91,7 @@ impl RunConfig {
             gid: around.variable("SUDO_GID"),
         };
         let account = user::resolve(args.user.as_deref(), &sudo).map_err(|error| note(error.to_string()));
-        let operator_home = operator_home(&sudo, around).map_err(|error| note(error.to_string()));
+        let operator = operator(&sudo, around).map_err(|error| note(error.to_string()));
         let agent = args.agent.unwrap_or_else(|| agent_of(&args.command));
         for (what, name) in [("--agent", Some(&agent)), ("--model", args.model.as_ref())] {
             if let Some(problem) = name.and_then(|name| name_problem(what, name)) {
@@ -95,8 +104,8 @@ impl RunConfig {
             ));
         });
         let policies = Policies::read(&args.policies).map_err(|wrong| wrong.into_iter().for_each(&mut note));
-        let (Ok(account), Ok(operator_home), Ok(directory), Ok(policies)) =
-            (account, operator_home, directory, policies)
+        let (Ok(account), Ok(operator), Ok(directory), Ok(policies)) =
+            (account, operator, directory, policies)
         else {
             return Err(ConfigError {
                 problems: [machine, problems].concat(),
@@ -118,7 +127,7 @@ impl RunConfig {
         Ok(RunConfig {
             command: args.command,
             account,
-            operator_home,
+            operator,
             agent,
             model: args.model,
             policies,
@@ -136,22 +145,22 @@ impl RunConfig {
     /// Home folders other than the command's user's, whose credentials are hidden too.
     #[must_use]
     pub fn other_homes(&self) -> Vec<PathBuf> {
-        vec![self.operator_home.clone(), PathBuf::from("/root")]
+        vec![self.operator.home.clone(), PathBuf::from("/root")]
+    }
+
+    /// Where the operator's credential plugins are looked for.
+    #[must_use]
+    pub fn search_path(&self) -> Option<OsString> {
+        let found = self.variables.iter().find(|(name, _)| name == "PATH");
+        found.map(|(_, value)| value.clone())
     }
 }
 
-fn operator_home(sudo: &Sudo, around: &Surroundings) -> Result<PathBuf, user::UserError> {
-    let home = || {
-        around
-            .variable("HOME")
-            .map(PathBuf::from)
-            .filter(|home| home.is_absolute())
-    };
-    let person = user::invoking(sudo)?;
-    Ok(person
-        .map(|person| person.home)
-        .or_else(home)
-        .unwrap_or_else(|| PathBuf::from("/root")))
+fn operator(sudo: &Sudo, around: &Surroundings) -> Result<Operator, user::UserError> {
+    let account = user::invoking(sudo)?;
+    let home = || around.variable("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
+    let home = account.as_ref().map(|account| account.home.clone()).or_else(home);
+    Ok(Operator { home: home.unwrap_or_else(|| PathBuf::from("/root")), account })
 }
 
 /// `claude` for `/usr/local/bin/claude`.
@@ -215,7 +224,7 @@ mod tests {
         assert_eq!(config.agent, "claude");
         assert_eq!(config.kubeconfig, Some("/work/k.yaml".into()));
         assert_eq!(config.records, PathBuf::from("/work/rec"));
-        assert_eq!(config.operator_home, PathBuf::from("/home/op"));
+        assert_eq!(config.operator.home, PathBuf::from("/home/op"));
         assert_eq!(config.kubeconfig_env, Some("/k".into()));
         let config = RunConfig::check(args("ls"), &around).unwrap();
         assert_eq!(config.records, PathBuf::from("/var/lib/eks-guard/records"));
