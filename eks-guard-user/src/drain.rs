@@ -20,7 +20,11 @@ impl Tasks {
     /// Tasks that are asked to finish when `drain` is cancelled.
     #[must_use]
     pub fn new(drain: CancellationToken) -> Self {
-        Self { tracker: TaskTracker::new(), drain, kill: CancellationToken::new() }
+        Self {
+            tracker: TaskTracker::new(),
+            drain,
+            kill: CancellationToken::new(),
+        }
     }
 
     /// The request to finish: no new work, end what is under way.

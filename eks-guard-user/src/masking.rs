@@ -43,12 +43,19 @@ pub struct MaskBody<B: Body, E: OnEnd> {
 impl<B: Body, E: OnEnd> MaskBody<B, E> {
     /// Streams `inner` and tells `on_end` exactly once how it ended, whatever happens.
     pub fn new(inner: B, on_end: E) -> Self {
-        Self { inner, bytes: 0, on_end: Some(on_end) }
+        Self {
+            inner,
+            bytes: 0,
+            on_end: Some(on_end),
+        }
     }
 
     fn end(&mut self, ending: Ending) {
         if let Some(on_end) = self.on_end.take() {
-            on_end.ended(End { bytes: self.bytes, ending });
+            on_end.ended(End {
+                bytes: self.bytes,
+                ending,
+            });
         }
     }
 }
@@ -61,7 +68,10 @@ where
     type Data = Bytes;
     type Error = B::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         loop {
             match ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
                 Some(Ok(frame)) => {
@@ -96,7 +106,11 @@ where
 impl<B: Body, E: OnEnd> Drop for MaskBody<B, E> {
     /// A body that is known to be empty or complete is never polled again, so its end is seen here.
     fn drop(&mut self) {
-        let ending = if self.inner.is_end_stream() { Ending::Complete } else { Ending::Abandoned };
+        let ending = if self.inner.is_end_stream() {
+            Ending::Complete
+        } else {
+            Ending::Abandoned
+        };
         self.end(ending);
     }
 }

@@ -65,13 +65,37 @@ impl Metrics {
     /// Registers every metric under the prefix `eks_guard`.
     pub fn register(&self, registry: &mut Registry) {
         let registry = registry.sub_registry_with_prefix("eks_guard");
-        registry.register("connections", "Downstream connections by outcome", self.connections.clone());
-        registry.register("requests", "Requests by Kubernetes verb and decision", self.requests.clone());
+        registry.register(
+            "connections",
+            "Downstream connections by outcome",
+            self.connections.clone(),
+        );
+        registry.register(
+            "requests",
+            "Requests by Kubernetes verb and decision",
+            self.requests.clone(),
+        );
         registry.register("refusals", "Refusals by reason code", self.refusals.clone());
-        registry.register("connections_open", "Open downstream connections", self.connections_open.clone());
-        registry.register("upstream_connections_open", "Open upstream connections", self.upstream_open.clone());
-        registry.register("streams_open", "Open watches and log follows", self.streams_open.clone());
-        registry.register("events_lost", "Events the record did not take", self.events_lost.clone());
+        registry.register(
+            "connections_open",
+            "Open downstream connections",
+            self.connections_open.clone(),
+        );
+        registry.register(
+            "upstream_connections_open",
+            "Open upstream connections",
+            self.upstream_open.clone(),
+        );
+        registry.register(
+            "streams_open",
+            "Open watches and log follows",
+            self.streams_open.clone(),
+        );
+        registry.register(
+            "events_lost",
+            "Events the record did not take",
+            self.events_lost.clone(),
+        );
         registry.register(
             "connection_events_suppressed",
             "Connection events counted but not recorded",
@@ -81,13 +105,17 @@ impl Metrics {
 
     /// Counts a connection.
     pub fn connection(&self, outcome: ConnectionOutcome) {
-        self.connections.get_or_create(&ConnectionLabels { outcome }).inc();
+        self.connections
+            .get_or_create(&ConnectionLabels { outcome })
+            .inc();
     }
 
     /// How many connections had this outcome.
     #[must_use]
     pub fn connections(&self, outcome: ConnectionOutcome) -> u64 {
-        self.connections.get_or_create(&ConnectionLabels { outcome }).get()
+        self.connections
+            .get_or_create(&ConnectionLabels { outcome })
+            .get()
     }
 
     /// Counts a request; `verb` is empty when the request was not understood.
@@ -96,17 +124,27 @@ impl Metrics {
             Outcome::Allow => "allow",
             Outcome::Refuse => "refuse",
         };
-        self.requests.get_or_create(&RequestLabels { verb, decision }).inc();
+        self.requests
+            .get_or_create(&RequestLabels { verb, decision })
+            .inc();
     }
 
     /// Counts a refusal.
     pub fn refusal(&self, reason: Reason) {
-        self.refusals.get_or_create(&RefusalLabels { reason: reason.as_str() }).inc();
+        self.refusals
+            .get_or_create(&RefusalLabels {
+                reason: reason.as_str(),
+            })
+            .inc();
     }
 
     /// How many refusals had this reason.
     #[must_use]
     pub fn refusals(&self, reason: Reason) -> u64 {
-        self.refusals.get_or_create(&RefusalLabels { reason: reason.as_str() }).get()
+        self.refusals
+            .get_or_create(&RefusalLabels {
+                reason: reason.as_str(),
+            })
+            .get()
     }
 }

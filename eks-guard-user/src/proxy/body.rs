@@ -30,16 +30,25 @@ pub(crate) async fn read(
     body: Incoming,
 ) -> Result<WithBody, Refusal> {
     if body.is_end_stream() {
-        return Ok(WithBody { request, memory: None });
+        return Ok(WithBody {
+            request,
+            memory: None,
+        });
     }
     let memory = reserve(&proxy.body_memory, &body)?;
     let deadline = proxy.limits.body;
     let bytes = timeout(deadline, collect(body)).await.map_err(|_| {
-        let message = format!("The request was refused: its body was not complete after {} s.", deadline.as_secs());
+        let message = format!(
+            "The request was refused: its body was not complete after {} s.",
+            deadline.as_secs()
+        );
         Refusal::new(Reason::RequestTimeout, message)
     })??;
     if bytes.is_empty() {
-        return Ok(WithBody { request, memory: None });
+        return Ok(WithBody {
+            request,
+            memory: None,
+        });
     }
     if request.method() == Method::Get {
         let message = "The request was refused: a GET request has no body; send it without one.";
@@ -49,9 +58,17 @@ pub(crate) async fn read(
         .get(CONTENT_TYPE)
         .map(|value| value.to_str())
         .transpose()
-        .map_err(|_| Refusal::new(Reason::UnsupportedMediaType, "The request was refused: its Content-Type is not ASCII."))?;
+        .map_err(|_| {
+            Refusal::new(
+                Reason::UnsupportedMediaType,
+                "The request was refused: its Content-Type is not ASCII.",
+            )
+        })?;
     let body = Body::read(&request, content_type, &bytes)?;
-    Ok(WithBody { request: request.with_body(body)?, memory: Some(memory) })
+    Ok(WithBody {
+        request: request.with_body(body)?,
+        memory: Some(memory),
+    })
 }
 
 /// Takes the memory the body may need, or refuses: bodies of other requests fill the agent's share.
@@ -74,7 +91,10 @@ async fn collect(mut body: Incoming) -> Result<Bytes, Refusal> {
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| {
             tracing::debug!(%error, "request body broken");
-            Refusal::new(Reason::RequestMalformed, "The request was refused: its body broke off or is framed wrongly.")
+            Refusal::new(
+                Reason::RequestMalformed,
+                "The request was refused: its body broke off or is framed wrongly.",
+            )
         })?;
         let Ok(data) = frame.into_data() else { continue };
         if first.len() + all.len() + data.len() > MAX_BODY {

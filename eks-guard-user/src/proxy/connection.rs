@@ -53,7 +53,13 @@ pub(crate) async fn serve(proxy: Arc<Proxy>, tasks: Tasks, stream: TcpStream, pe
     };
     let Ok(_slot) = Arc::clone(&proxy.connection_slots).try_acquire_owned() else {
         let message = format!("more than {} connections at once", proxy.limits.connections);
-        return connection_refused(&proxy, ConnectionOutcome::OverLimit, "TooManyConnections", message, None);
+        return connection_refused(
+            &proxy,
+            ConnectionOutcome::OverLimit,
+            "TooManyConnections",
+            message,
+            None,
+        );
     };
     let _open = OpenConnection::count(&proxy);
     let (caller, tls) = tokio::join!(proxy.callers.caller(flow.pid), handshake(&proxy, stream));
@@ -65,15 +71,29 @@ pub(crate) async fn serve(proxy: Arc<Proxy>, tasks: Tasks, stream: TcpStream, pe
     };
     proxy.metrics.connection(ConnectionOutcome::Served);
     let is_h2 = tls.get_ref().1.alpn_protocol() == Some(ALPN_H2);
-    let original_dst = flow.original_dst.0.ip().to_canonical();
-    let connection = Arc::new(Connection { original_dst, caller, drain: tasks.drain_token().clone() });
+    let original_dst = SocketAddr::new(
+        flow.original_dst.0.ip().to_canonical(),
+        flow.original_dst.0.port(),
+    );
+    let connection = Arc::new(Connection {
+        original_dst: original_dst.ip(),
+        original_destination: original_dst.to_string(),
+        caller,
+        drain: tasks.drain_token().clone(),
+    });
     let served = if is_h2 {
         serve_h2(&proxy, &connection, tasks, tls).await
     } else {
         serve_h1(&proxy, &connection, tls).await
     };
     if let Err(fault) = served {
-        connection_refused(&proxy, fault.outcome, fault.reason, fault.message, Some(&connection.caller));
+        connection_refused(
+            &proxy,
+            fault.outcome,
+            fault.reason,
+            fault.message,
+            Some(&connection.caller),
+        );
     }
 }
 
@@ -86,28 +106,47 @@ struct Fault {
 
 impl Fault {
     fn handshake(message: String) -> Self {
-        Self { outcome: ConnectionOutcome::Handshake, reason: "HandshakeFailed", message }
+        Self {
+            outcome: ConnectionOutcome::Handshake,
+            reason: "HandshakeFailed",
+            message,
+        }
     }
 }
 
 async fn handshake(proxy: &Proxy, stream: TcpStream) -> Result<TlsStream<TcpStream>, Fault> {
     let deadline = proxy.limits.handshake;
-    timeout(deadline, accept_tls(proxy, stream)).await.unwrap_or_else(|_| {
-        let message = format!("no TLS handshake within {} s", deadline.as_secs());
-        Err(Fault { outcome: ConnectionOutcome::Timeout, reason: "HandshakeTimeout", message })
-    })
+    timeout(deadline, accept_tls(proxy, stream))
+        .await
+        .unwrap_or_else(|_| {
+            let message = format!("no TLS handshake within {} s", deadline.as_secs());
+            Err(Fault {
+                outcome: ConnectionOutcome::Timeout,
+                reason: "HandshakeTimeout",
+                message,
+            })
+        })
 }
 
 async fn accept_tls(proxy: &Proxy, mut stream: TcpStream) -> Result<TlsStream<TcpStream>, Fault> {
-    stream.set_nodelay(true).map_err(|error| Fault::handshake(error.to_string()))?;
+    stream
+        .set_nodelay(true)
+        .map_err(|error| Fault::handshake(error.to_string()))?;
     let mut first = [0];
-    let peeked = stream.peek(&mut first).await.map_err(|error| Fault::handshake(error.to_string()))?;
+    let peeked = stream
+        .peek(&mut first)
+        .await
+        .map_err(|error| Fault::handshake(error.to_string()))?;
     if peeked == 1 && first[0] != TLS_HANDSHAKE {
         if first[0].is_ascii_uppercase() {
             answer_plain_http(&mut stream).await;
         }
         let message = "the peer does not speak TLS".to_owned();
-        return Err(Fault { outcome: ConnectionOutcome::PlainHttp, reason: "NotTls", message });
+        return Err(Fault {
+            outcome: ConnectionOutcome::PlainHttp,
+            reason: "NotTls",
+            message,
+        });
     }
     let tls = TlsAcceptor::from(Arc::clone(&proxy.tls)).accept(stream).await;
     tls.map_err(|error| Fault::handshake(error.to_string()))
@@ -139,7 +178,10 @@ async fn serve_h2(
         .max_send_buf_size(SEND_BUFFER)
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT)
-        .serve_connection(TokioIo::new(tls), service_fn(|request| answer(Arc::clone(proxy), Arc::clone(connection), request)));
+        .serve_connection(
+            TokioIo::new(tls),
+            service_fn(|request| answer(Arc::clone(proxy), Arc::clone(connection), request)),
+        );
     let mut served = std::pin::pin!(served);
     let result = tokio::select! {
         result = served.as_mut() => result,
@@ -151,7 +193,11 @@ async fn serve_h2(
     result.or_else(protocol_fault)
 }
 
-async fn serve_h1(proxy: &Arc<Proxy>, connection: &Arc<Connection>, tls: TlsStream<TcpStream>) -> Result<(), Fault> {
+async fn serve_h1(
+    proxy: &Arc<Proxy>,
+    connection: &Arc<Connection>,
+    tls: TlsStream<TcpStream>,
+) -> Result<(), Fault> {
     let stream = StrictHttp1::new(tls);
     let violation = stream.violation_flag();
     let head_bytes = usize::try_from(proxy.limits.head_bytes).unwrap_or(usize::MAX);
@@ -160,7 +206,10 @@ async fn serve_h1(proxy: &Arc<Proxy>, connection: &Arc<Connection>, tls: TlsStre
         .header_read_timeout(proxy.limits.head)
         .max_header_size(head_bytes)
         .max_buf_size(head_bytes.max(MIN_H1_BUFFER))
-        .serve_connection(TokioIo::new(stream), service_fn(|request| answer(Arc::clone(proxy), Arc::clone(connection), request)));
+        .serve_connection(
+            TokioIo::new(stream),
+            service_fn(|request| answer(Arc::clone(proxy), Arc::clone(connection), request)),
+        );
     let mut served = std::pin::pin!(served);
     let result = tokio::select! {
         result = served.as_mut() => result,
@@ -171,7 +220,11 @@ async fn serve_h1(proxy: &Arc<Proxy>, connection: &Arc<Connection>, tls: TlsStre
     };
     if violation.load(Ordering::Relaxed) {
         let message = "the peer's HTTP/1.1 can be read in two ways (line ends, folding, lengths)".to_owned();
-        return Err(Fault { outcome: ConnectionOutcome::Protocol, reason: "RequestMalformed", message });
+        return Err(Fault {
+            outcome: ConnectionOutcome::Protocol,
+            reason: "RequestMalformed",
+            message,
+        });
     }
     result.or_else(protocol_fault)
 }
@@ -197,7 +250,11 @@ fn protocol_fault(error: hyper::Error) -> Result<(), Fault> {
         tracing::debug!(%error, "downstream connection ended");
         return Ok(());
     };
-    Err(Fault { outcome, reason, message: error.to_string() })
+    Err(Fault {
+        outcome,
+        reason,
+        message: error.to_string(),
+    })
 }
 
 struct OpenConnection<'a>(&'a Proxy);

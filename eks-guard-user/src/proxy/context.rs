@@ -12,6 +12,8 @@ use crate::tls::downstream::host_of;
 pub(crate) struct Connection {
     /// Where the caller meant to go. Evidence only.
     pub(crate) original_dst: IpAddr,
+    /// The same with its port, as it stands in events.
+    pub(crate) original_destination: String,
     /// The process that connected.
     pub(crate) caller: Caller,
     /// Set when the guard stops.
@@ -22,6 +24,8 @@ impl Connection {
     /// Whether a `Host` or `:authority` value names the API server, or the address the caller dialled.
     pub(crate) fn is_known_authority(&self, proxy: &Proxy, authority: &str) -> bool {
         proxy.names.contains(authority)
-            || host_of(authority).parse::<IpAddr>().is_ok_and(|address| address == self.original_dst)
+            || host_of(authority)
+                .parse::<IpAddr>()
+                .is_ok_and(|address| address == self.original_dst)
     }
 }

@@ -31,9 +31,16 @@ impl Proxy {
     pub(crate) async fn forward(&self, permit: Permit, onward: Onward<'_>) -> Result<Forwarded, Refusal> {
         let request = permit.request();
         let kind = ReplyKind::of(request);
-        let warnings = request.warnings().iter().filter_map(|text| warning(text)).collect();
+        let warnings = request
+            .warnings()
+            .iter()
+            .filter_map(|text| warning(text))
+            .collect();
         let (content_type, body) = match request.body() {
-            Some(body) => (Some(HeaderValue::from_static(body.content_type())), Bytes::copy_from_slice(body.json())),
+            Some(body) => (
+                Some(HeaderValue::from_static(body.content_type())),
+                Bytes::copy_from_slice(body.json()),
+            ),
             None => (None, Bytes::new()),
         };
         let outgoing = Outgoing {
@@ -52,7 +59,11 @@ impl Proxy {
         };
         let (response, lease) = self.upstream.send(&outgoing).await?;
         reply::check(kind, &response)?;
-        Ok(Forwarded { response, lease, warnings })
+        Ok(Forwarded {
+            response,
+            lease,
+            warnings,
+        })
     }
 }
 
@@ -67,15 +78,25 @@ fn method(method: Method) -> http::Method {
 }
 
 fn header(text: &str) -> Result<HeaderValue, Refusal> {
-    HeaderValue::from_str(text)
-        .map_err(|_| Refusal::new(Reason::Internal, "The request was not sent: the guard made a header that cannot be sent."))
+    HeaderValue::from_str(text).map_err(|_| {
+        Refusal::new(
+            Reason::Internal,
+            "The request was not sent: the guard made a header that cannot be sent.",
+        )
+    })
 }
 
 /// The agent's own word, printable and bounded, then the guard's.
 fn user_agent(agent: Option<&HeaderValue>) -> HeaderValue {
     let own = HeaderValue::from_static(USER_AGENT);
-    let Some(agent) = agent.and_then(|value| value.to_str().ok()) else { return own };
-    let agent: String = agent.chars().filter(|c| !c.is_control()).take(AGENT_USER_AGENT_LIMIT).collect();
+    let Some(agent) = agent.and_then(|value| value.to_str().ok()) else {
+        return own;
+    };
+    let agent: String = agent
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(AGENT_USER_AGENT_LIMIT)
+        .collect();
     HeaderValue::from_str(&format!("{agent} {USER_AGENT}")).unwrap_or(own)
 }
 

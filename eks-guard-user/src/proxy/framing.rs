@@ -57,7 +57,13 @@ pub(crate) struct Framing {
 
 impl Framing {
     pub(crate) fn new() -> Self {
-        Self { state: Start, name: Kept::new(), value: Kept::new(), content_length: None, is_chunked: false }
+        Self {
+            state: Start,
+            name: Kept::new(),
+            value: Kept::new(),
+            content_length: None,
+            is_chunked: false,
+        }
     }
 
     /// Reads on. Returns how many bytes are fine, and what is wrong with the next one if any remain.
@@ -87,12 +93,19 @@ impl Framing {
                 let skipped = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
                 *left -= skipped as u64;
                 if *left == 0 {
-                    self.state = if matches!(self.state, Body { .. }) { Start } else { ChunkCr };
+                    self.state = if matches!(self.state, Body { .. }) {
+                        Start
+                    } else {
+                        ChunkCr
+                    };
                 }
                 skipped
             }
             // A fragment would be dropped without a word by the next parser.
-            RequestLine => bytes[..plain_text(bytes)].iter().take_while(|&&byte| byte != b'#').count(),
+            RequestLine => bytes[..plain_text(bytes)]
+                .iter()
+                .take_while(|&&byte| byte != b'#')
+                .count(),
             Trailer => plain_text(bytes),
             HeaderValue => {
                 let text = plain_text(bytes);
@@ -101,8 +114,19 @@ impl Framing {
                 }
                 text
             }
-            Start | RequestLf | HeaderStart | HeaderName | HeaderLf | HeadEndLf | ChunkSize { .. } | ChunkSizeLf { .. }
-            | ChunkCr | ChunkLf | TrailerStart | TrailerLf | TrailerEndLf => 0,
+            Start
+            | RequestLf
+            | HeaderStart
+            | HeaderName
+            | HeaderLf
+            | HeadEndLf
+            | ChunkSize { .. }
+            | ChunkSizeLf { .. }
+            | ChunkCr
+            | ChunkLf
+            | TrailerStart
+            | TrailerLf
+            | TrailerEndLf => 0,
         }
     }
 
@@ -128,12 +152,23 @@ impl Framing {
             (HeaderValue, b'\r') => Ok(HeaderLf),
             (HeaderLf, b'\n') => self.header_ended().map(|()| HeaderStart),
             (HeadEndLf, b'\n') => self.head_ended(),
-            (Start | RequestLine | RequestLf | HeaderStart | HeaderName | HeaderValue | HeaderLf | HeadEndLf, _) => {
-                Err(Violation::Head)
-            }
+            (
+                Start | RequestLine | RequestLf | HeaderStart | HeaderName | HeaderValue | HeaderLf
+                | HeadEndLf,
+                _,
+            ) => Err(Violation::Head),
             (ChunkSize { digits: 1.., size }, b'\r') => Ok(ChunkSizeLf { size }),
-            (ChunkSize { size, digits: digits @ ..CHUNK_DIGITS }, byte) => match char::from(byte).to_digit(16) {
-                Some(digit) => Ok(ChunkSize { size: size * 16 + u64::from(digit), digits: digits + 1 }),
+            (
+                ChunkSize {
+                    size,
+                    digits: digits @ ..CHUNK_DIGITS,
+                },
+                byte,
+            ) => match char::from(byte).to_digit(16) {
+                Some(digit) => Ok(ChunkSize {
+                    size: size * 16 + u64::from(digit),
+                    digits: digits + 1,
+                }),
                 None => Err(Violation::Body),
             },
             (ChunkSizeLf { size: 0 }, b'\n') => Ok(TrailerStart),
@@ -146,8 +181,16 @@ impl Framing {
             (TrailerLf, b'\n') => Ok(TrailerStart),
             (TrailerEndLf, b'\n') => Ok(Start),
             (
-                Body { .. } | ChunkSize { .. } | ChunkSizeLf { .. } | ChunkData { .. } | ChunkCr | ChunkLf
-                | TrailerStart | Trailer | TrailerLf | TrailerEndLf,
+                Body { .. }
+                | ChunkSize { .. }
+                | ChunkSizeLf { .. }
+                | ChunkData { .. }
+                | ChunkCr
+                | ChunkLf
+                | TrailerStart
+                | Trailer
+                | TrailerLf
+                | TrailerEndLf,
                 _,
             ) => Err(Violation::Body),
         }
@@ -186,7 +229,10 @@ fn is_name(byte: u8) -> bool {
 
 /// Length of the text before the next byte that is not part of a line.
 fn plain_text(bytes: &[u8]) -> usize {
-    bytes.iter().position(|&byte| matches!(byte, b'\r' | b'\n' | 0)).unwrap_or(bytes.len())
+    bytes
+        .iter()
+        .position(|&byte| matches!(byte, b'\r' | b'\n' | 0))
+        .unwrap_or(bytes.len())
 }
 
 /// The start of a text, lower case, without the spaces around it; knows when it was longer.
@@ -199,7 +245,11 @@ struct Kept<const N: usize> {
 
 impl<const N: usize> Kept<N> {
     fn new() -> Self {
-        Self { bytes: [0; N], length: 0, overflow: false }
+        Self {
+            bytes: [0; N],
+            length: 0,
+            overflow: false,
+        }
     }
 
     fn push(&mut self, byte: u8) {

@@ -3,7 +3,8 @@
 use eks_guard_core::reason::{Reason, Refusal};
 use eks_guard_core::request_info::{ApiRequest, RequestScope};
 use http::header::{
-    ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING, UPGRADE,
+    ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST,
+    TRANSFER_ENCODING, UPGRADE,
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, Version};
@@ -24,12 +25,15 @@ fn check_framing(headers: &HeaderMap) -> Result<(), Refusal> {
     if headers.keys_len() != headers.len() {
         for name in &SINGLE {
             if headers.get_all(name).iter().nth(1).is_some() {
-                return Err(malformed(format!("The request was refused: it has more than one {name} header; send one.")));
+                return Err(malformed(format!(
+                    "The request was refused: it has more than one {name} header; send one."
+                )));
             }
         }
     }
     if headers.contains_key(CONTENT_LENGTH) && headers.contains_key(TRANSFER_ENCODING) {
-        let message = "The request was refused: it has both Content-Length and Transfer-Encoding; send one of them.";
+        let message =
+            "The request was refused: it has both Content-Length and Transfer-Encoding; send one of them.";
         return Err(malformed(message));
     }
     if headers.contains_key(CONTENT_ENCODING) {
@@ -44,7 +48,9 @@ fn check_authority(proxy: &Proxy, connection: &Connection, head: &Parts) -> Resu
     let authority = head.uri.authority().map(http::uri::Authority::as_str);
     let must_have_host = head.version <= Version::HTTP_11;
     if host.is_none() && (must_have_host || authority.is_none()) {
-        return Err(malformed("The request was refused: it does not say which host it is for; send a Host header."));
+        return Err(malformed(
+            "The request was refused: it does not say which host it is for; send a Host header.",
+        ));
     }
     for named in [host, authority].into_iter().flatten() {
         if !connection.is_known_authority(proxy, named) {
@@ -60,11 +66,16 @@ fn check_authority(proxy: &Proxy, connection: &Connection, head: &Parts) -> Resu
 /// Refuses protocol upgrades of requests that are plain calls: kube-apiserver would answer a watch over a WebSocket,
 /// and would take a bearer token from the WebSocket's protocol list.
 pub(crate) fn check_upgrade(headers: &HeaderMap, request: &ApiRequest) -> Result<(), Refusal> {
-    let connection_upgrade = headers
-        .get_all(CONNECTION)
-        .iter()
-        .any(|value| value.as_bytes().to_ascii_lowercase().windows(7).any(|part| part == b"upgrade"));
-    let websocket = headers.keys().any(|name| name.as_str().starts_with("sec-websocket-"));
+    let connection_upgrade = headers.get_all(CONNECTION).iter().any(|value| {
+        value
+            .as_bytes()
+            .to_ascii_lowercase()
+            .windows(7)
+            .any(|part| part == b"upgrade")
+    });
+    let websocket = headers
+        .keys()
+        .any(|name| name.as_str().starts_with("sec-websocket-"));
     if !(headers.contains_key(UPGRADE) || connection_upgrade || websocket) || is_connect(request) {
         return Ok(());
     }
@@ -77,7 +88,10 @@ pub(crate) fn check_upgrade(headers: &HeaderMap, request: &ApiRequest) -> Result
 fn is_connect(request: &ApiRequest) -> bool {
     match &request.info().scope {
         RequestScope::Resource(resource) => {
-            matches!(resource.subresource.as_str(), "exec" | "attach" | "portforward" | "proxy")
+            matches!(
+                resource.subresource.as_str(),
+                "exec" | "attach" | "portforward" | "proxy"
+            )
         }
         RequestScope::NonResource(_) => false,
     }

@@ -13,9 +13,8 @@ use uuid::Uuid;
 use crate::masking::{End, Ending};
 use crate::metrics::ConnectionOutcome;
 use crate::proxy::Proxy;
-
-/// The form of events, as documented in docs/record.md.
-const SCHEMA: &str = "eks-guard.dev/record/v1";
+use crate::proxy::context::Connection;
+use crate::recording::event_time;
 
 /// Longest claimed User-Agent that is kept.
 const USER_AGENT_LIMIT: usize = 256;
@@ -28,16 +27,23 @@ pub(crate) struct RequestRecord {
     proxy: Arc<Proxy>,
     started: Instant,
     verb: &'static str,
-    event: Option<Event>,
+    /// In one piece on the heap: a reply carries it through several hands.
+    event: Option<Box<Event>>,
 }
 
 impl RequestRecord {
     /// Opens the record of a request; until a permit says otherwise it is the record of a refusal.
-    pub(crate) fn open(proxy: Arc<Proxy>, caller: &Caller, user_agent: Option<&str>) -> Self {
+    pub(crate) fn open(proxy: Arc<Proxy>, connection: &Connection, user_agent: Option<&str>) -> Self {
         let mut event = blank_event(&proxy, Stage::Outcome);
-        event.caller = Some(caller.clone());
+        event.caller = Some(connection.caller.clone());
+        event.original_destination = Some(connection.original_destination.clone());
         event.user_agent_claimed = user_agent.map(|text| text.chars().take(USER_AGENT_LIMIT).collect());
-        Self { started: Instant::now(), verb: "", event: Some(event), proxy }
+        Self {
+            started: Instant::now(),
+            verb: "",
+            event: Some(Box::new(event)),
+            proxy,
+        }
     }
 
     /// The record id, sent upstream as `Audit-ID`.
@@ -47,7 +53,7 @@ impl RequestRecord {
 
     /// The event as filled so far.
     pub(crate) fn event(&self) -> Option<&Event> {
-        self.event.as_ref()
+        self.event.as_deref()
     }
 
     /// Says what the request is.
@@ -71,21 +77,27 @@ impl RequestRecord {
 
     /// Writes the intent of a mutating request to disk. Without it nothing may be forwarded.
     pub(crate) async fn intent(&mut self, permit: &Permit) -> Result<(), Refusal> {
+        if let Some(event) = &mut self.event {
+            event.rule = Some(permit.rule().to_owned());
+            event.policy_generation = Some(permit.generation());
+        }
         if permit.request().info().verb.is_mutating() {
-            let intent = self.event.as_ref().filter(|_| self.proxy.recorder.healthy()).map(|event| Event {
-                stage: Stage::Intent,
-                time: now(&self.proxy),
-                decision: Outcome::Allow,
-                rule: Some(permit.rule().to_owned()),
-                ..event.clone()
-            });
+            let intent = self
+                .event
+                .as_ref()
+                .filter(|_| self.proxy.recorder.healthy())
+                .map(|event| Event {
+                    stage: Stage::Intent,
+                    time: now(&self.proxy),
+                    decision: Outcome::Allow,
+                    ..Event::clone(event)
+                });
             let intent = intent.ok_or_else(|| record_unavailable("the record is not being written"))?;
             let written = self.proxy.recorder.durable(intent).await;
             written.map_err(|error| record_unavailable(&error.message))?;
         }
         if let Some(event) = &mut self.event {
             event.decision = Outcome::Allow;
-            event.rule = Some(permit.rule().to_owned());
         }
         Ok(())
     }
@@ -99,7 +111,10 @@ impl RequestRecord {
             event.rule = event.rule.take().or_else(|| refusal.rule.clone());
         }
         self.replied(status);
-        self.close(End { bytes: u64::try_from(bytes).unwrap_or(u64::MAX), ending: Ending::Complete });
+        self.close(End {
+            bytes: u64::try_from(bytes).unwrap_or(u64::MAX),
+            ending: Ending::Complete,
+        });
     }
 
     /// The status that goes to the agent.
@@ -111,7 +126,9 @@ impl RequestRecord {
 
     /// The reply ended: writes the outcome.
     pub(crate) fn close(&mut self, end: End) {
-        let Some(mut event) = self.event.take() else { return };
+        let Some(mut event) = self.event.take() else {
+            return;
+        };
         event.time = now(&self.proxy);
         event.bytes = Some(end.bytes);
         event.duration_us = Some(u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX));
@@ -121,13 +138,16 @@ impl RequestRecord {
             Ending::Abandoned => event.message = Some("the caller went away before the end".to_owned()),
         }
         self.proxy.metrics.request(self.verb, event.decision);
-        append(&self.proxy, event);
+        append(&self.proxy, *event);
     }
 }
 
 impl Drop for RequestRecord {
     fn drop(&mut self) {
-        self.close(End { bytes: 0, ending: Ending::Abandoned });
+        self.close(End {
+            bytes: 0,
+            ending: Ending::Abandoned,
+        });
     }
 }
 
@@ -188,36 +208,17 @@ fn append(proxy: &Proxy, event: Event) {
     }
 }
 
-/// RFC 3339 with microseconds.
+/// A point in time, as it stands in events.
 fn now(proxy: &Proxy) -> String {
-    format!("{:.6}", (proxy.clock)())
+    event_time((proxy.clock)())
 }
 
 fn blank_event(proxy: &Proxy, stage: Stage) -> Event {
+    let principal = &proxy.principal;
     Event {
-        schema: SCHEMA.to_owned(),
         id: Uuid::now_v7().to_string(),
         time: now(proxy),
-        stage,
-        session: proxy.session.clone(),
-        agent: proxy.principal.agent.clone(),
-        model_claimed: proxy.principal.model_claimed.clone(),
-        caller: None,
-        verb: String::new(),
-        group: String::new(),
-        version: String::new(),
-        resource: String::new(),
-        subresource: String::new(),
-        namespace: String::new(),
-        name: String::new(),
-        path: String::new(),
-        decision: Outcome::Refuse,
-        rule: None,
-        reason: None,
-        message: None,
-        status: None,
-        bytes: None,
-        duration_us: None,
-        user_agent_claimed: None,
+        model_claimed: principal.model_claimed.clone(),
+        ..Event::new(stage, proxy.session.as_str(), principal.agent.as_str())
     }
 }

@@ -40,7 +40,8 @@ impl ReplyKind {
         match &request.info().scope {
             RequestScope::NonResource(_) => Self::NonResource,
             RequestScope::Resource(resource) => {
-                let is_log = resource.group.is_empty() && resource.resource == "pods" && resource.subresource == "log";
+                let is_log =
+                    resource.group.is_empty() && resource.resource == "pods" && resource.subresource == "log";
                 if is_log { Self::Log } else { Self::Objects }
             }
         }
@@ -82,7 +83,10 @@ impl OnEnd for ReplyEnd {
 pub(crate) fn check(kind: ReplyKind, response: &Response<Incoming>) -> Result<(), Refusal> {
     let status = response.status();
     if status.is_redirection() || status.is_informational() {
-        return Err(unsafe_reply(&format!("with {}, which is not followed", status.as_u16())));
+        return Err(unsafe_reply(&format!(
+            "with {}, which is not followed",
+            status.as_u16()
+        )));
     }
     if response.headers().contains_key(CONTENT_ENCODING) {
         return Err(unsafe_reply("in an encoding that was not asked for"));
@@ -96,16 +100,33 @@ pub(crate) fn check(kind: ReplyKind, response: &Response<Incoming>) -> Result<()
         ReplyKind::Log => is_json || is_text,
         ReplyKind::NonResource => true,
     };
-    if passes { Ok(()) } else { Err(unsafe_reply("in a format other than JSON")) }
+    if passes {
+        Ok(())
+    } else {
+        Err(unsafe_reply("in a format other than JSON"))
+    }
 }
 
 /// The reply on its way to the agent: named headers, then the body through the masking place.
 pub(crate) fn stream(reply: Reply, mut record: RequestRecord) -> Response<ReplyBody> {
-    let Reply { forwarded: Forwarded { response, lease, warnings }, slot, memory } = reply;
+    let Reply {
+        forwarded: Forwarded {
+            response,
+            lease,
+            warnings,
+        },
+        slot,
+        memory,
+    } = reply;
     let (head, body) = response.into_parts();
     record.replied(head.status);
     let headers = pass_headers(&head.headers, warnings);
-    let end = ReplyEnd { record, lease, _slot: slot, _memory: memory };
+    let end = ReplyEnd {
+        record,
+        lease,
+        _slot: slot,
+        _memory: memory,
+    };
     let mut response = Response::new(ReplyBody::Upstream(MaskBody::new(body, end)));
     *response.status_mut() = head.status;
     *response.headers_mut() = headers;
@@ -126,7 +147,10 @@ fn pass_headers(upstream: &HeaderMap, warnings: Vec<HeaderValue>) -> HeaderMap {
 }
 
 fn media_type(headers: &HeaderMap) -> &str {
-    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let value = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or("");
     value.split(';').next().unwrap_or("").trim()
 }
 

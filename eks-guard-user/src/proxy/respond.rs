@@ -31,7 +31,10 @@ impl Body for ReplyBody {
     type Data = Bytes;
     type Error = hyper::Error;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         match self.get_mut() {
             Self::Own(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
             Self::Upstream(body) => Pin::new(body).poll_frame(cx),
@@ -54,7 +57,11 @@ impl Body for ReplyBody {
 }
 
 /// The response of a refusal; closes the record with it.
-pub(crate) fn refusal(record: &mut RequestRecord, refusal: &Refusal, version: Version) -> Response<ReplyBody> {
+pub(crate) fn refusal(
+    record: &mut RequestRecord,
+    refusal: &Refusal,
+    version: Version,
+) -> Response<ReplyBody> {
     let reason = refusal.reason;
     let code = StatusCode::from_u16(reason.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let retry = retry_after(reason);
@@ -82,12 +89,28 @@ pub(crate) fn refusal(record: &mut RequestRecord, refusal: &Refusal, version: Ve
 }
 
 fn status_body(record: &RequestRecord, refusal: &Refusal, retry_after_seconds: Option<u32>) -> Bytes {
-    let mut causes = vec![Cause { reason: refusal.reason.as_str(), message: &refusal.message, field: "" }];
+    let mut causes = vec![Cause {
+        reason: refusal.reason.as_str(),
+        message: &refusal.message,
+        field: "",
+    }];
     if let Some(rule) = &refusal.rule {
-        causes.push(Cause { reason: refusal.reason.as_str(), message: rule, field: "rule" });
+        causes.push(Cause {
+            reason: refusal.reason.as_str(),
+            message: rule,
+            field: "rule",
+        });
     }
-    causes.push(Cause { reason: refusal.reason.as_str(), message: record.id(), field: "record" });
-    let mut details = Details { causes, retry_after_seconds, ..Details::default() };
+    causes.push(Cause {
+        reason: refusal.reason.as_str(),
+        message: record.id(),
+        field: "record",
+    });
+    let mut details = Details {
+        causes,
+        retry_after_seconds,
+        ..Details::default()
+    };
     if let Some(event) = record.event() {
         details.name = &event.name;
         details.group = &event.group;

@@ -7,7 +7,7 @@ use eks_guard_core::policy::{Decision, Permit};
 use eks_guard_core::reason::{Reason, Refusal};
 use eks_guard_core::request_info::{ApiRequest, Streaming};
 use http::header::{ACCEPT, USER_AGENT};
-use http::{HeaderName, HeaderMap, Request, Response};
+use http::{HeaderMap, HeaderName, Request, Response};
 use hyper::body::Incoming;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -15,10 +15,10 @@ use crate::proxy::Proxy;
 use crate::proxy::body::{self, WithBody};
 use crate::proxy::context::Connection;
 use crate::proxy::forward::Onward;
-use crate::proxy::record::RequestRecord;
-use crate::proxy::reply::{self, ReplyEnd};
-use crate::proxy::respond::{self, ReplyBody};
 use crate::proxy::headers;
+use crate::proxy::record::RequestRecord;
+use crate::proxy::reply;
+use crate::proxy::respond::{self, ReplyBody};
 
 /// Answers one request, whatever it is. Every way out of here is recorded.
 pub(crate) async fn handle(
@@ -27,8 +27,11 @@ pub(crate) async fn handle(
     request: Request<Incoming>,
 ) -> Response<ReplyBody> {
     let version = request.version();
-    let user_agent = request.headers().get(USER_AGENT).and_then(|value| value.to_str().ok());
-    let mut record = RequestRecord::open(Arc::clone(&proxy), &connection.caller, user_agent);
+    let user_agent = request
+        .headers()
+        .get(USER_AGENT)
+        .and_then(|value| value.to_str().ok());
+    let mut record = RequestRecord::open(Arc::clone(&proxy), &connection, user_agent);
     match steps(&proxy, &connection, request, &mut record).await {
         Ok(reply) => reply::stream(reply, record),
         Err(refusal) => respond::refusal(&mut record, &refusal, version),
@@ -62,15 +65,28 @@ async fn steps(
     record.intent(&permit).await?;
 
     // Forward, and hand the reply to the place where it is masked; its end is the outcome.
-    let onward = Onward { accept: &accept, user_agent: head.headers.get(USER_AGENT), record_id: record.id() };
+    let onward = Onward {
+        accept: &accept,
+        user_agent: head.headers.get(USER_AGENT),
+        record_id: record.id(),
+    };
     let forwarded = proxy.forward(permit, onward).await?;
-    Ok(reply::Reply { forwarded, slot, memory })
+    Ok(reply::Reply {
+        forwarded,
+        slot,
+        memory,
+    })
 }
 
 /// Bounds what one agent has under way.
-fn admit(proxy: &Proxy, connection: &Connection, request: &ApiRequest) -> Result<OwnedSemaphorePermit, Refusal> {
+fn admit(
+    proxy: &Proxy,
+    connection: &Connection,
+    request: &ApiRequest,
+) -> Result<OwnedSemaphorePermit, Refusal> {
     if connection.drain.is_cancelled() {
-        let message = "The request was refused: the guard is stopping; retry after it has been started again.";
+        let message =
+            "The request was refused: the guard is stopping; retry after it has been started again.";
         return Err(Refusal::new(Reason::Draining, message));
     }
     let slots = match request.streaming() {
@@ -78,7 +94,8 @@ fn admit(proxy: &Proxy, connection: &Connection, request: &ApiRequest) -> Result
         Streaming::Watch | Streaming::Log => &proxy.stream_slots,
     };
     Arc::clone(slots).try_acquire_owned().map_err(|_| {
-        let message = "The request was refused: too many requests are under way for this agent; retry in a moment.";
+        let message =
+            "The request was refused: too many requests are under way for this agent; retry in a moment.";
         Refusal::new(Reason::Overloaded, message)
     })
 }
@@ -92,5 +109,10 @@ fn decide(proxy: &Proxy, request: ApiRequest) -> Result<Permit, Refusal> {
 
 fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Refusal> {
     let value = headers.get(name).map(|value| value.to_str()).transpose();
-    value.map_err(|_| Refusal::new(Reason::RequestMalformed, format!("The request was refused: its {name} header is not ASCII.")))
+    value.map_err(|_| {
+        Refusal::new(
+            Reason::RequestMalformed,
+            format!("The request was refused: its {name} header is not ASCII."),
+        )
+    })
 }

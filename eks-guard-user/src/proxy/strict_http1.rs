@@ -44,7 +44,13 @@ struct Linger {
 impl<S> StrictHttp1<S> {
     /// Wraps the plaintext side of a connection.
     pub(crate) fn new(inner: S) -> Self {
-        Self { inner, framing: Framing::new(), state: State::Fine, was_violated: Arc::default(), linger: None }
+        Self {
+            inner,
+            framing: Framing::new(),
+            state: State::Fine,
+            was_violated: Arc::default(),
+            linger: None,
+        }
     }
 
     /// Becomes true when a violation was seen.
@@ -73,20 +79,31 @@ impl<S> StrictHttp1<S> {
                 Violation::Body => State::Ended,
             };
             if violation == Violation::Body {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "chunked body is framed wrongly"));
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "chunked body is framed wrongly",
+                ));
             }
         }
         if let State::Poisoned(left) = self.state {
             let part = left.len().min(buffer.remaining());
             buffer.put_slice(&left[..part]);
-            self.state = if part == left.len() { State::Ended } else { State::Poisoned(&left[part..]) };
+            self.state = if part == left.len() {
+                State::Ended
+            } else {
+                State::Poisoned(&left[part..])
+            };
         }
         Ok(())
     }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for StrictHttp1<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let before = buffer.filled().len();
         if matches!(this.state, State::Fine) {
@@ -103,7 +120,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for StrictHttp1<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> StrictHttp1<S> {
     /// Reads on until the peer has closed, for a bounded time and amount.
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let linger = self.linger.get_or_insert_with(|| Linger { until: Box::pin(sleep(LINGER)), reads: LINGER_READS });
+        let linger = self.linger.get_or_insert_with(|| Linger {
+            until: Box::pin(sleep(LINGER)),
+            reads: LINGER_READS,
+        });
         let mut scratch = [0; 4096];
         while linger.reads > 0 && linger.until.as_mut().poll(cx).is_pending() {
             let mut buffer = ReadBuf::new(&mut scratch);

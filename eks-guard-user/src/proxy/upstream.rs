@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use eks_guard_core::reason::{Reason, Refusal};
-use http::uri::{Authority, InvalidUri, PathAndQuery, Scheme, Uri};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT};
+use http::uri::{Authority, InvalidUri, PathAndQuery, Scheme, Uri};
 use http::{HeaderValue, Request, Response, StatusCode, Version};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -20,7 +20,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::drain::Tasks;
 use crate::metrics::Metrics;
-use crate::proxy::Limits;
 use crate::tls::upstream::client_config;
 use crate::upstream::{Credential, CredentialSource, Endpoint};
 
@@ -91,9 +90,17 @@ impl UpstreamPool {
     /// The path of a request, behind the endpoint's own prefix.
     pub(crate) fn path(&self, path_and_query: String) -> Result<PathAndQuery, Refusal> {
         let prefix = &self.endpoint.path_prefix;
-        let path = if prefix.is_empty() { path_and_query } else { format!("{prefix}{path_and_query}") };
-        PathAndQuery::from_maybe_shared(Bytes::from(path))
-            .map_err(|_| Refusal::new(Reason::Internal, "The request was not sent: the guard made a path that cannot be sent."))
+        let path = if prefix.is_empty() {
+            path_and_query
+        } else {
+            format!("{prefix}{path_and_query}")
+        };
+        PathAndQuery::from_maybe_shared(Bytes::from(path)).map_err(|_| {
+            Refusal::new(
+                Reason::Internal,
+                "The request was not sent: the guard made a path that cannot be sent.",
+            )
+        })
     }
 
     /// Asks for `/version` on the guard's own behalf.
@@ -146,7 +153,12 @@ impl UpstreamPool {
 
     /// Forgets a refused credential, unless another request already did.
     async fn renew(&self, refused: &Credential) {
-        if self.credentials.credential().await.is_ok_and(|current| is_same(&current, refused)) {
+        if self
+            .credentials
+            .credential()
+            .await
+            .is_ok_and(|current| is_same(&current, refused))
+        {
             self.credentials.invalidate();
         }
     }
@@ -161,7 +173,10 @@ impl UpstreamPool {
             Class::Stream => sending.await,
             Class::Short => timeout(self.response_head, sending).await.map_err(|_| {
                 let seconds = self.response_head.as_secs();
-                broken(&format!("The API server did not begin to answer within {seconds} s"), outgoing)
+                broken(
+                    &format!("The API server did not begin to answer within {seconds} s"),
+                    outgoing,
+                )
             })?,
         }
     }
@@ -188,7 +203,10 @@ impl UpstreamPool {
             let was_stale = lease.is_reused() && outgoing.may_repeat;
             if retries == 0 || !(never_sent || was_stale) {
                 tracing::debug!(error = %error.error(), "upstream request failed");
-                return Err(broken("The connection to the API server broke before it answered", outgoing));
+                return Err(broken(
+                    "The connection to the API server broke before it answered",
+                    outgoing,
+                ));
             }
             retries = if never_sent { retries - 1 } else { 0 };
         }
@@ -237,9 +255,19 @@ impl UpstreamPool {
         if let Some(pool) = current.as_ref().filter(|pool| pool.presents(certificate)) {
             return Ok(Arc::clone(pool));
         }
-        let tls = client_config(&self.endpoint, certificate)
-            .map_err(|error| Refusal::new(Reason::UpstreamUntrusted, format!("The API server cannot be verified: {error}.")))?;
-        let dialer = Dialer::new(&self.endpoint, tls, self.connect, self.tasks.clone(), &self.metrics);
+        let tls = client_config(&self.endpoint, certificate).map_err(|error| {
+            Refusal::new(
+                Reason::UpstreamUntrusted,
+                format!("The API server cannot be verified: {error}."),
+            )
+        })?;
+        let dialer = Dialer::new(
+            &self.endpoint,
+            tls,
+            self.connect,
+            self.tasks.clone(),
+            &self.metrics,
+        );
         let pool = Arc::new(Pool::new(dialer, certificate.map(Arc::clone)));
         *current = Some(Arc::clone(&pool));
         Ok(pool)

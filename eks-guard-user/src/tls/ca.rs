@@ -51,8 +51,12 @@ impl RunCa {
             let name = name.as_str().try_into().map_err(TlsError::Certificate)?;
             params.subject_alt_names.push(SanType::DnsName(name));
         }
-        params.subject_alt_names.extend(addresses.iter().copied().map(SanType::IpAddress));
-        let certificate = params.signed_by(&key, &self.issuer).map_err(TlsError::Certificate)?;
+        params
+            .subject_alt_names
+            .extend(addresses.iter().copied().map(SanType::IpAddress));
+        let certificate = params
+            .signed_by(&key, &self.issuer)
+            .map_err(TlsError::Certificate)?;
         let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let signer = any_supported_type(&private).map_err(TlsError::Setup)?;
         Ok(CertifiedKey::new(vec![certificate.der().clone()], signer))

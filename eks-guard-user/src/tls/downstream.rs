@@ -46,7 +46,10 @@ impl ServerNames {
             ServerName::IpAddress(address) => _ = addresses.insert((*address).into()),
             _ => {}
         }
-        Self { names: names.into_iter().collect(), addresses: addresses.into_iter().collect() }
+        Self {
+            names: names.into_iter().collect(),
+            addresses: addresses.into_iter().collect(),
+        }
     }
 
     /// Whether a `Host` or `:authority` value, port included, names the API server.
@@ -73,7 +76,10 @@ pub fn host_of(authority: &str) -> &str {
             None => (authority, ""),
         },
     };
-    let port_is_fine = port.is_empty() || port.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok());
+    let port_is_fine = port.is_empty()
+        || port
+            .strip_prefix(':')
+            .is_some_and(|port| port.parse::<u16>().is_ok());
     if port_is_fine { host } else { "" }
 }
 

@@ -33,7 +33,9 @@ fn follows_requests_of_every_framing_and_lands_at_the_next_start() {
         format!("{GET}{GET}"),
         format!("POST /a HTTP/1.1\r\ncontent-LENGTH:  3 \r\n\r\n\r\n {GET}"),
         format!("POST /a HTTP/1.1\r\nContent-Length: 0\r\n\r\n{GET}"),
-        format!("POST /a HTTP/1.1\r\nTransfer-Encoding: Chunked\r\n\r\n3\r\n\n\n\n\r\nA\r\n0123456789\r\n0\r\n\r\n{GET}"),
+        format!(
+            "POST /a HTTP/1.1\r\nTransfer-Encoding: Chunked\r\n\r\n3\r\n\n\n\n\r\nA\r\n0123456789\r\n0\r\n\r\n{GET}"
+        ),
         format!("POST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-T: 1\r\nY: 2\r\n\r\n{GET}"),
         "GET /a HTTP/1.1\r\nX:\r\nContent-Length-Of-Nothing: 7\r\n\r\n".to_owned(),
     ];
@@ -74,17 +76,33 @@ fn refuses_heads_that_can_be_read_in_two_ways() {
     ];
     for head in heads {
         let read = check(head, Some(Violation::Head));
-        assert!(read < head.len(), "{head:?}: the end of the head must not get through");
+        assert!(
+            read < head.len(),
+            "{head:?}: the end of the head must not get through"
+        );
     }
 }
 
 #[test]
 fn refuses_chunked_bodies_that_can_be_read_in_two_ways() {
     let bodies = [
-        "\r\n", "3\nabc\r\n0\r\n\r\n", "3 \r\nabc\r\n", "3;x=y\r\nabc\r\n", "0x3\r\nabc\r\n", "-1\r\n", "123456789\r\n",
-        "3\r\nabcd\r\n", "3\r\nabc\n0\r\n\r\n", "0\r\n\n", "0\r\nX: 1\n\r\n", "0\r\n X: 1\r\n\r\n",
+        "\r\n",
+        "3\nabc\r\n0\r\n\r\n",
+        "3 \r\nabc\r\n",
+        "3;x=y\r\nabc\r\n",
+        "0x3\r\nabc\r\n",
+        "-1\r\n",
+        "123456789\r\n",
+        "3\r\nabcd\r\n",
+        "3\r\nabc\n0\r\n\r\n",
+        "0\r\n\n",
+        "0\r\nX: 1\n\r\n",
+        "0\r\n X: 1\r\n\r\n",
     ];
     for body in bodies {
-        check(&format!("POST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{body}"), Some(Violation::Body));
+        check(
+            &format!("POST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{body}"),
+            Some(Violation::Body),
+        );
     }
 }

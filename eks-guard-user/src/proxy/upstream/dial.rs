@@ -72,7 +72,13 @@ impl Dialer {
         metrics: &Arc<Metrics>,
     ) -> Arc<Self> {
         let (endpoint, metrics) = (Arc::clone(endpoint), Arc::clone(metrics));
-        Arc::new(Self { endpoint, tls: TlsConnector::from(tls), connect, tasks, metrics })
+        Arc::new(Self {
+            endpoint,
+            tls: TlsConnector::from(tls),
+            connect,
+            tasks,
+            metrics,
+        })
     }
 
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
@@ -86,9 +92,15 @@ impl Dialer {
             let error = match timeout(self.connect, self.dial_address(address, class)).await {
                 Ok(Ok(dialed)) => return Ok(dialed),
                 Ok(Err(error)) => error,
-                Err(_) => unreachable(address, &format!("no connection within {} s", self.connect.as_secs())),
+                Err(_) => unreachable(
+                    address,
+                    &format!("no connection within {} s", self.connect.as_secs()),
+                ),
             };
-            if worst.as_ref().is_none_or(|worst| worst.reason != Reason::UpstreamUntrusted) {
+            if worst
+                .as_ref()
+                .is_none_or(|worst| worst.reason != Reason::UpstreamUntrusted)
+            {
                 worst = Some(error);
             }
         }
@@ -99,12 +111,19 @@ impl Dialer {
     }
 
     async fn dial_address(&self, address: SocketAddr, class: Class) -> Result<Dialed, DialError> {
-        let tcp = TcpStream::connect(address).await.map_err(|error| unreachable(address, &error.to_string()))?;
-        tcp.set_nodelay(true).map_err(|error| unreachable(address, &error.to_string()))?;
+        let tcp = TcpStream::connect(address)
+            .await
+            .map_err(|error| unreachable(address, &error.to_string()))?;
+        tcp.set_nodelay(true)
+            .map_err(|error| unreachable(address, &error.to_string()))?;
         let tls = self.tls.connect(self.endpoint.server_name.clone(), tcp).await;
         let tls = tls.map_err(|error| tls_error(address, &error))?;
         let is_h2 = tls.get_ref().1.alpn_protocol() == Some(ALPN_H2);
-        let dialed = if is_h2 { self.start_h2(tls, class).await } else { self.start_h1(tls).await };
+        let dialed = if is_h2 {
+            self.start_h2(tls, class).await
+        } else {
+            self.start_h1(tls).await
+        };
         dialed.map_err(|error| unreachable(address, &error.to_string()))
     }
 
@@ -165,16 +184,22 @@ fn unreachable(address: SocketAddr, cause: &str) -> DialError {
 
 /// Tells a server that is somebody else from one that refuses the guard's certificate and one that is away.
 fn tls_error(address: SocketAddr, error: &std::io::Error) -> DialError {
-    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let tls = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
     let (reason, message) = match tls {
         None => return unreachable(address, &error.to_string()),
         Some(rustls::Error::AlertReceived(alert)) => (
             Reason::UpstreamCredential,
-            format!("The API server at {address} refused the guard's TLS handshake ({alert:?}); the operator must check the kubeconfig's client certificate."),
+            format!(
+                "The API server at {address} refused the guard's TLS handshake ({alert:?}); the operator must check the kubeconfig's client certificate."
+            ),
         ),
         Some(error) => (
             Reason::UpstreamUntrusted,
-            format!("The server at {address} is not the API server of the kubeconfig: {error}; the operator must check the kubeconfig's certificate authority and server."),
+            format!(
+                "The server at {address} is not the API server of the kubeconfig: {error}; the operator must check the kubeconfig's certificate authority and server."
+            ),
         ),
     };
     DialError { reason, message }

@@ -22,8 +22,18 @@ pub(super) struct H2Connection {
 }
 
 impl H2Connection {
-    pub(super) fn new(sender: http2::SendRequest<Full<Bytes>>, bound: usize, allowed: Arc<AtomicUsize>) -> Self {
-        Self { sender, in_use: AtomicUsize::new(0), was_used: AtomicBool::new(false), bound, allowed }
+    pub(super) fn new(
+        sender: http2::SendRequest<Full<Bytes>>,
+        bound: usize,
+        allowed: Arc<AtomicUsize>,
+    ) -> Self {
+        Self {
+            sender,
+            in_use: AtomicUsize::new(0),
+            was_used: AtomicBool::new(false),
+            bound,
+            allowed,
+        }
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -38,7 +48,11 @@ impl H2Connection {
         }
         self.in_use.fetch_add(1, Ordering::Relaxed);
         let is_reused = self.was_used.swap(true, Ordering::Relaxed);
-        Some(Lease::H2(H2Lease { connection: Arc::clone(self), sender: self.sender.clone(), is_reused }))
+        Some(Lease::H2(H2Lease {
+            connection: Arc::clone(self),
+            sender: self.sender.clone(),
+            is_reused,
+        }))
     }
 }
 
@@ -67,7 +81,12 @@ pub(crate) struct H1Lease {
 
 impl H1Lease {
     pub(super) fn new(shelf: Arc<Shelf>, sender: http1::SendRequest<Full<Bytes>>, is_reused: bool) -> Self {
-        Self { shelf, sender: Some(sender), is_complete: false, is_reused }
+        Self {
+            shelf,
+            sender: Some(sender),
+            is_complete: false,
+            is_reused,
+        }
     }
 }
 
@@ -96,7 +115,10 @@ impl Lease {
         match self {
             Self::H2(lease) => lease.sender.try_send_request(request).await,
             Self::H1(lease) => {
-                let sender = lease.sender.as_mut().expect("the sender leaves the lease in drop only");
+                let sender = lease
+                    .sender
+                    .as_mut()
+                    .expect("the sender leaves the lease in drop only");
                 // A connection that closed meanwhile hands the request back from the next call.
                 _ = sender.ready().await;
                 sender.try_send_request(request).await
@@ -121,7 +143,11 @@ impl Drop for H2Lease {
 
 impl Drop for H1Lease {
     fn drop(&mut self) {
-        if let Some(sender) = self.sender.take().filter(|sender| self.is_complete && !sender.is_closed()) {
+        if let Some(sender) = self
+            .sender
+            .take()
+            .filter(|sender| self.is_complete && !sender.is_closed())
+        {
             self.shelf.put_back(sender);
         }
     }

@@ -29,7 +29,12 @@ pub(super) struct Pool {
 
 impl Pool {
     pub(super) fn new(dialer: Arc<Dialer>, certificate: Option<Arc<CertifiedKey>>) -> Self {
-        Self { certificate, dialer, short: Arc::default(), streams: Arc::default() }
+        Self {
+            certificate,
+            dialer,
+            short: Arc::default(),
+            streams: Arc::default(),
+        }
     }
 
     /// Whether its connections present this certificate.
@@ -56,7 +61,10 @@ impl Pool {
                     result
                 }
             };
-            let result = dialed.wait_for(Option::is_some).await.map(|result| result.clone());
+            let result = dialed
+                .wait_for(Option::is_some)
+                .await
+                .map(|result| result.clone());
             match result {
                 Ok(Some(Ok(()))) => {}
                 Ok(Some(Err(error))) => return Err(error),
@@ -75,7 +83,10 @@ impl Pool {
             stock.dialing = None;
             let result = result.map(|dialed| match dialed {
                 Dialed::H2(connection) => stock.h2.push(connection),
-                Dialed::H1(sender) => stock.h1.push(Idle { sender, is_reused: false }),
+                Dialed::H1(sender) => stock.h1.push(Idle {
+                    sender,
+                    is_reused: false,
+                }),
             });
             drop(stock);
             result_tx.send_replace(Some(result));
@@ -107,7 +118,10 @@ struct Idle {
 enum Taken {
     Lease(Lease),
     Dialing(watch::Receiver<Option<DialResult>>),
-    Nothing(watch::Sender<Option<DialResult>>, watch::Receiver<Option<DialResult>>),
+    Nothing(
+        watch::Sender<Option<DialResult>>,
+        watch::Receiver<Option<DialResult>>,
+    ),
 }
 
 impl Shelf {
@@ -142,7 +156,10 @@ impl Shelf {
     pub(super) fn put_back(&self, sender: http1::SendRequest<Full<Bytes>>) {
         let mut stock = self.lock();
         if stock.h1.len() < IDLE_H1 {
-            stock.h1.push(Idle { sender, is_reused: true });
+            stock.h1.push(Idle {
+                sender,
+                is_reused: true,
+            });
         }
     }
 }
