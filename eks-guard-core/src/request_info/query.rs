@@ -191,11 +191,7 @@ fn too_long() -> Refusal {
 }
 
 fn dropped_warning(dropped: &[Cow<'_, str>]) -> String {
-    let names: Vec<String> = dropped
-        .iter()
-        .take(MAX_NAMED)
-        .map(|key| shown(key).to_string())
-        .collect();
+    let names: Vec<String> = dropped.iter().take(MAX_NAMED).map(|key| shown(key)).collect();
     let more = dropped.len().saturating_sub(MAX_NAMED);
     let and_more = if more > 0 {
         format!(" and {more} more")
