@@ -68,7 +68,10 @@ impl Reason {
             | Self::ConnectRefused => 403,
             Self::Overloaded => 429,
             Self::Internal => 500,
-            Self::UpstreamUnreachable | Self::UpstreamUntrusted | Self::UpstreamCredential | Self::UpstreamReply => 502,
+            Self::UpstreamUnreachable
+            | Self::UpstreamUntrusted
+            | Self::UpstreamCredential
+            | Self::UpstreamReply => 502,
             Self::RecordUnavailable | Self::Draining => 503,
         }
     }
@@ -135,6 +138,10 @@ impl Refusal {
     /// A refusal that no rule decided.
     #[must_use]
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, rule: None, message: message.into() }
+        Self {
+            reason,
+            rule: None,
+            message: message.into(),
+        }
     }
 }

@@ -1,92 +1,23 @@
 //! What a request is: the strict grammar, and RequestInfo exactly as kube-apiserver derives it
 //! (k8s.io/apiserver pkg/endpoints/request/requestinfo.go, 1.36).
 
-use std::fmt;
+mod allow_list;
+mod escape;
+mod path;
+mod query;
+mod segment;
+mod selector;
+#[cfg(test)]
+mod tests;
+mod value;
+mod verb;
 
-use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 
-use crate::reason::Refusal;
+use crate::body::Body;
+use crate::reason::{Reason, Refusal};
 
-/// The Kubernetes verb of a request (not its HTTP method).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Verb {
-    /// Read one object, or a non-resource path.
-    Get,
-    /// Read a collection.
-    List,
-    /// Follow a collection or one object.
-    Watch,
-    /// Create an object (POST).
-    Create,
-    /// Replace an object (PUT).
-    Update,
-    /// Change an object (PATCH), server-side apply included.
-    Patch,
-    /// Remove one object.
-    Delete,
-    /// Remove a collection.
-    DeleteCollection,
-    /// A non-resource path with a method other than GET.
-    Post,
-    /// A non-resource path with PUT.
-    Put,
-}
-
-impl Verb {
-    /// The text that policies, records and kube-apiserver's audit log use.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Get => "get",
-            Self::List => "list",
-            Self::Watch => "watch",
-            Self::Create => "create",
-            Self::Update => "update",
-            Self::Patch => "patch",
-            Self::Delete => "delete",
-            Self::DeleteCollection => "deletecollection",
-            Self::Post => "post",
-            Self::Put => "put",
-        }
-    }
-
-    /// Whether the request may change state, so that its intent is recorded before it is forwarded.
-    #[must_use]
-    pub const fn is_mutating(self) -> bool {
-        match self {
-            Self::Get | Self::List | Self::Watch => false,
-            Self::Create
-            | Self::Update
-            | Self::Patch
-            | Self::Delete
-            | Self::DeleteCollection
-            | Self::Post
-            | Self::Put => true,
-        }
-    }
-}
-
-impl fmt::Display for Verb {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// The HTTP methods the guard takes; any other is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Method {
-    /// GET
-    Get,
-    /// POST
-    Post,
-    /// PUT
-    Put,
-    /// PATCH
-    Patch,
-    /// DELETE
-    Delete,
-}
+pub use verb::{Method, Verb};
 
 /// What a request asks for, in the terms that kube-apiserver authorizes on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -110,7 +41,7 @@ pub struct ResourceInfo {
 pub enum RequestScope {
     /// A path under `/api/{version}` or `/apis/{group}/{version}`.
     Resource(ResourceInfo),
-    /// Any other path, canonical: `/version`, `/openapi/v3`.
+    /// Any other path, decoded: `/version`, `/openapi/v3`.
     NonResource(String),
 }
 
@@ -123,6 +54,28 @@ pub struct RequestInfo {
     pub scope: RequestScope,
 }
 
+impl RequestInfo {
+    /// The resource asked for; `None` for a plain path.
+    #[must_use]
+    pub fn resource(&self) -> Option<&ResourceInfo> {
+        match &self.scope {
+            RequestScope::Resource(resource) => Some(resource),
+            RequestScope::NonResource(_) => None,
+        }
+    }
+}
+
+/// How the reply flows: which upstream connections carry it, and whether it has a deadline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Streaming {
+    /// One reply, within the API server's own deadline.
+    Short,
+    /// Events until either side ends it.
+    Watch,
+    /// Log lines, for as long as the container writes them.
+    Log,
+}
+
 /// One parsed request: what it is, and the request line that will be generated from it.
 ///
 /// The agent's own bytes are gone after parsing; [`ApiRequest::path_and_query`] is what goes upstream.
@@ -131,6 +84,187 @@ pub struct ApiRequest {
     method: Method,
     info: RequestInfo,
     path: String,
-    query: Vec<(String, String)>,
+    query: Vec<Pair>,
     warnings: Vec<String>,
+    body: Option<Body>,
+}
+
+/// One allow-listed query parameter, its value normalised.
+type Pair = (&'static str, Cow<'static, str>);
+
+impl ApiRequest {
+    /// Reads a request line: `method` as on the wire, raw `path`, raw `query` without its `?`.
+    ///
+    /// # Errors
+    /// [`Reason::MethodNotAllowed`] for a method that the guard or the path does not take,
+    /// [`Reason::RequestMalformed`] for everything else outside the grammar.
+    pub fn parse(method: &str, path: &str, query: Option<&str>) -> Result<Self, Refusal> {
+        let method = Method::parse(method)?;
+        let route = path::Route::parse(method, path)?;
+        let parsed = query::Query::parse(&route, method, query.unwrap_or_default())?;
+        let (info, path) = classify(method, route, &parsed)?;
+        Ok(Self {
+            method,
+            info,
+            path,
+            query: parsed.pairs,
+            warnings: parsed.warnings,
+            body: None,
+        })
+    }
+
+    /// The HTTP method.
+    #[must_use]
+    pub fn method(&self) -> Method {
+        self.method
+    }
+
+    /// What is asked for.
+    #[must_use]
+    pub fn info(&self) -> &RequestInfo {
+        &self.info
+    }
+
+    /// Canonical path, percent-encoded.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Canonical path and query: allow-listed parameters only, normalised, sorted, percent-encoded.
+    #[must_use]
+    pub fn path_and_query(&self) -> String {
+        query::append_to(&self.path, &self.query)
+    }
+
+    /// Values of an allow-listed query parameter, decoded, in the order they were given.
+    pub fn query_values<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
+        self.query
+            .iter()
+            .filter(move |(name, _)| *name == key)
+            .map(|(_, value)| value.as_ref())
+    }
+
+    /// What the caller should be told although the request goes on; each fits a `Warning` header.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// How the reply flows.
+    #[must_use]
+    pub fn streaming(&self) -> Streaming {
+        if self.info.verb == Verb::Watch {
+            return Streaming::Watch;
+        }
+        match self.info.resource() {
+            Some(resource) if resource.subresource == "log" => Streaming::Log,
+            Some(_) | None => Streaming::Short,
+        }
+    }
+
+    /// Adds the body, whose agreement with the URL reading it has shown. An empty one adds nothing.
+    ///
+    /// # Errors
+    /// [`Reason::RequestMalformed`] for a body on GET, and for delete options both here and in the query, of
+    /// which the API server would silently ignore the latter.
+    pub fn with_body(mut self, body: Body) -> Result<Self, Refusal> {
+        if body.json().is_empty() {
+            return Ok(self);
+        }
+        if self.method == Method::Get {
+            return Err(malformed("a GET request has no body; send it without one"));
+        }
+        if self.method == Method::Delete
+            && let Some((key, _)) = self
+                .query
+                .iter()
+                .find(|(key, _)| allow_list::is_delete_option(self.info.verb, key))
+        {
+            return Err(malformed(format!(
+                "delete options stand in the body and in the query ({key}), and the API server would ignore \
+                 the query; put them all in the body"
+            )));
+        }
+        self.body = Some(body);
+        Ok(self)
+    }
+
+    /// The body, once added; none when it is empty.
+    #[must_use]
+    pub fn body(&self) -> Option<&Body> {
+        self.body.as_ref()
+    }
+
+    /// Name in the URL; for a create without one, `metadata.name` of the object in the body; else empty.
+    #[must_use]
+    pub fn object_name(&self) -> &str {
+        match self.info.resource() {
+            Some(resource) if !resource.name.is_empty() => &resource.name,
+            Some(_) if self.info.verb == Verb::Create => {
+                self.body.as_ref().and_then(Body::object_name).unwrap_or_default()
+            }
+            Some(_) | None => "",
+        }
+    }
+}
+
+/// Settles verb and name, where the query has a say in them.
+fn classify(
+    method: Method,
+    route: path::Route,
+    query: &query::Query,
+) -> Result<(RequestInfo, String), Refusal> {
+    let path::Route { path, target } = route;
+    let mut resource = match target {
+        path::Target::NonResource(plain) => {
+            let info = RequestInfo {
+                verb: method.plain_verb(),
+                scope: RequestScope::NonResource(plain),
+            };
+            return Ok((info, path));
+        }
+        path::Target::Resource(resource) => resource,
+        path::Target::LegacyWatch(mut resource) => {
+            resource.name.clear();
+            resource
+        }
+    };
+    let mut verb = method.resource_verb();
+    if resource.name.is_empty() {
+        match verb {
+            Verb::Get => {
+                verb = if query.is_on("watch") {
+                    Verb::Watch
+                } else {
+                    Verb::List
+                };
+                // Upstream a label selector that cannot be parsed loses this name, and then gets a 400.
+                if let Some(name) = query.selected_name.as_deref() {
+                    name.clone_into(&mut resource.name);
+                }
+            }
+            Verb::Delete => verb = Verb::DeleteCollection,
+            Verb::List
+            | Verb::Watch
+            | Verb::Create
+            | Verb::Update
+            | Verb::Patch
+            | Verb::DeleteCollection
+            | Verb::Post
+            | Verb::Put => {}
+        }
+    }
+    Ok((
+        RequestInfo {
+            verb,
+            scope: RequestScope::Resource(resource),
+        },
+        path,
+    ))
+}
+
+/// A refusal for text outside the grammar.
+fn malformed(message: impl Into<String>) -> Refusal {
+    Refusal::new(Reason::RequestMalformed, message)
 }

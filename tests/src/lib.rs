@@ -2,6 +2,7 @@
 //! Order of reading: `cluster` starts it, `audit` says what reached it, `guarded` runs a command under eks-guard.
 
 pub mod audit;
+pub mod bench;
 pub mod cluster;
 pub mod command;
 pub mod guarded;
