@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 use std::{env, fs};
 
-#[expect(clippy::disallowed_methods, reason = "cargo hands a build script its facts through the environment")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "cargo hands a build script its facts through the environment"
+)]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let manifest = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
     let object = manifest.join("../target/ebpf/eks-guard.o");
@@ -13,7 +16,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         fs::copy(&object, &embedded)?;
     } else {
         fs::write(&embedded, [])?;
-        println!("cargo::warning=no eBPF object yet: `eks-guard run` needs one; build it with `cargo xtask build`");
+        println!(
+            "cargo::warning=no eBPF object yet: `eks-guard run` needs one; build it with `cargo xtask build`"
+        );
     }
     Ok(())
 }

@@ -1,7 +1,26 @@
 //! Scope: which requests an agent may make. Default deny; documents are compiled once into an immutable snapshot.
+//! Rules that restrict match whatever a request could touch, rules that allow only what they cover completely
+//! (docs/policy.md).
 
 mod compile;
 mod decide;
 mod document;
+mod explain;
+mod judge;
+mod known;
+mod matching;
+mod message;
+mod notation;
+mod operation;
 mod permit;
 mod protection;
+
+#[cfg(test)]
+mod tests;
+
+pub use compile::{CompileError, MAX_RULES, Snapshot};
+pub use decide::Decision;
+pub use document::{API_VERSION, AgentPolicy, DocumentError, Effect, KIND, Origin, read_policies};
+pub use explain::{Answer, Explanation, Finding, RuleExplanation};
+pub use known::{KnownResource, Scope};
+pub use permit::Permit;

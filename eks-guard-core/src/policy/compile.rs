@@ -1,1 +1,229 @@
-//! Documents to one immutable snapshot.
+//! Documents to one immutable snapshot: rules in the order in which they decide, found by resource.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::policy::document::{AgentPolicy, Effect, Names, Origin, RuleScope};
+use crate::policy::matching::Clause;
+use crate::policy::operation::{Operation, Target};
+use crate::policy::protection::allowed_to_everyone;
+use crate::principal::Principal;
+
+/// Rules of all policies together: more would no longer be decided on in microseconds.
+pub const MAX_RULES: usize = 10_000;
+
+/// Policies that do not go together.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CompileError {
+    /// Two documents with one name: which of them is meant cannot be known.
+    #[error(
+        "{second}: policy \"{name}\" is already defined at {first}; give each policy its own metadata.name"
+    )]
+    DuplicatePolicy {
+        /// `metadata.name` of both.
+        name: String,
+        /// Where the first stands.
+        first: Origin,
+        /// Where the second stands.
+        second: Origin,
+    },
+    /// More than [`MAX_RULES`].
+    #[error("the policies have {count} rules together, more than {MAX_RULES}; remove some")]
+    TooManyRules {
+        /// How many there are.
+        count: usize,
+    },
+}
+
+/// All policies, compiled. Immutable: a change of policy is another snapshot.
+#[derive(Debug)]
+pub struct Snapshot {
+    generation: u64,
+    policies: Box<[PolicyEntry]>,
+    rules: Box<[RuleEntry]>,
+    index: Index,
+}
+
+/// A policy, as far as deciding needs it.
+#[derive(Debug)]
+pub(crate) struct PolicyEntry {
+    pub(crate) name: String,
+    agents: Names,
+}
+
+/// A rule, as far as deciding needs it.
+#[derive(Debug)]
+pub(crate) struct RuleEntry {
+    /// `policy/rule`, or `builtin:…`.
+    pub(crate) label: Arc<str>,
+    pub(crate) effect: Effect,
+    pub(crate) clause: Clause,
+    /// `None` for compiled-in rules.
+    pub(crate) origin: Option<Origin>,
+    /// Position in [`Snapshot::policies`]; `None` for compiled-in rules, which select every agent.
+    policy: Option<usize>,
+}
+
+/// Positions of rules, ascending, by what a request is about.
+#[derive(Debug, Default)]
+struct Index {
+    by_resource: HashMap<Box<str>, Vec<usize>>,
+    any_resource: Vec<usize>,
+    paths: Vec<usize>,
+}
+
+impl Snapshot {
+    /// Compiles policies. The order of policies and of rules does not matter: the strongest effect decides.
+    ///
+    /// # Errors
+    /// Every conflict between policies.
+    pub fn compile(policies: &[AgentPolicy], generation: u64) -> Result<Snapshot, Vec<CompileError>> {
+        let mut sorted: Vec<&AgentPolicy> = policies.iter().collect();
+        sorted.sort_by(|a, b| a.name.cmp(&b.name));
+        let errors = conflicts(&sorted);
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        let rules = ordered_rules(&sorted);
+        let index = Index::of(&rules);
+        let policies = sorted
+            .iter()
+            .map(|it| PolicyEntry {
+                name: it.name.clone(),
+                agents: it.agents.clone(),
+            })
+            .collect();
+        Ok(Snapshot {
+            generation,
+            policies,
+            rules: rules.into_boxed_slice(),
+            index,
+        })
+    }
+
+    /// The number this snapshot was compiled with.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Every rule, compiled-in ones too, in the order in which they decide.
+    pub(crate) fn rules(&self) -> &[RuleEntry] {
+        &self.rules
+    }
+
+    /// The rules that may match, in the order in which they decide.
+    pub(crate) fn candidates<'a>(&'a self, operation: &Operation<'_>) -> impl Iterator<Item = &'a RuleEntry> {
+        let (keyed, any): (&[usize], &[usize]) = match &operation.target {
+            Target::Resource(target) => (
+                self.index
+                    .by_resource
+                    .get(target.resource)
+                    .map_or(&[], Vec::as_slice),
+                &self.index.any_resource,
+            ),
+            Target::Path(_) => (&self.index.paths, &[]),
+        };
+        merge(keyed, any).filter_map(|position| self.rules.get(position))
+    }
+
+    /// Whether the policy of a rule selects the agent.
+    pub(crate) fn selects(&self, rule: &RuleEntry, principal: &Principal) -> bool {
+        match rule.policy {
+            None => true,
+            Some(position) => self
+                .policies
+                .get(position)
+                .is_some_and(|policy| policy.agents.contains(&principal.agent)),
+        }
+    }
+
+    /// Every policy that selects the agent.
+    pub(crate) fn selected_by(&self, principal: &Principal) -> impl Iterator<Item = &PolicyEntry> {
+        self.policies
+            .iter()
+            .filter(|policy| policy.agents.contains(&principal.agent))
+    }
+}
+
+fn conflicts(sorted: &[&AgentPolicy]) -> Vec<CompileError> {
+    let mut errors: Vec<CompileError> = sorted
+        .windows(2)
+        .filter_map(|pair| match pair {
+            [first, second] if first.name == second.name => Some(CompileError::DuplicatePolicy {
+                name: second.name.clone(),
+                first: first.origin.clone(),
+                second: second.origin.clone(),
+            }),
+            _ => None,
+        })
+        .collect();
+    let count = sorted.iter().map(|policy| policy.rules.len()).sum();
+    if count > MAX_RULES {
+        errors.push(CompileError::TooManyRules { count });
+    }
+    errors
+}
+
+/// Strongest effect first, then by name, so that the rule that is named as deciding never depends on order.
+fn ordered_rules(sorted: &[&AgentPolicy]) -> Vec<RuleEntry> {
+    let builtin = allowed_to_everyone()
+        .into_iter()
+        .map(|(label, clause)| RuleEntry {
+            label: label.into(),
+            effect: Effect::Allow,
+            clause,
+            origin: None,
+            policy: None,
+        });
+    let written = sorted.iter().enumerate().flat_map(|(position, policy)| {
+        policy.rules.iter().map(move |rule| RuleEntry {
+            label: format!("{}/{}", policy.name, rule.name).into(),
+            effect: rule.effect,
+            clause: Clause::new(rule.verbs, rule.scope.clone(), rule.effect),
+            origin: Some(rule.origin.clone()),
+            policy: Some(position),
+        })
+    });
+    let mut rules: Vec<RuleEntry> = builtin.chain(written).collect();
+    rules.sort_by(|a, b| (a.effect, a.policy, &a.label).cmp(&(b.effect, b.policy, &b.label)));
+    rules
+}
+
+impl Index {
+    fn of(rules: &[RuleEntry]) -> Self {
+        let mut index = Self::default();
+        for (position, rule) in rules.iter().enumerate() {
+            match &rule.clause.scope {
+                RuleScope::Paths(_) => index.paths.push(position),
+                RuleScope::Resources(scope) => match scope.resource_keys() {
+                    None => index.any_resource.push(position),
+                    Some(resources) => resources.for_each(|resource| index.insert(resource, position)),
+                },
+            }
+        }
+        index
+    }
+
+    fn insert(&mut self, resource: &str, position: usize) {
+        let positions = self.by_resource.entry(resource.into()).or_default();
+        if positions.last() != Some(&position) {
+            positions.push(position);
+        }
+    }
+}
+
+/// Two ascending lists without common elements as one.
+fn merge<'a>(mut left: &'a [usize], mut right: &'a [usize]) -> impl Iterator<Item = usize> + 'a {
+    std::iter::from_fn(move || {
+        let from_left = match (left.first(), right.first()) {
+            (Some(a), Some(b)) => a < b,
+            (Some(_), None) => true,
+            (None, _) => false,
+        };
+        let list = if from_left { &mut left } else { &mut right };
+        let (first, rest) = list.split_first()?;
+        *list = rest;
+        Some(*first)
+    })
+}

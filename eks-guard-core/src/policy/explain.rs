@@ -1,0 +1,192 @@
+//! Why a request is allowed or refused: every rule that was looked at, found by the very code that decides.
+
+use crate::policy::compile::{RuleEntry, Snapshot};
+use crate::policy::decide::patch_kind;
+use crate::policy::document::{Effect, Origin};
+use crate::policy::judge::{Ground, Judgement};
+use crate::policy::matching::Reach;
+use crate::policy::message;
+use crate::policy::operation::{Operation, PatchKind};
+use crate::policy::protection::{Protection, SECRETS_LABEL, is_secret};
+use crate::principal::Principal;
+use crate::reason::Refusal;
+use crate::request_info::{ApiRequest, RequestInfo};
+
+/// A decision with its reasons.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explanation {
+    /// The agent that asks.
+    pub agent: String,
+    /// The request in words: `delete pods "web-0" in namespace "shop"`.
+    pub request: String,
+    /// Generation of the snapshot.
+    pub generation: u64,
+    /// Policies that select the agent.
+    pub policies: Vec<String>,
+    /// What is decided.
+    pub answer: Answer,
+    /// Every rule, compiled-in ones too, in the order in which they decide.
+    pub rules: Vec<RuleExplanation>,
+}
+
+/// What is decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It is forwarded.
+    Allowed {
+        /// The rule that allows it.
+        rule: String,
+    },
+    /// It is not.
+    Refused(Refusal),
+}
+
+/// One rule and one request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleExplanation {
+    /// `policy/rule`, or `builtin:…`.
+    pub rule: String,
+    /// What the rule does when it matches.
+    pub effect: Effect,
+    /// Where the rule stands; `None` for compiled-in rules.
+    pub origin: Option<Origin>,
+    /// Whether it matches.
+    pub finding: Finding,
+    /// Why: for rules that do not match, the differences; for rules that match more than they name, what they caught.
+    pub because: Vec<String>,
+}
+
+/// Whether one rule matches one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// It matches and decides.
+    Decides,
+    /// It matches, and another rule decides.
+    Matches,
+    /// It does not match.
+    Differs,
+    /// Its policy does not select the agent.
+    NotSelected,
+}
+
+impl Snapshot {
+    /// Explains a request known by its RequestInfo: what `eks-guard policy explain` prints.
+    #[must_use]
+    pub fn explain(&self, principal: &Principal, info: &RequestInfo) -> Explanation {
+        self.explain_operation(principal, &Operation::new(info, "", PatchKind::Existing))
+    }
+
+    /// Explains a whole request, with what only its body says.
+    #[must_use]
+    pub fn explain_request(&self, principal: &Principal, request: &ApiRequest) -> Explanation {
+        let operation = Operation::new(request.info(), request.object_name(), patch_kind(request));
+        self.explain_operation(principal, &operation)
+    }
+
+    fn explain_operation(&self, principal: &Principal, operation: &Operation<'_>) -> Explanation {
+        let judgement = self.judge(principal, operation);
+        let answer = match judgement {
+            Judgement::Allow(rule) => Answer::Allowed {
+                rule: rule.label.to_string(),
+            },
+            Judgement::Refuse(ground) => Answer::Refused(self.refusal(principal, operation, ground)),
+        };
+        let protections = Protection::ALL
+            .into_iter()
+            .map(|it| explain_protection(it, operation));
+        let written = self
+            .rules()
+            .iter()
+            .map(|rule| self.explain_rule(rule, principal, operation, judgement));
+        let mut rules: Vec<RuleExplanation> = protections.chain(written).collect();
+        if is_secret(operation) {
+            rules.push(explain_secret(judgement));
+        }
+        Explanation {
+            agent: principal.agent.clone(),
+            request: message::describe(operation),
+            generation: self.generation(),
+            policies: self
+                .selected_by(principal)
+                .map(|policy| policy.name.clone())
+                .collect(),
+            answer,
+            rules,
+        }
+    }
+
+    fn explain_rule(
+        &self,
+        rule: &RuleEntry,
+        principal: &Principal,
+        operation: &Operation<'_>,
+        judgement: Judgement<'_>,
+    ) -> RuleExplanation {
+        let (finding, because) = if !self.selects(rule, principal) {
+            (Finding::NotSelected, Vec::new())
+        } else if operation.each_verb().any(|step| rule.clause.matches(&step)) {
+            let finding = if decides(rule, judgement) {
+                Finding::Decides
+            } else {
+                Finding::Matches
+            };
+            let because = match rule.clause.reach {
+                Reach::Covers => Vec::new(),
+                Reach::Touches => message::breadth(rule, operation),
+            };
+            (finding, because)
+        } else {
+            let differences = rule.clause.mismatches(operation);
+            let because = differences.map(|dimension| message::difference(rule, dimension, operation));
+            (Finding::Differs, because.collect())
+        };
+        RuleExplanation {
+            rule: rule.label.to_string(),
+            effect: rule.effect,
+            origin: rule.origin.clone(),
+            finding,
+            because,
+        }
+    }
+}
+
+fn decides(rule: &RuleEntry, judgement: Judgement<'_>) -> bool {
+    let deciding = match judgement {
+        Judgement::Allow(rule) | Judgement::Refuse(Ground::Restricted(rule)) => Some(rule),
+        Judgement::Refuse(Ground::Protected(_) | Ground::Secret(_) | Ground::NothingAllows(_)) => None,
+    };
+    deciding.is_some_and(|deciding| std::ptr::eq(deciding, rule))
+}
+
+fn explain_protection(protection: Protection, operation: &Operation<'_>) -> RuleExplanation {
+    let (finding, because) = if Protection::of(operation) == Some(protection) {
+        (Finding::Decides, vec![protection.remedy().to_owned()])
+    } else {
+        (Finding::Differs, Vec::new())
+    };
+    RuleExplanation {
+        rule: protection.label().to_owned(),
+        effect: Effect::Deny,
+        origin: None,
+        finding,
+        because,
+    }
+}
+
+fn explain_secret(judgement: Judgement<'_>) -> RuleExplanation {
+    let finding = match judgement {
+        Judgement::Refuse(Ground::Secret(_)) => Finding::Decides,
+        Judgement::Allow(_)
+        | Judgement::Refuse(Ground::Protected(_) | Ground::Restricted(_) | Ground::NothingAllows(_)) => {
+            Finding::Matches
+        }
+    };
+    let because = vec!["replies carry values of Secrets, and this version cannot mask them".to_owned()];
+    RuleExplanation {
+        rule: SECRETS_LABEL.to_owned(),
+        effect: Effect::Mask,
+        origin: None,
+        finding,
+        because,
+    }
+}

@@ -1,0 +1,188 @@
+//! Whether a rule matches a request. Rules that restrict match whatever the request could touch;
+//! rules that allow match only what they cover completely.
+
+use crate::policy::document::{Effect, Names, Part, PathPattern, ResourcePattern, ResourceScope, RuleScope};
+use crate::policy::operation::{ActionSet, Extent, Operation, ResourceTarget, Target, VerbSet};
+
+/// How far a rule reaches beyond what it says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// All of the request must be inside the rule: `allow`.
+    Covers,
+    /// Any of the request may be inside the rule: `deny`, `requireApproval`, `mask`.
+    Touches,
+}
+
+impl Reach {
+    pub(crate) const fn of(effect: Effect) -> Self {
+        match effect {
+            Effect::Allow => Self::Covers,
+            Effect::Deny | Effect::RequireApproval | Effect::Mask => Self::Touches,
+        }
+    }
+}
+
+/// One thing in which a rule and a request may differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dimension {
+    /// One is about objects, the other about a plain path.
+    Kind,
+    Verb,
+    Group,
+    Resource,
+    Namespace,
+    Name,
+    Path,
+}
+
+impl Dimension {
+    /// In the order in which they are compared: cheapest and most telling first.
+    const ALL: [Self; 7] = [
+        Self::Kind,
+        Self::Verb,
+        Self::Group,
+        Self::Resource,
+        Self::Namespace,
+        Self::Name,
+        Self::Path,
+    ];
+
+    /// What messages call it.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Kind => "kind of request",
+            Self::Verb => "verb",
+            Self::Group => "apiGroup",
+            Self::Resource => "resource",
+            Self::Namespace => "namespace",
+            Self::Name => "name",
+            Self::Path => "path",
+        }
+    }
+}
+
+/// The half of a rule that is matched on.
+#[derive(Clone, Debug)]
+pub(crate) struct Clause {
+    pub(crate) verbs: VerbSet,
+    pub(crate) scope: RuleScope,
+    pub(crate) reach: Reach,
+    actions: ActionSet,
+}
+
+impl Clause {
+    pub(crate) fn new(verbs: VerbSet, scope: RuleScope, effect: Effect) -> Self {
+        Self {
+            verbs,
+            scope,
+            reach: Reach::of(effect),
+            actions: ActionSet::restricted_by(verbs),
+        }
+    }
+
+    /// Whether the rule matches.
+    pub(crate) fn matches(&self, operation: &Operation<'_>) -> bool {
+        self.mismatches(operation).next().is_none()
+    }
+
+    /// Every dimension in which it does not, lazily.
+    pub(crate) fn mismatches(&self, operation: &Operation<'_>) -> impl Iterator<Item = Dimension> {
+        Dimension::ALL
+            .into_iter()
+            .filter(move |dimension| !self.agrees(*dimension, operation, self.reach))
+    }
+
+    /// Dimensions in which the request is only partly inside a rule that matched: what to narrow.
+    pub(crate) fn partly(&self, operation: &Operation<'_>) -> impl Iterator<Item = Dimension> {
+        Dimension::ALL
+            .into_iter()
+            .filter(move |dimension| !self.agrees(*dimension, operation, Reach::Covers))
+    }
+
+    fn agrees(&self, dimension: Dimension, operation: &Operation<'_>, reach: Reach) -> bool {
+        match (&self.scope, &operation.target) {
+            (RuleScope::Resources(scope), Target::Resource(target)) => match dimension {
+                Dimension::Verb => self.verb_agrees(operation, reach),
+                Dimension::Group => group_agrees(&scope.groups, target, reach),
+                Dimension::Resource => scope
+                    .resources
+                    .iter()
+                    .any(|it| resource_agrees(it, target, reach)),
+                Dimension::Namespace => extent_agrees(&scope.namespaces, target.namespace, reach),
+                Dimension::Name => extent_agrees(&scope.names, target.name, reach),
+                Dimension::Kind | Dimension::Path => true,
+            },
+            (RuleScope::Paths(patterns), Target::Path(path)) => match dimension {
+                Dimension::Verb => self.verbs.contains(operation.verb),
+                Dimension::Path => patterns.iter().any(|pattern| path_agrees(pattern, path)),
+                Dimension::Kind
+                | Dimension::Group
+                | Dimension::Resource
+                | Dimension::Namespace
+                | Dimension::Name => true,
+            },
+            (RuleScope::Resources(_), Target::Path(_)) | (RuleScope::Paths(_), Target::Resource(_)) => {
+                dimension != Dimension::Kind
+            }
+        }
+    }
+
+    fn verb_agrees(&self, operation: &Operation<'_>, reach: Reach) -> bool {
+        match reach {
+            Reach::Covers => self.verbs.contains(operation.verb),
+            Reach::Touches => self.actions.intersects(operation.actions),
+        }
+    }
+}
+
+impl ResourceScope {
+    /// Resources that requests must be about to match; `None` when any may.
+    pub(crate) fn resource_keys(&self) -> Option<impl Iterator<Item = &str>> {
+        let keyed = self.resources.iter().all(|pattern| pattern.resource.is_some());
+        keyed.then(|| {
+            self.resources
+                .iter()
+                .filter_map(|pattern| pattern.resource.as_deref())
+        })
+    }
+}
+
+/// Events are the same objects in the core group and in `events.k8s.io`.
+fn group_agrees(groups: &Names, target: &ResourceTarget<'_>, reach: Reach) -> bool {
+    let twin = match (reach, target.group, target.resource) {
+        (Reach::Touches, "", "events") => Some("events.k8s.io"),
+        (Reach::Touches, "events.k8s.io", "events") => Some(""),
+        (Reach::Covers | Reach::Touches, _, _) => None,
+    };
+    groups.contains(target.group) || twin.is_some_and(|twin| groups.contains(twin))
+}
+
+/// Subresources show and change the object they belong to, so a rule that restricts the object restricts them.
+fn resource_agrees(pattern: &ResourcePattern, target: &ResourceTarget<'_>, reach: Reach) -> bool {
+    let part = match (&pattern.part, reach) {
+        (Part::Object, Reach::Covers) => target.subresource.is_empty(),
+        (Part::Object, Reach::Touches) => true,
+        (Part::Named(subresource), Reach::Covers | Reach::Touches) => **subresource == *target.subresource,
+        (Part::Every, Reach::Covers | Reach::Touches) => !target.subresource.is_empty(),
+    };
+    part && pattern
+        .resource
+        .as_deref()
+        .is_none_or(|resource| resource == target.resource)
+}
+
+fn extent_agrees(names: &Names, extent: Extent<'_>, reach: Reach) -> bool {
+    match (extent, names) {
+        (Extent::Nothing | Extent::One(_) | Extent::Many, Names::Any) => true,
+        (Extent::Nothing, Names::Only(_)) => false,
+        (Extent::One(name), Names::Only(_)) => names.contains(name),
+        (Extent::Many, Names::Only(_)) => reach == Reach::Touches,
+    }
+}
+
+fn path_agrees(pattern: &PathPattern, path: &str) -> bool {
+    match pattern {
+        PathPattern::Exact(exact) => **exact == *path,
+        PathPattern::Prefix(prefix) => path.starts_with(&**prefix),
+    }
+}
