@@ -1,23 +1,32 @@
 //! The real programs on a real cgroup: what a guarded process reaches, and what the guard knows about it. Needs root.
 //! Each test has its own network namespace and its own cgroup.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "all of this is a test; probes answer on standard output"
+)]
 
 #[path = "netns/probe.rs"]
 mod probe;
 #[path = "netns/world.rs"]
 mod world;
 
-use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::io::{self, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use eks_guard::ebpf::{Datapath, LoadRequest, RunCgroup, remove_leftovers};
+use eks_guard::ebpf::{CgroupError, Datapath, DownstreamAddr, LoadRequest, RunCgroup, remove_leftovers};
 use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 use tokio_util::sync::CancellationToken;
 
 use crate::probe::Probe;
-use crate::world::{API_PORT, OWN_V4, OWN_V6, PATIENCE, Ports, Side, World, enter_new_network, run_id};
+use crate::world::{
+    API_PORT, OWN_V4, OWN_V6, PATIENCE, Ports, Side, World, chain, enter_new_network, run_id,
+};
 
 /// Not a test of its own: what the probes run.
 #[test]
@@ -154,6 +163,14 @@ fn a_nested_cgroup_is_as_guarded() {
 }
 
 #[test]
+fn a_guarded_socket_in_the_hands_of_an_outsider_does_not_reach_the_api_server() {
+    let world = World::local();
+    world.assert_refused("leave 127.0.0.1:6443");
+    world.assert_refused("leave [::1]:6443");
+    assert_eq!(world.datapath.stats().failed, 2);
+}
+
+#[test]
 fn fast_open_is_redirected() {
     let world = World::local();
     for (to, original) in [
@@ -202,11 +219,12 @@ fn a_reconnected_socket_does_not_name_its_former_destination() {
     let world = World::local();
     let other = Ports::bind(7000);
     let mut probe = world.probe(Side::Inside, "reconnect 127.0.0.1:6443 127.0.0.1:7000");
-    let first = world.accept();
+    let mut first = world.accept();
     assert!(first.flow.is_some());
-    assert_eq!(probe.line(), "127.0.0.1:6443");
+    first.stream.write_all(b"guard\n").unwrap();
+    assert_eq!(probe.line(), "peer 127.0.0.1:6443 answer guard");
     let (stream, peer) = other.accept();
-    assert_eq!(world.take(eks_guard::ebpf::DownstreamAddr(peer)), None);
+    assert_eq!(world.take(DownstreamAddr(peer)), None);
     answer(stream);
     assert_eq!(probe.finish(), "peer 127.0.0.1:7000 answer other");
     world.assert_api_untouched();
@@ -217,8 +235,9 @@ fn a_socket_that_was_elsewhere_is_redirected_when_it_turns_to_the_api_server() {
     let world = World::local();
     let other = Ports::bind(7000);
     let mut probe = world.probe(Side::Inside, "reconnect 127.0.0.1:7000 127.0.0.1:6443");
-    let _first = other.accept();
-    assert_eq!(probe.line(), "127.0.0.1:7000");
+    let (mut first, _) = other.accept();
+    first.write_all(b"other\n").unwrap();
+    assert_eq!(probe.line(), "peer 127.0.0.1:7000 answer other");
     let accepted = world.accept();
     assert_eq!(
         accepted.flow.unwrap().original_dst.0,
@@ -274,7 +293,7 @@ fn a_full_flow_table_refuses_and_recovers() {
             "the entry of a closed connection stays"
         );
     }
-    assert_eq!(world.take(eks_guard::ebpf::DownstreamAddr(earlier)), None);
+    assert_eq!(world.take(DownstreamAddr(earlier)), None);
     world.assert_api_untouched();
 }
 
@@ -322,7 +341,7 @@ fn a_killed_guard_leaves_its_cgroup_closed_until_the_next_start_removes_it() {
     let path = loader.line();
     let holder = loader.take_stdin();
     loader.kill();
-    let procs = std::path::Path::new(&path).join("cgroup.procs");
+    let procs = Path::new(&path).join("cgroup.procs");
     assert_eq!(
         Probe::start(Some(&procs), "tcp 127.0.0.1:6443").finish(),
         "error ECONNREFUSED"
@@ -331,7 +350,7 @@ fn a_killed_guard_leaves_its_cgroup_closed_until_the_next_start_removes_it() {
     let mut left = Probe::start(Some(&procs), "hold 127.0.0.1:22");
     assert_eq!(left.line(), "error ECONNREFUSED");
     assert_eq!(remove_leftovers(|name| name != id), 1);
-    assert!(!std::path::Path::new(&path).exists());
+    assert!(!Path::new(&path).exists());
     drop(holder);
 }
 
@@ -357,6 +376,72 @@ fn killed_loader(run_id: &str) -> io::Result<String> {
     println!("probe: {}", cgroup.path().display());
     holder.wait()?;
     Ok("holder gone".to_owned())
+}
+
+#[test]
+fn without_privileges_nothing_is_loaded_and_the_message_says_what_to_do() {
+    let line = Probe::start(None, &format!("unprivileged-load {}", run_id())).finish();
+    assert!(
+        line.starts_with("the kernel refuses the eBPF object: run as root (CAP_BPF, CAP_NET_ADMIN)"),
+        "{line}"
+    );
+}
+
+/// The probe of the test above.
+fn unprivileged_load(run_id: &str) -> String {
+    let cgroup = RunCgroup::create(run_id).unwrap();
+    let none = CapabilitySets {
+        effective: CapabilitySet::empty(),
+        permitted: CapabilitySet::all(),
+        inheritable: CapabilitySet::empty(),
+    };
+    let before = capabilities(None).unwrap();
+    set_capabilities(
+        None,
+        CapabilitySets {
+            permitted: before.permitted,
+            ..none
+        },
+    )
+    .unwrap();
+    let api = [SocketAddr::from((Ipv4Addr::LOCALHOST, API_PORT))];
+    let loaded = Datapath::load(&LoadRequest {
+        cgroup: &cgroup,
+        api: &api,
+        listener_port: 1,
+    });
+    set_capabilities(None, before).unwrap();
+    loaded
+        .err()
+        .map_or_else(|| "loaded".to_owned(), |error| chain(&error))
+}
+
+#[test]
+fn what_cannot_be_guarded_is_refused_before_anything_is_attached() {
+    enter_new_network();
+    let cgroup = RunCgroup::create(&run_id()).unwrap();
+    let load = |api: &[&str]| {
+        let api: Vec<SocketAddr> = api.iter().map(|text| text.parse().unwrap()).collect();
+        let loaded = Datapath::load(&LoadRequest {
+            cgroup: &cgroup,
+            api: &api,
+            listener_port: 1,
+        });
+        loaded
+            .err()
+            .map_or_else(|| "loaded".to_owned(), |error| chain(&error))
+    };
+    assert_eq!(load(&[]), "the API server has no address to guard");
+    assert!(
+        load(&["10.0.0.1:443", "10.0.0.1:6443"])
+            .starts_with("the API server is named on two ports of 10.0.0.1")
+    );
+    let twice = RunCgroup::create(cgroup.path().file_name().unwrap().to_str().unwrap()).unwrap_err();
+    assert!(chain(&twice).starts_with("cannot create the cgroup"), "{twice}");
+    assert!(matches!(
+        RunCgroup::create("../escape"),
+        Err(CgroupError::BadRunId(_))
+    ));
 }
 
 #[test]
@@ -418,7 +503,7 @@ impl tracing_subscriber::fmt::MakeWriter<'_> for Lines {
     }
 }
 
-impl io::Write for Lines {
+impl Write for Lines {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.lock().unwrap().extend_from_slice(bytes);
         Ok(bytes.len())
@@ -429,6 +514,6 @@ impl io::Write for Lines {
     }
 }
 
-fn answer(mut stream: std::net::TcpStream) {
-    io::Write::write_all(&mut stream, b"other\n").unwrap();
+fn answer(mut stream: TcpStream) {
+    stream.write_all(b"other\n").unwrap();
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -116,6 +116,21 @@ pub(crate) fn child() {
     println!("probe: {line}");
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the instruction comes through the environment"
+)]
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// Leaves the guarded cgroup, as only root can, for the one that holds those of all runs.
+fn leave() -> io::Result<()> {
+    let procs = PathBuf::from(variable(PROCS).unwrap());
+    let all_runs = procs.parent().and_then(Path::parent).unwrap();
+    fs::write(all_runs.join("cgroup.procs"), "0")
+}
+
 fn perform(words: &[&str]) -> io::Result<String> {
     match *words {
         ["tcp", to] => answer(TcpStream::connect(address(to))?),
@@ -160,6 +175,13 @@ fn perform(words: &[&str]) -> io::Result<String> {
             wait_for_end_of_stdin()?;
             Ok("closed".to_owned())
         }
+        ["leave", to] => {
+            let socket = tcp(address(to), None)?;
+            leave()?;
+            connect(&socket, &address(to))?;
+            answer(socket.into())
+        }
+        ["unprivileged-load", run_id] => Ok(crate::unprivileged_load(run_id)),
         ["load", run_id] => crate::killed_loader(run_id),
         _ => panic!("unknown probe {words:?}"),
     }
@@ -169,8 +191,7 @@ fn perform(words: &[&str]) -> io::Result<String> {
 fn reconnect(first: SocketAddr, second: SocketAddr) -> io::Result<String> {
     let socket = tcp(first, None)?;
     connect(&socket, &first)?;
-    let before = TcpStream::from(socket.try_clone()?).peer_addr()?;
-    println!("probe: {before}");
+    println!("probe: {}", answer(socket.try_clone()?.into())?);
     connect_unspec(&socket)?;
     connect(&socket, &second)?;
     answer(socket.into())
