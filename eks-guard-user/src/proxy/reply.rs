@@ -8,6 +8,7 @@ use hyper::body::Incoming;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::masking::{End, Ending, MaskBody, OnEnd};
+use crate::proxy::admission::Slot;
 use crate::proxy::record::RequestRecord;
 use crate::proxy::respond::ReplyBody;
 use crate::proxy::upstream::Lease;
@@ -58,7 +59,7 @@ pub(crate) struct Forwarded {
 /// A reply and everything that is held until it ended.
 pub(crate) struct Reply {
     pub(crate) forwarded: Forwarded,
-    pub(crate) slot: OwnedSemaphorePermit,
+    pub(crate) slot: Slot,
     pub(crate) memory: Option<OwnedSemaphorePermit>,
 }
 
@@ -66,7 +67,7 @@ pub(crate) struct Reply {
 pub(crate) struct ReplyEnd {
     record: RequestRecord,
     lease: Lease,
-    _slot: OwnedSemaphorePermit,
+    _slot: Slot,
     _memory: Option<OwnedSemaphorePermit>,
 }
 

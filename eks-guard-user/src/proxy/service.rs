@@ -5,13 +5,13 @@ use std::sync::Arc;
 use eks_guard_core::negotiation;
 use eks_guard_core::policy::{Decision, Permit};
 use eks_guard_core::reason::{Reason, Refusal};
-use eks_guard_core::request_info::{ApiRequest, Streaming};
+use eks_guard_core::request_info::ApiRequest;
 use http::header::{ACCEPT, USER_AGENT};
 use http::{HeaderMap, HeaderName, Request, Response};
 use hyper::body::Incoming;
-use tokio::sync::OwnedSemaphorePermit;
 
 use crate::proxy::Proxy;
+use crate::proxy::admission::admit;
 use crate::proxy::body::{self, WithBody};
 use crate::proxy::context::Connection;
 use crate::proxy::forward::Onward;
@@ -75,28 +75,6 @@ async fn steps(
         forwarded,
         slot,
         memory,
-    })
-}
-
-/// Bounds what one agent has under way.
-fn admit(
-    proxy: &Proxy,
-    connection: &Connection,
-    request: &ApiRequest,
-) -> Result<OwnedSemaphorePermit, Refusal> {
-    if connection.drain.is_cancelled() {
-        let message =
-            "The request was refused: the guard is stopping; retry after it has been started again.";
-        return Err(Refusal::new(Reason::Draining, message));
-    }
-    let slots = match request.streaming() {
-        Streaming::Short => &proxy.short_slots,
-        Streaming::Watch | Streaming::Log => &proxy.stream_slots,
-    };
-    Arc::clone(slots).try_acquire_owned().map_err(|_| {
-        let message =
-            "The request was refused: too many requests are under way for this agent; retry in a moment.";
-        Refusal::new(Reason::Overloaded, message)
     })
 }
 
