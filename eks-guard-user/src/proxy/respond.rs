@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use eks_guard_core::reason::{Reason, Refusal};
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderValue, Response, StatusCode, Version};
+use http::{HeaderValue, Method, Response, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -65,7 +65,7 @@ pub(crate) fn refusal(
     let reason = refusal.reason;
     let code = StatusCode::from_u16(reason.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let retry = retry_after(reason);
-    let body = status_body(record, refusal, retry);
+    let body = if method == Method::HEAD { Bytes::new() } else { status_body(record, refusal, retry) };
     let audit_id = HeaderValue::from_str(record.id());
     record.refused(refusal, code, body.len());
 

@@ -26,7 +26,7 @@ pub(crate) async fn handle(
     connection: Arc<Connection>,
     request: Request<Incoming>,
 ) -> Response<ReplyBody> {
-    let version = request.version();
+    let (method, version) = (request.method().clone(), request.version());
     let user_agent = request
         .headers()
         .get(USER_AGENT)
@@ -34,7 +34,7 @@ pub(crate) async fn handle(
     let mut record = RequestRecord::open(Arc::clone(&proxy), &connection, user_agent);
     match steps(&proxy, &connection, request, &mut record).await {
         Ok(reply) => reply::stream(reply, record),
-        Err(refusal) => respond::refusal(&mut record, &refusal, version),
+        Err(refusal) => respond::refusal(&mut record, &refusal, &method, version),
     }
 }
 

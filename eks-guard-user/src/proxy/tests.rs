@@ -42,7 +42,7 @@ spec:
       effect: allow
       verbs: ["*"]
       apiGroups: [""]
-      resources: [pods, pods/log, configmaps]
+      resources: [pods, pods/log, configmaps, secrets]
       namespaces: ["*"]
     - name: no-namespaces
       effect: deny

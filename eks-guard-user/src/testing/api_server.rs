@@ -128,6 +128,13 @@ struct Shared {
     alive: Mutex<CancellationToken>,
 }
 
+impl Shared {
+    fn break_connections(&self) {
+        let alive = std::mem::take(&mut *lock(&self.alive));
+        alive.cancel();
+    }
+}
+
 /// The server. Dropping it breaks its connections.
 pub struct FakeApiServer {
     /// Where it listens, and its own CA.
@@ -195,8 +202,7 @@ impl FakeApiServer {
 
     /// Breaks every connection; the next ones are served again, as after a restart.
     pub fn restart(&self) {
-        let alive = std::mem::take(&mut *lock(&self.shared.alive));
-        alive.cancel();
+        self.shared.break_connections();
     }
 }
 
@@ -227,13 +233,7 @@ async fn accept(listener: TcpListener, tls: Arc<ServerConfig>, shared: Arc<Share
             *connections - 1
         };
         let alive = lock(&shared.alive).clone();
-        let serving = serve(
-            stream,
-            Arc::clone(&tls),
-            Arc::clone(&shared),
-            connection,
-            alive.clone(),
-        );
+        let serving = serve(stream, Arc::clone(&tls), Arc::clone(&shared), connection);
         tasks.spawn(async move {
             tokio::select! {
                 () = serving => {}
@@ -243,18 +243,12 @@ async fn accept(listener: TcpListener, tls: Arc<ServerConfig>, shared: Arc<Share
     }
 }
 
-async fn serve(
-    stream: TcpStream,
-    tls: Arc<ServerConfig>,
-    shared: Arc<Shared>,
-    connection: usize,
-    alive: CancellationToken,
-) {
+async fn serve(stream: TcpStream, tls: Arc<ServerConfig>, shared: Arc<Shared>, connection: usize) {
     let Ok(stream) = TlsAcceptor::from(tls).accept(stream).await else {
         return;
     };
     let is_h2 = stream.get_ref().1.alpn_protocol() == Some(Protocol::H2.alpn());
-    let service = service_fn(move |request| answer(Arc::clone(&shared), request, connection, alive.clone()));
+    let service = service_fn(move |request| answer(Arc::clone(&shared), request, connection));
     let io = TokioIo::new(stream);
     let served = if is_h2 {
         http2::Builder::new(TokioExecutor::new())
@@ -273,7 +267,6 @@ async fn answer(
     shared: Arc<Shared>,
     request: Request<Incoming>,
     connection: usize,
-    alive: CancellationToken,
 ) -> Result<Response<FakeBody>, Infallible> {
     let (head, body) = request.into_parts();
     let collected = body.collect().await;
@@ -301,7 +294,7 @@ async fn answer(
         Answer::Reply(response) => Ok(response),
         Answer::Never => std::future::pending().await,
         Answer::Break => {
-            alive.cancel();
+            shared.break_connections();
             std::future::pending().await
         }
     }

@@ -93,3 +93,22 @@ async fn good_requests_before_a_bad_one_are_answered() {
     assert_eq!(codes, ["200", "200", "400"], "{answer}");
     assert_eq!(rig.api.arrived().len(), 2);
 }
+
+#[tokio::test]
+async fn upgrades_are_decided_on_or_refused_and_never_made() {
+    let rig = Rig::start(empty_list).await;
+    let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n";
+    let cases = [
+        (format!("{PODS}/a/exec?command=sh"), "403", "ConnectRefused"),
+        (format!("{PODS}/a/portforward"), "403", "ConnectRefused"),
+        (format!("{PODS}?watch=true"), "400", "RequestMalformed"),
+        (format!("{PODS}/a/log?follow=true"), "400", "RequestMalformed"),
+    ];
+    for (path, code, reason) in cases {
+        let next = format!("GET {PODS} HTTP/1.1\r\nHost: kubernetes\r\nConnection: close\r\n\r\n");
+        let answer = exchange(&rig, &format!("GET {path} HTTP/1.1\r\nHost: kubernetes\r\n{upgrade}\r\n{next}")).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {code}")) && answer.contains(reason), "{path}: {answer}");
+    }
+    let arrived = rig.api.arrived();
+    assert!(arrived.iter().all(|arrived| arrived.target == PODS && !arrived.headers.contains_key("upgrade")));
+}
