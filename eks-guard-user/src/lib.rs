@@ -6,6 +6,7 @@ pub mod identity;
 pub mod kubeapi;
 pub mod masking;
 pub mod metrics;
+pub mod policy;
 pub mod proxy;
 pub mod recording;
 #[cfg(any(test, feature = "testing"))]
