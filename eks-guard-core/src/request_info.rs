@@ -3,6 +3,7 @@
 
 mod allow_list;
 mod escape;
+mod labels;
 mod path;
 mod query;
 mod segment;
@@ -145,7 +146,8 @@ impl ApiRequest {
             .map(|(_, value)| value.as_ref())
     }
 
-    /// What the caller should be told although the request goes on; each fits a `Warning` header.
+    /// What the caller should be told although the request goes on; each fits the quoted string
+    /// of a `Warning` header as it is.
     #[must_use]
     pub fn warnings(&self) -> &[String] {
         &self.warnings
@@ -239,7 +241,6 @@ fn classify(
                 } else {
                     Verb::List
                 };
-                // Upstream a label selector that cannot be parsed loses this name, and then gets a 400.
                 if let Some(name) = query.selected_name.as_deref() {
                     name.clone_into(&mut resource.name);
                 }
