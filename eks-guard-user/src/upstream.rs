@@ -6,7 +6,10 @@ mod credential;
 mod endpoint;
 mod error;
 mod exec;
+mod files;
 mod kubeconfig;
+mod refreshed;
+mod token;
 
 #[cfg(test)]
 mod testing;
@@ -77,7 +80,7 @@ pub fn load(options: &KubeconfigOptions) -> Result<Upstream, UpstreamError> {
     let endpoint = endpoint::resolve(&chosen)?;
     let mut warnings = Vec::new();
     let credentials = credential::source(&chosen, options, &mut warnings)?;
-    let kubeconfig = AgentKubeconfig::new(&chosen, options);
+    let kubeconfig = AgentKubeconfig::new(&chosen, options)?;
     Ok(Upstream {
         endpoint,
         credentials,
@@ -128,6 +131,16 @@ impl fmt::Debug for Credential {
 pub struct CredentialError {
     /// Cause and remedy in one line, without the credential.
     pub message: String,
+}
+
+impl CredentialError {
+    /// An error with this text.
+    #[must_use]
+    pub fn new(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+        }
+    }
 }
 
 /// A boxed future of a credential.

@@ -9,8 +9,8 @@ use kube_client::config::{
 };
 use secrecy::SecretString;
 
-use crate::upstream::KubeconfigOptions;
 use crate::upstream::kubeconfig::{Chosen, home_file, listed_files, non_empty, read_one};
+use crate::upstream::{KubeconfigOptions, UpstreamError};
 
 /// The token in the generated file. kubectl asks for a login when a user has none at all; the guard ignores it.
 pub const PLACEHOLDER_TOKEN: &str = "eks-guard-placeholder";
@@ -32,8 +32,19 @@ pub struct AgentKubeconfig {
 }
 
 impl AgentKubeconfig {
-    pub(super) fn new(chosen: &Chosen, options: &KubeconfigOptions) -> Self {
-        let covered = real_files(chosen.files.iter().cloned());
+    pub(super) fn new(chosen: &Chosen, options: &KubeconfigOptions) -> Result<Self, UpstreamError> {
+        let mut covered = Vec::new();
+        for file in &chosen.files {
+            let real = file.canonicalize().map_err(|source| UpstreamError::Unreadable {
+                what: "kubeconfig",
+                path: file.clone(),
+                hint: "it cannot be covered for the agent; check the path".to_owned(),
+                source: Some(source),
+            })?;
+            if !covered.contains(&real) {
+                covered.push(real);
+            }
+        }
         let mut secrets = credential_files(&chosen.merged);
         let mut others = listed_files(options);
         others.push(home_file(options));
@@ -47,7 +58,7 @@ impl AgentKubeconfig {
         }
         let mut hidden = real_files(secrets.into_iter());
         hidden.retain(|path| !covered.contains(path));
-        Self {
+        Ok(Self {
             covered,
             hidden,
             context: chosen.context.clone(),
@@ -56,7 +67,7 @@ impl AgentKubeconfig {
             namespace: chosen.namespace.clone(),
             server: chosen.cluster.server.clone().unwrap_or_default(),
             tls_server_name: non_empty(chosen.cluster.tls_server_name.as_deref()).map(str::to_owned),
-        }
+        })
     }
 
     /// The path to set as `KUBECONFIG` in the agent's tree.

@@ -9,8 +9,9 @@ use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock, openat};
 use rustix::process::geteuid;
 
 use crate::recording::RecordError;
-use crate::recording::writer::EXTENSION;
 
+/// What the name of a record ends with.
+pub(in crate::recording) const EXTENSION: &str = "jsonl";
 /// The longest session name.
 const MAX_NAME: usize = 128;
 
@@ -54,12 +55,17 @@ impl RecordFile {
         // The name must survive a crash as well as the lines do.
         dir.sync_all()
             .map_err(|error| failed("flushing the folder of", error))?;
-        Ok(Self {
-            file: File::from(file),
+        Ok(Self::on(File::from(file), path))
+    }
+
+    /// A record on an open, empty file.
+    pub(super) fn on(file: File, path: PathBuf) -> Self {
+        Self {
+            file,
             path,
             whole: 0,
             torn: false,
-        })
+        }
     }
 
     pub(super) fn path(&self) -> &Path {
