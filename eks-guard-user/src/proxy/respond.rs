@@ -60,12 +60,17 @@ impl Body for ReplyBody {
 pub(crate) fn refusal(
     record: &mut RequestRecord,
     refusal: &Refusal,
+    method: &Method,
     version: Version,
 ) -> Response<ReplyBody> {
     let reason = refusal.reason;
     let code = StatusCode::from_u16(reason.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let retry = retry_after(reason);
-    let body = if method == Method::HEAD { Bytes::new() } else { status_body(record, refusal, retry) };
+    let body = if method == Method::HEAD {
+        Bytes::new()
+    } else {
+        status_body(record, refusal, retry)
+    };
     let audit_id = HeaderValue::from_str(record.id());
     record.refused(refusal, code, body.len());
 

@@ -1,5 +1,7 @@
 //! HTTP/1.1 that can be read in two ways: 400, and nothing upstream, also behind a good request on the same connection.
 
+use std::io::ErrorKind;
+
 use eks_guard_core::record::Stage;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -15,11 +17,16 @@ async fn exchange(rig: &Rig, text: &str) -> String {
         .write_all(text.as_bytes())
         .await
         .expect("the bytes are taken");
-    let mut answer = String::new();
-    eventually("the connection ends", stream.read_to_string(&mut answer))
-        .await
-        .expect("it ends cleanly");
-    answer
+    let mut answer = Vec::new();
+    match eventually("the connection ends", stream.read_to_end(&mut answer)).await {
+        Ok(_) => {}
+        // hyper leaves a connection on which an upgrade was asked for without TLS's goodbye.
+        Err(error) => assert!(
+            error.kind() == ErrorKind::UnexpectedEof && text.contains("Upgrade"),
+            "{error}"
+        ),
+    }
+    String::from_utf8_lossy(&answer).into_owned()
 }
 
 #[tokio::test]
@@ -97,7 +104,8 @@ async fn good_requests_before_a_bad_one_are_answered() {
 #[tokio::test]
 async fn upgrades_are_decided_on_or_refused_and_never_made() {
     let rig = Rig::start(empty_list).await;
-    let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n";
+    let upgrade =
+        "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n";
     let cases = [
         (format!("{PODS}/a/exec?command=sh"), "403", "ConnectRefused"),
         (format!("{PODS}/a/portforward"), "403", "ConnectRefused"),
@@ -106,9 +114,20 @@ async fn upgrades_are_decided_on_or_refused_and_never_made() {
     ];
     for (path, code, reason) in cases {
         let next = format!("GET {PODS} HTTP/1.1\r\nHost: kubernetes\r\nConnection: close\r\n\r\n");
-        let answer = exchange(&rig, &format!("GET {path} HTTP/1.1\r\nHost: kubernetes\r\n{upgrade}\r\n{next}")).await;
-        assert!(answer.starts_with(&format!("HTTP/1.1 {code}")) && answer.contains(reason), "{path}: {answer}");
+        let answer = exchange(
+            &rig,
+            &format!("GET {path} HTTP/1.1\r\nHost: kubernetes\r\n{upgrade}\r\n{next}"),
+        )
+        .await;
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {code}")) && answer.contains(reason),
+            "{path}: {answer}"
+        );
     }
     let arrived = rig.api.arrived();
-    assert!(arrived.iter().all(|arrived| arrived.target == PODS && !arrived.headers.contains_key("upgrade")));
+    assert!(
+        arrived
+            .iter()
+            .all(|arrived| arrived.target == PODS && !arrived.headers.contains_key("upgrade"))
+    );
 }
