@@ -17,8 +17,8 @@ use crate::proxy::context::Connection;
 use crate::proxy::forward::Onward;
 use crate::proxy::headers;
 use crate::proxy::record::RequestRecord;
-use crate::proxy::reply;
-use crate::proxy::respond::{self, ReplyBody};
+use crate::proxy::reply::{self, ReplyBody};
+use crate::proxy::respond;
 
 /// Answers one request, whatever it is. Every way out of here is recorded.
 pub(crate) async fn handle(

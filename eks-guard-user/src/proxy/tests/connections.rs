@@ -128,6 +128,15 @@ async fn silence_ends_the_handshake_and_the_head() {
     }
     let events = rig.recorder.wait_for(Stage::Connection, 2).await;
     assert_eq!(events[1].reason.as_deref(), Some("RequestTimeout"));
+
+    // A connection that is only idle ends too, without a word in the record.
+    let mut idle = Client::tls(rig.port, &rig.ca_pem, Protocol::H1.alpn())
+        .await
+        .expect("the handshake is fine");
+    match eventually("the connection ends", idle.read_to_end(&mut answer)).await {
+        Ok(_) | Err(_) => {}
+    }
+    assert_eq!(rig.recorder.events().len(), 2);
     assert_eq!(rig.api.connections(), 0);
 }
 
