@@ -7,7 +7,6 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use crate::cli::{RunArgs, exit};
-use crate::run::hide::LIBRARY;
 use crate::run::user::{self, Account, Sudo};
 
 pub use policies::Policies;
@@ -123,7 +122,7 @@ impl RunConfig {
                 code,
             });
         }
-        let records = args.records.unwrap_or_else(|| Path::new(LIBRARY).join("records"));
+        let records = args.records.unwrap_or_else(|| around.records());
         Ok(RunConfig {
             command: args.command,
             account,
@@ -158,9 +157,17 @@ impl RunConfig {
 
 fn operator(sudo: &Sudo, around: &Surroundings) -> Result<Operator, user::UserError> {
     let account = user::invoking(sudo)?;
-    let home = || around.variable("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
+    let home = || {
+        around
+            .variable("HOME")
+            .map(PathBuf::from)
+            .filter(|home| home.is_absolute())
+    };
     let home = account.as_ref().map(|account| account.home.clone()).or_else(home);
-    Ok(Operator { home: home.unwrap_or_else(|| PathBuf::from("/root")), account })
+    Ok(Operator {
+        home: home.unwrap_or_else(|| PathBuf::from("/root")),
+        account,
+    })
 }
 
 /// `claude` for `/usr/local/bin/claude`.
