@@ -6,7 +6,10 @@ mod credential;
 mod endpoint;
 mod error;
 mod exec;
+mod files;
 mod kubeconfig;
+mod refreshed;
+mod token;
 
 #[cfg(test)]
 mod testing;
@@ -128,6 +131,16 @@ impl fmt::Debug for Credential {
 pub struct CredentialError {
     /// Cause and remedy in one line, without the credential.
     pub message: String,
+}
+
+impl CredentialError {
+    /// An error with this text.
+    #[must_use]
+    pub fn new(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+        }
+    }
 }
 
 /// A boxed future of a credential.
