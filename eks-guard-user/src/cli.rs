@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
+use crate::policy::PolicyArgs;
 use crate::recording::sessions::SessionsArgs;
 
 /// Exit codes of the guard itself; everything else is the command's own.
@@ -53,6 +54,8 @@ pub struct Cli {
 pub enum Command {
     /// Run a command inside the boundary: it reaches the API server through the guard, or not at all
     Run(RunArgs),
+    /// Check policies, and ask what they allow
+    Policy(PolicyArgs),
     /// Show what was recorded
     Sessions(SessionsArgs),
     /// Print a completion script

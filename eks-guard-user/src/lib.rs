@@ -9,6 +9,7 @@ pub mod identity;
 pub mod kubeapi;
 pub mod masking;
 pub mod metrics;
+pub mod policy;
 pub mod proxy;
 pub mod recording;
 pub mod run;

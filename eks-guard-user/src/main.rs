@@ -33,6 +33,10 @@ fn main() -> ExitCode {
     }
     ExitCode::from(match cli.command {
         Command::Run(args) => start(args, &around),
+        // An output that cannot be written has nobody who reads it.
+        Command::Policy(args) => args
+            .run(&mut io::stdout().lock(), &mut io::stderr())
+            .unwrap_or(exit::USAGE),
         Command::Sessions(args) => sessions(args, &around),
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "eks-guard", &mut io::stdout());

@@ -160,7 +160,7 @@ impl Door {
         };
         let mut datapath = Datapath::load(&request).map_err(|error| Failure::machine_says(&error))?;
         let proxy = Proxy::new(ProxyParts {
-            snapshot: Arc::new(ArcSwap::new(Arc::clone(&config.policies.snapshot))),
+            snapshot: Arc::new(ArcSwap::new(Arc::clone(&config.snapshot))),
             recorder: Arc::clone(&ground.recorder) as _,
             flows: datapath.flow_table(),
             endpoint: upstream.endpoint.clone(),

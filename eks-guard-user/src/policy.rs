@@ -1,0 +1,193 @@
+//! Policy files: read and compile them, and `eks-guard policy check|explain`, which run the code that decides.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use eks_guard_core::policy::{AgentPolicy, CompileError, DocumentError, Snapshot, read_policies};
+
+use crate::policy::explain::ExplainArgs;
+
+pub mod explain;
+
+mod render;
+
+#[cfg(test)]
+mod tests;
+
+/// Exit code: the files are valid, the request is allowed.
+pub const ALLOWED: u8 = 0;
+/// Exit code of `explain`: the request is refused.
+pub const REFUSED: u8 = 1;
+/// Exit code: a policy or the command line is wrong.
+pub const INVALID: u8 = 2;
+
+/// Bytes that are read of one file at most; more than a policy may have.
+const READ_LIMIT: u64 = 8 * 1024 * 1024;
+/// Generation of snapshots made from files, which are read once.
+const GENERATION: u64 = 1;
+
+/// `eks-guard policy …`
+#[derive(Debug, Args)]
+pub struct PolicyArgs {
+    #[command(subcommand)]
+    command: PolicyCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum PolicyCommand {
+    /// Check policy files: every mistake with its place (exit code 0 valid, 2 not)
+    Check(CheckArgs),
+    /// Say whether a request would be allowed, and why (exit code 0 allowed, 1 refused, 2 invalid)
+    Explain(ExplainArgs),
+}
+
+/// `eks-guard policy check FILE…`
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Policy files that are used together; `-` is standard input
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+}
+
+/// Why policies cannot be used. Displays one mistake per line.
+#[derive(Debug, thiserror::Error)]
+pub enum PolicyError {
+    /// A file cannot be read.
+    #[error("{}: the policy file cannot be read", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Documents with mistakes, of all files.
+    #[error("{}", Lines(.0))]
+    Documents(Vec<DocumentError>),
+    /// Policies that do not go together.
+    #[error("{}", Lines(.0))]
+    Conflicts(Vec<CompileError>),
+}
+
+struct Lines<'a, T>(&'a [T]);
+
+impl<T: fmt::Display> fmt::Display for Lines<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().enumerate().try_for_each(|(number, item)| {
+            let separator = if number == 0 { "" } else { "\n" };
+            write!(f, "{separator}{item}")
+        })
+    }
+}
+
+/// Reads policy files and compiles them together.
+///
+/// # Errors
+/// The first file that cannot be read, else every mistake in all documents, else every conflict.
+pub fn load(files: &[PathBuf]) -> Result<Snapshot, PolicyError> {
+    let policies: Vec<AgentPolicy> = read_all(files)?
+        .into_iter()
+        .flat_map(|(_, policies)| policies)
+        .collect();
+    compile(&policies)
+}
+
+impl PolicyArgs {
+    /// Runs the command. Answers go to `out`, mistakes to `err`; the exit code comes back.
+    ///
+    /// # Errors
+    /// Only when `out` or `err` cannot be written.
+    pub fn run(&self, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<u8> {
+        match &self.command {
+            PolicyCommand::Check(args) => check(&args.files, out, err),
+            PolicyCommand::Explain(args) => explain::explain(args, out, err),
+        }
+    }
+}
+
+/// `eks-guard policy check`: one line per file, or every mistake.
+///
+/// # Errors
+/// Only when `out` or `err` cannot be written.
+pub fn check(files: &[PathBuf], out: &mut dyn Write, err: &mut dyn Write) -> io::Result<u8> {
+    let checked = read_all(files).and_then(|read| {
+        let policies: Vec<AgentPolicy> = read.iter().flat_map(|(_, policies)| policies.clone()).collect();
+        compile(&policies).map(|_| read)
+    });
+    match checked {
+        Ok(read) => {
+            for (file, policies) in read {
+                let rules: usize = policies.iter().map(AgentPolicy::rule_count).sum();
+                let (policies, rules) = (
+                    count(policies.len(), "policy", "policies"),
+                    count(rules, "rule", "rules"),
+                );
+                writeln!(out, "{file}: valid, {policies}, {rules}")?;
+            }
+            Ok(ALLOWED)
+        }
+        Err(error) => {
+            report(&error, err)?;
+            Ok(INVALID)
+        }
+    }
+}
+
+/// Writes an error and what caused it, on the line of the error.
+fn report(error: &PolicyError, err: &mut dyn Write) -> io::Result<()> {
+    match std::error::Error::source(error) {
+        Some(source) => writeln!(err, "{error}: {source}"),
+        None => writeln!(err, "{error}"),
+    }
+}
+
+fn count(number: usize, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
+
+fn compile(policies: &[AgentPolicy]) -> Result<Snapshot, PolicyError> {
+    Snapshot::compile(policies, GENERATION).map_err(PolicyError::Conflicts)
+}
+
+/// Every file with its policies, or the mistakes of all of them.
+fn read_all(files: &[PathBuf]) -> Result<Vec<(String, Vec<AgentPolicy>)>, PolicyError> {
+    let mut read = Vec::new();
+    let mut errors = Vec::new();
+    for path in files {
+        let text = read_file(path).map_err(|source| PolicyError::Read {
+            path: path.clone(),
+            source,
+        })?;
+        let name = if is_stdin(path) {
+            "standard input".to_owned()
+        } else {
+            path.display().to_string()
+        };
+        match read_policies(&name, &text) {
+            Ok(policies) => read.push((name, policies)),
+            Err(more) => errors.extend(more),
+        }
+    }
+    if errors.is_empty() {
+        Ok(read)
+    } else {
+        Err(PolicyError::Documents(errors))
+    }
+}
+
+fn read_file(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    if is_stdin(path) {
+        io::stdin().lock().take(READ_LIMIT).read_to_string(&mut text)?;
+    } else {
+        File::open(path)?.take(READ_LIMIT).read_to_string(&mut text)?;
+    }
+    Ok(text)
+}
+
+fn is_stdin(path: &Path) -> bool {
+    path.as_os_str() == "-"
+}

@@ -1,0 +1,159 @@
+//! Explanations as text for people, and as JSON and YAML for programs.
+
+use std::io::{self, Write};
+
+use eks_guard_core::policy::{Answer, Explanation, Finding, RuleExplanation};
+use serde::Serialize;
+
+use crate::policy::explain::Output;
+
+/// The answer as programs read it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Document<'a> {
+    allowed: bool,
+    agent: &'a str,
+    request: &'a str,
+    policies: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<&'a str>,
+    rules: Vec<RuleDocument<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RuleDocument<'a> {
+    rule: &'a str,
+    effect: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    location: Option<String>,
+    finding: &'static str,
+    because: &'a [String],
+}
+
+/// Prints an explanation.
+pub(super) fn write(explanation: &Explanation, output: Output, out: &mut dyn Write) -> io::Result<()> {
+    match output {
+        Output::Text => text(explanation, out),
+        Output::Json => {
+            let json = serde_json::to_string_pretty(&document(explanation)).map_err(io::Error::other)?;
+            writeln!(out, "{json}")
+        }
+        Output::Yaml => {
+            let yaml = serde_saphyr::to_string(&document(explanation)).map_err(io::Error::other)?;
+            write!(out, "{yaml}")
+        }
+    }
+}
+
+fn document(explanation: &Explanation) -> Document<'_> {
+    let (allowed, reason, rule, message) = match &explanation.answer {
+        Answer::Allowed { rule } => (true, None, Some(rule.as_str()), None),
+        Answer::Refused(refusal) => (
+            false,
+            Some(refusal.reason.as_str()),
+            refusal.rule.as_deref(),
+            Some(refusal.message.as_str()),
+        ),
+    };
+    Document {
+        allowed,
+        agent: &explanation.agent,
+        request: &explanation.request,
+        policies: &explanation.policies,
+        reason,
+        rule,
+        message,
+        rules: explanation.rules.iter().map(rule_document).collect(),
+    }
+}
+
+fn rule_document(rule: &RuleExplanation) -> RuleDocument<'_> {
+    RuleDocument {
+        rule: &rule.rule,
+        effect: rule.effect.as_str(),
+        location: rule.origin.as_ref().map(ToString::to_string),
+        finding: finding(rule.finding),
+        because: &rule.because,
+    }
+}
+
+const fn finding(finding: Finding) -> &'static str {
+    match finding {
+        Finding::Decides => "decides",
+        Finding::Matches => "matches",
+        Finding::Differs => "differs",
+        Finding::NotSelected => "notSelected",
+    }
+}
+
+fn text(explanation: &Explanation, out: &mut dyn Write) -> io::Result<()> {
+    match &explanation.answer {
+        Answer::Allowed { rule } => {
+            writeln!(out, "allowed: {}", explanation.request)?;
+            writeln!(out, "rule:    {rule}")?;
+        }
+        Answer::Refused(refusal) => {
+            writeln!(out, "refused: {}", explanation.request)?;
+            writeln!(out, "reason:  {}", refusal.reason.as_str())?;
+            writeln!(out, "rule:    {}", refusal.rule.as_deref().unwrap_or("none"))?;
+            writeln!(out, "message: {}", refusal.message)?;
+        }
+    }
+    let policies = if explanation.policies.is_empty() {
+        "no policy".to_owned()
+    } else {
+        explanation.policies.join(", ")
+    };
+    writeln!(out, "agent:   {}, selected by {policies}", explanation.agent)?;
+    rules(&explanation.rules, out)
+}
+
+/// A table of the rules; compiled-in ones only where they matter.
+fn rules(rules: &[RuleExplanation], out: &mut dyn Write) -> io::Result<()> {
+    let shown = rules
+        .iter()
+        .filter(|rule| rule.origin.is_some() || rule.finding != Finding::Differs);
+    let rows: Vec<[String; 4]> = shown.map(row).collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    writeln!(out)?;
+    let head = ["RULE", "EFFECT", "MATCHES", "WHY"].map(str::to_owned);
+    let width = |column: usize| {
+        let cells = std::iter::once(&head)
+            .chain(&rows)
+            .filter_map(|row| row.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or_default()
+    };
+    let (rule_width, effect_width, matches_width) = (width(0), width(1), width(2));
+    for [rule, effect, matches, why] in std::iter::once(&head).chain(&rows) {
+        let line = format!("{rule:rule_width$}  {effect:effect_width$}  {matches:matches_width$}  {why}");
+        writeln!(out, "{}", line.trim_end())?;
+    }
+    Ok(())
+}
+
+fn row(rule: &RuleExplanation) -> [String; 4] {
+    let matches = match rule.finding {
+        Finding::Decides => "yes, decides",
+        Finding::Matches => "yes",
+        Finding::Differs => "no",
+        Finding::NotSelected => "other agents",
+    };
+    let mut why = rule.because.join("; ");
+    if let Some(origin) = &rule.origin {
+        let space = if why.is_empty() { "" } else { " " };
+        why += &format!("{space}({origin})");
+    }
+    [
+        rule.rule.clone(),
+        rule.effect.to_string(),
+        matches.to_owned(),
+        why,
+    ]
+}

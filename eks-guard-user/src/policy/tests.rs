@@ -1,0 +1,276 @@
+//! The command as people type it, down to exit code and output.
+
+use std::fs;
+use std::path::Path;
+
+use clap::Parser;
+
+use crate::policy::{ALLOWED, INVALID, PolicyArgs, REFUSED, load};
+
+const POLICY: &str = r#"apiVersion: eks-guard.dev/v1alpha1
+kind: AgentPolicy
+metadata:
+  name: shop-developer
+spec:
+  subjects:
+    agents: [my-agent]
+  rules:
+    - name: read
+      effect: allow
+      verbs: [get, list, watch]
+      apiGroups: ["", apps]
+      resources: [pods, pods/log, configmaps, deployments]
+      namespaces: [shop]
+    - name: nodes
+      effect: allow
+      verbs: [get, list]
+      apiGroups: [""]
+      resources: [nodes]
+    - name: no-system
+      effect: deny
+      verbs: ["*"]
+      apiGroups: ["*"]
+      resources: ["*"]
+      namespaces: [kube-system]
+"#;
+
+#[derive(Parser)]
+struct Line {
+    #[command(flatten)]
+    policy: PolicyArgs,
+}
+
+struct Ran {
+    code: u8,
+    out: String,
+    err: String,
+}
+
+/// Runs `policy …`; `FILE` stands for a file with `text`.
+fn run(text: &str, line: &str) -> Ran {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("p.yaml");
+    fs::write(&file, text).unwrap();
+    let words = line.split_whitespace().map(|word| {
+        if word == "FILE" {
+            file.display().to_string()
+        } else {
+            word.to_owned()
+        }
+    });
+    let args = Line::try_parse_from(std::iter::once("policy".to_owned()).chain(words))
+        .unwrap_or_else(|e| panic!("{e}"));
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let code = args.policy.run(&mut out, &mut err).unwrap();
+    let text = |bytes| {
+        String::from_utf8(bytes)
+            .unwrap()
+            .replace(&format!("{}/", folder.path().display()), "")
+    };
+    Ran {
+        code,
+        out: text(out),
+        err: text(err),
+    }
+}
+
+fn explain(request: &str) -> Ran {
+    run(POLICY, &format!("explain --policy FILE --as my-agent {request}"))
+}
+
+#[test]
+fn check_counts_what_is_valid_and_reports_every_mistake() {
+    let ran = run(POLICY, "check FILE");
+    assert_eq!(
+        (ran.code, ran.out.as_str()),
+        (ALLOWED, "p.yaml: valid, 1 policy, 3 rules\n")
+    );
+    let ran = run(
+        &POLICY
+            .replace("[get, list]", "[gett]")
+            .replace("effect: deny", "effect: denied"),
+        "check FILE",
+    );
+    assert_eq!((ran.code, ran.out.as_str()), (INVALID, ""));
+    let places: Vec<&str> = ran
+        .err
+        .lines()
+        .filter_map(|line| line.split(": ").next())
+        .collect();
+    assert_eq!(places, ["p.yaml:17:15", "p.yaml:21:15"], "{}", ran.err);
+    let ran = run(POLICY, "check FILE FILE");
+    assert_eq!(ran.code, INVALID);
+    assert!(
+        ran.err
+            .contains("policy \"shop-developer\" is already defined at p.yaml:1:1"),
+        "{}",
+        ran.err
+    );
+    let ran = run(POLICY, "check FILE /nonexistent/p.yaml");
+    assert_eq!(ran.code, INVALID);
+    assert!(
+        ran.err
+            .starts_with("/nonexistent/p.yaml: the policy file cannot be read: No such file"),
+        "{}",
+        ran.err
+    );
+}
+
+#[test]
+fn requests_are_understood_as_kubectl_would() {
+    for (request, code, shown) in [
+        (
+            "get pods web-0 -n shop",
+            ALLOWED,
+            "get pods \"web-0\" in namespace \"shop\"",
+        ),
+        ("list po -n shop", ALLOWED, "list pods in namespace \"shop\""),
+        (
+            "list deploy -n shop",
+            ALLOWED,
+            "list deployments.apps in namespace \"shop\"",
+        ),
+        (
+            "get deployments.apps web -n shop",
+            ALLOWED,
+            "get deployments.apps \"web\" in namespace \"shop\"",
+        ),
+        (
+            "get deployments.v1.apps web -n shop",
+            ALLOWED,
+            "get deployments.apps \"web\" in namespace \"shop\"",
+        ),
+        (
+            "get Pod/log web-0 -n shop",
+            ALLOWED,
+            "get pods/log \"web-0\" in namespace \"shop\"",
+        ),
+        ("get no n1", ALLOWED, "get nodes \"n1\""),
+        ("list nodes -A", ALLOWED, "list nodes"),
+        ("get /version", ALLOWED, "get path \"/version\""),
+        (
+            "delete pods web-0",
+            REFUSED,
+            "delete pods \"web-0\" in namespace \"default\"",
+        ),
+        (
+            "delete pods web-0 -n shop",
+            REFUSED,
+            "delete pods \"web-0\" in namespace \"shop\"",
+        ),
+        ("list pods -A", REFUSED, "list pods in all namespaces"),
+        (
+            "get deployments/scale web -n shop",
+            REFUSED,
+            "get deployments.apps/scale \"web\" in namespace \"shop\"",
+        ),
+        (
+            "list widgets.example.com -n shop",
+            REFUSED,
+            "list widgets.example.com in namespace \"shop\"",
+        ),
+        (
+            "create sts -n shop",
+            REFUSED,
+            "create statefulsets.apps in namespace \"shop\"",
+        ),
+        ("get ns kube-system", REFUSED, "get namespaces \"kube-system\""),
+        ("get /metrics", REFUSED, "get path \"/metrics\""),
+    ] {
+        let ran = explain(request);
+        let first = ran.out.lines().next().unwrap_or_default();
+        let word = if code == ALLOWED { "allowed" } else { "refused" };
+        assert_eq!(
+            (ran.code, first),
+            (code, format!("{word}: {shown}").as_str()),
+            "{request}\n{}",
+            ran.err
+        );
+    }
+}
+
+#[test]
+fn unclear_requests_are_invalid() {
+    for (request, wanted) in [
+        ("gett pods", "unknown verb \"gett\"; write one of get, list"),
+        ("list /metrics", "unknown verb \"list\"; write one of get, post"),
+        ("get pods -A", "get is about one object"),
+        ("get po/ds/x", "\"po/ds/x\" is not a resource"),
+        ("get p%", "\"p%\" is not a resource"),
+        ("get pods/", "\"pods/\" is not a resource"),
+        ("get /metrics x", "a path has no namespace"),
+    ] {
+        let ran = explain(request);
+        assert_eq!((ran.code, ran.out.as_str()), (INVALID, ""), "{request}");
+        assert!(ran.err.starts_with(wanted), "{request}: {}", ran.err);
+    }
+    let ran = run("kind: [", "explain --policy FILE --as a get pods");
+    assert_eq!(ran.code, INVALID);
+    assert!(ran.err.starts_with("p.yaml:1:"), "{}", ran.err);
+}
+
+#[test]
+fn text_shows_why() {
+    let ran = explain("delete pods web-0 -n shop");
+    let wanted = r#"refused: delete pods "web-0" in namespace "shop"
+reason:  NoRuleAllows
+rule:    none
+message: agent "my-agent" may not delete pods "web-0" in namespace "shop": no rule allows it; an allow rule for {verbs: [delete], apiGroups: [""], resources: [pods], namespaces: [shop], names: [web-0]} would; closest is rule "shop-developer/read", but verb delete is not in [get, list, watch]
+agent:   my-agent, selected by shop-developer
+
+RULE                      EFFECT  MATCHES  WHY
+shop-developer/no-system  deny    no       namespace "shop" is not in [kube-system] (p.yaml:20:7)
+shop-developer/nodes      allow   no       verb delete is not in [get, list]; resource pods is not in [nodes] (p.yaml:15:7)
+shop-developer/read       allow   no       verb delete is not in [get, list, watch] (p.yaml:9:7)
+"#;
+    assert_eq!(ran.out, wanted);
+    let ran = explain("create pods/exec web-0 -n shop");
+    assert!(
+        ran.out
+            .contains("reason:  ConnectRefused\nrule:    builtin:no-connect\n"),
+        "{}",
+        ran.out
+    );
+    assert!(
+        ran.out
+            .contains("builtin:no-connect        deny    yes, decides  exec, attach"),
+        "{}",
+        ran.out
+    );
+}
+
+#[test]
+fn json_and_yaml_say_the_same() {
+    let json: serde_json::Value = serde_json::from_str(&explain("list pods -A -o json").out).unwrap();
+    assert_eq!(json["allowed"], false);
+    assert_eq!(json["reason"], "DeniedByRule");
+    assert_eq!(json["rule"], "shop-developer/no-system");
+    assert_eq!(json["policies"], serde_json::json!(["shop-developer"]));
+    let rules = json["rules"].as_array().unwrap();
+    let decides = rules.iter().find(|rule| rule["finding"] == "decides").unwrap();
+    assert_eq!(decides["location"], "p.yaml:20:7");
+    assert_eq!(
+        decides["because"][0],
+        "the request reaches namespace [kube-system] among others"
+    );
+    let yaml: serde_json::Value = serde_saphyr::from_str(&explain("list pods -A -o yaml").out).unwrap();
+    assert_eq!(yaml, json);
+}
+
+#[test]
+fn files_are_loaded_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let paths = ["a", "b"].map(|name| folder.path().join(name));
+    for (path, name) in paths.iter().zip(["one", "two"]) {
+        fs::write(path, POLICY.replace("shop-developer", name)).unwrap();
+    }
+    assert_eq!(load(&paths).unwrap().generation(), 1);
+    fs::write(&paths[1], [0xff, 0xfe]).unwrap();
+    assert!(
+        load(&paths)
+            .unwrap_err()
+            .to_string()
+            .ends_with("b: the policy file cannot be read")
+    );
+    assert!(load(&[Path::new("/").to_path_buf()]).is_err());
+}
