@@ -15,6 +15,8 @@ mod agreement;
 mod media;
 
 #[cfg(test)]
+mod testing;
+#[cfg(test)]
 mod tests;
 
 /// The longest body that is read, in bytes, and the longest that is sent: kube-apiserver's own limit.

@@ -3,6 +3,7 @@
 
 mod allow_list;
 mod escape;
+mod labels;
 mod path;
 mod query;
 mod segment;
@@ -239,7 +240,6 @@ fn classify(
                 } else {
                     Verb::List
                 };
-                // Upstream a label selector that cannot be parsed loses this name, and then gets a 400.
                 if let Some(name) = query.selected_name.as_deref() {
                     name.clone_into(&mut resource.name);
                 }

@@ -41,10 +41,16 @@ pub fn run(config: RunConfig) -> u8 {
 
 /// Signals are blocked before the first thread exists, so that every thread has them blocked.
 fn prepare() -> Result<(Runtime, Vec<i32>, mpsc::Receiver<Arrived>), Failure> {
-    let blocked = signals::block_for_guard().map_err(|error| Failure::machine("cannot block signals", &error))?;
-    let signals = signal_thread::start().map_err(|error| Failure::machine("cannot receive signals", &error))?;
+    let blocked =
+        signals::block_for_guard().map_err(|error| Failure::machine("cannot block signals", &error))?;
+    let signals =
+        signal_thread::start().map_err(|error| Failure::machine("cannot receive signals", &error))?;
     let workers = available_parallelism().map_or(2, NonZero::get).clamp(2, 4);
-    let runtime = Builder::new_multi_thread().worker_threads(workers).thread_name("guard").enable_all().build();
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(workers)
+        .thread_name("guard")
+        .enable_all()
+        .build();
     let runtime = runtime.map_err(|error| Failure::machine("cannot start threads", &error))?;
     Ok((runtime, blocked, signals))
 }
@@ -62,13 +68,20 @@ async fn whole_run(
         }
     };
     let code = supervise(&mut running, signals).await;
-    running.stop(SessionEnd { exit_code: Some(i32::from(code)), message: None }).await;
+    running
+        .stop(SessionEnd {
+            exit_code: Some(i32::from(code)),
+            message: None,
+        })
+        .await;
     Ok(code)
 }
 
 /// As shells say it.
 fn code_of(signal: Signal) -> u8 {
-    u8::try_from(signal as i32).unwrap_or_default().saturating_add(128)
+    u8::try_from(signal as i32)
+        .unwrap_or_default()
+        .saturating_add(128)
 }
 
 async fn called_off(signals: &mut mpsc::Receiver<Arrived>) -> Signal {

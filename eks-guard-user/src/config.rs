@@ -158,9 +158,17 @@ impl RunConfig {
 
 fn operator(sudo: &Sudo, around: &Surroundings) -> Result<Operator, user::UserError> {
     let account = user::invoking(sudo)?;
-    let home = || around.variable("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
+    let home = || {
+        around
+            .variable("HOME")
+            .map(PathBuf::from)
+            .filter(|home| home.is_absolute())
+    };
     let home = account.as_ref().map(|account| account.home.clone()).or_else(home);
-    Ok(Operator { home: home.unwrap_or_else(|| PathBuf::from("/root")), account })
+    Ok(Operator {
+        home: home.unwrap_or_else(|| PathBuf::from("/root")),
+        account,
+    })
 }
 
 /// `claude` for `/usr/local/bin/claude`.

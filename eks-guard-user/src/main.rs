@@ -11,14 +11,18 @@ use eks_guard::{app, run};
 
 fn main() -> ExitCode {
     // The inner processes of a run come first: they have no terminal, no environment and no arguments to look at.
-    let inner = std::env::args_os().nth(1).and_then(|first| run::inner_process(&first));
+    let inner = std::env::args_os()
+        .nth(1)
+        .and_then(|first| run::inner_process(&first));
     if let Some(code) = inner {
         return code;
     }
     let cli = Cli::parse();
     let around = Surroundings::take();
     let colour = Colour::for_stderr(around.variable("NO_COLOR").is_some());
-    let filter = around.variable("EKS_GUARD_LOG").map(|filter| filter.to_string_lossy().into_owned());
+    let filter = around
+        .variable("EKS_GUARD_LOG")
+        .map(|filter| filter.to_string_lossy().into_owned());
     if let Err(problem) = telemetry::init(filter.as_deref(), colour) {
         say(&format!("cannot set up logging: {problem}"));
         return ExitCode::from(exit::USAGE);

@@ -5,6 +5,7 @@ pub mod audit;
 pub mod bench;
 pub mod cluster;
 pub mod command;
+pub mod demo;
 pub mod guarded;
 pub mod http;
 pub mod kubeconfig;

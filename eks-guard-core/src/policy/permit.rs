@@ -8,19 +8,19 @@ use crate::request_info::ApiRequest;
 ///
 /// Code outside the policy module cannot make one, neither by its constructor nor by its fields:
 ///
-/// ```compile_fail
+/// ```compile_fail,E0624
 /// fn forge(request: eks_guard_core::request_info::ApiRequest) -> eks_guard_core::policy::Permit {
 ///     eks_guard_core::policy::Permit::new(request, "mine/rule".into(), 1)
 /// }
 /// ```
 ///
-/// ```compile_fail
+/// ```compile_fail,E0451
 /// fn forge(request: eks_guard_core::request_info::ApiRequest) -> eks_guard_core::policy::Permit {
 ///     eks_guard_core::policy::Permit { request, rule: "mine/rule".into(), generation: 1 }
 /// }
 /// ```
 ///
-/// ```compile_fail
+/// ```compile_fail,E0599
 /// fn forward_twice(permit: eks_guard_core::policy::Permit) -> [eks_guard_core::policy::Permit; 2] {
 ///     [permit.clone(), permit]
 /// }

@@ -1,1 +1,122 @@
-//! Tests of the policy room.
+//! Tests of the policy room: documents, precedence, reach, protection, messages.
+
+use crate::policy::judge::{Ground, Judgement};
+use crate::policy::operation::{Operation, PatchKind};
+use crate::policy::{Snapshot, read_policies};
+use crate::principal::Principal;
+use crate::reason::{Reason, Refusal};
+use crate::request_info::{ApiRequest, RequestInfo, RequestScope, ResourceInfo, Verb};
+
+mod decisions;
+mod documents;
+mod explanations;
+mod model;
+mod protections;
+
+/// A policy file with one policy for agent `a`; each rule is written in flow style.
+fn policy(name: &str, rules: &[&str]) -> String {
+    let rules: String = rules.iter().map(|rule| format!("    - {{{rule}}}\n")).collect();
+    format!(
+        "apiVersion: eks-guard.dev/v1alpha1\nkind: AgentPolicy\nmetadata: {{name: {name}}}\nspec:\n  \
+         subjects: {{agents: [a]}}\n  rules:\n{rules}"
+    )
+}
+
+fn snapshot_of(files: &[String]) -> Snapshot {
+    let policies: Vec<_> = files
+        .iter()
+        .flat_map(|text| read_policies("p.yaml", text).unwrap_or_else(|errors| panic!("{errors:#?}\n{text}")))
+        .collect();
+    Snapshot::compile(&policies, 7).unwrap()
+}
+
+fn snapshot(rules: &[&str]) -> Snapshot {
+    snapshot_of(&[policy("p", rules)])
+}
+
+fn principal(agent: &str) -> Principal {
+    Principal {
+        agent: agent.into(),
+        model_claimed: None,
+    }
+}
+
+/// `GET /api/v1/…?query`, as it would come in.
+fn request(line: &str) -> ApiRequest {
+    let (method, url) = line.split_once(' ').unwrap();
+    let (path, query) = url
+        .split_once('?')
+        .map_or((url, None), |(path, query)| (path, Some(query)));
+    ApiRequest::parse(method, path, query).unwrap_or_else(|refusal| panic!("{line}: {refusal}"))
+}
+
+/// `verb group/resource/subresource namespace name`, `-` for empty: for what only a body says.
+fn info(text: &str) -> RequestInfo {
+    let words: Vec<&str> = text
+        .split_whitespace()
+        .map(|word| if word == "-" { "" } else { word })
+        .collect();
+    let [verb, resource, namespace, name] = words[..] else {
+        panic!("{text}")
+    };
+    let mut parts = resource
+        .split('/')
+        .map(|part| if part == "-" { "" } else { part });
+    let verb = crate::policy::operation::RESOURCE_VERBS
+        .into_iter()
+        .find(|it| it.as_str() == verb)
+        .unwrap();
+    RequestInfo {
+        verb,
+        scope: RequestScope::Resource(ResourceInfo {
+            group: parts.next().unwrap_or_default().into(),
+            version: "v1".into(),
+            resource: parts.next().unwrap_or_default().into(),
+            subresource: parts.next().unwrap_or_default().into(),
+            namespace: namespace.into(),
+            name: name.into(),
+        }),
+    }
+}
+
+/// The reason of a refusal, `None` when allowed; with the rule that decided.
+fn judged(snapshot: &Snapshot, operation: &Operation<'_>) -> (Option<Reason>, Option<String>) {
+    match snapshot.judge(&principal("a"), operation) {
+        Judgement::Allow(rule) => (None, Some(rule.label.to_string())),
+        Judgement::Refuse(ground) => {
+            let refusal = snapshot.refusal(&principal("a"), operation, ground);
+            (Some(refusal.reason), refusal.rule)
+        }
+    }
+}
+
+fn reason(snapshot: &Snapshot, line: &str) -> Option<Reason> {
+    let request = request(line);
+    judged(
+        snapshot,
+        &Operation::new(request.info(), request.object_name(), PatchKind::Existing),
+    )
+    .0
+}
+
+fn refusal(snapshot: &Snapshot, agent: &str, line: &str) -> Refusal {
+    match snapshot.decide(&principal(agent), request(line)) {
+        crate::policy::Decision::Refuse(_, refusal) => refusal,
+        crate::policy::Decision::Permit(permit) => panic!("{line} is allowed by {}", permit.rule()),
+    }
+}
+
+/// What a judgement comes down to.
+fn label(judgement: Judgement<'_>) -> String {
+    match judgement {
+        Judgement::Allow(rule) => format!("allow {}", rule.label),
+        Judgement::Refuse(Ground::Restricted(rule)) => format!("{} {}", rule.effect, rule.label),
+        Judgement::Refuse(Ground::Secret(rule)) => format!("secret {}", rule.label),
+        Judgement::Refuse(Ground::Protected(protection)) => protection.label().to_owned(),
+        Judgement::Refuse(Ground::NothingAllows(verb)) => nothing(verb),
+    }
+}
+
+fn nothing(verb: Verb) -> String {
+    format!("nothing allows {verb}")
+}

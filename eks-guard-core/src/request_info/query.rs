@@ -6,7 +6,7 @@ use crate::reason::Refusal;
 use crate::request_info::allow_list::{AllowList, Key, Kind};
 use crate::request_info::escape::{self, Place, shown};
 use crate::request_info::path::{Route, Target};
-use crate::request_info::{Method, Pair, malformed, selector, value};
+use crate::request_info::{Method, Pair, labels, malformed, selector, value};
 
 /// Longest query, decoded: selectors and command lines are long, nothing else is.
 pub(super) const MAX_QUERY_BYTES: usize = 16 * 1024;
@@ -145,6 +145,10 @@ impl Query {
     }
 
     fn read_selectors(&mut self) -> Result<(), Refusal> {
+        if let Some(given) = self.value("labelSelector") {
+            labels::check(given)
+                .map_err(|error| malformed(format!("query parameter labelSelector {error}")))?;
+        }
         let Some(given) = self.value("fieldSelector") else {
             return Ok(());
         };

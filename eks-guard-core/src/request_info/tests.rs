@@ -4,6 +4,7 @@
 mod bodies;
 mod classification;
 mod grammar;
+mod labels;
 mod parameters;
 mod properties;
 mod reference;

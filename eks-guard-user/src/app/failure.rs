@@ -18,18 +18,31 @@ pub(crate) struct Failure {
 impl Failure {
     /// This machine cannot hold the boundary.
     pub(crate) fn machine(doing: &str, error: &dyn Error) -> Failure {
-        Failure { code: exit::MACHINE, message: format!("{doing}: {}", chain(error)) }
+        Failure {
+            code: exit::MACHINE,
+            message: format!("{doing}: {}", chain(error)),
+        }
     }
 
     /// The machine, with an error that says itself what was being done.
     pub(crate) fn machine_says(error: &dyn Error) -> Failure {
-        Failure { code: exit::MACHINE, message: chain(error) }
+        Failure {
+            code: exit::MACHINE,
+            message: chain(error),
+        }
     }
 
     /// The kubeconfig cannot be used, or leads to no address.
     pub(crate) fn kubeconfig(error: &UpstreamError) -> Failure {
-        let code = if matches!(error, UpstreamError::Resolve { .. }) { exit::API_SERVER } else { exit::USAGE };
-        Failure { code, message: chain(error) }
+        let code = if matches!(error, UpstreamError::Resolve { .. }) {
+            exit::API_SERVER
+        } else {
+            exit::USAGE
+        };
+        Failure {
+            code,
+            message: chain(error),
+        }
     }
 
     /// The API server cannot be used.
@@ -41,7 +54,10 @@ impl Failure {
             Reason::UpstreamCredential => format!("cannot log in to the API server {url}: {said}"),
             reason => format!("cannot use the API server {url}: {said} ({})", reason.as_str()),
         };
-        Failure { code: exit::API_SERVER, message }
+        Failure {
+            code: exit::API_SERVER,
+            message,
+        }
     }
 
     /// Prints the line; returns the exit code.

@@ -73,17 +73,41 @@ pub(crate) async fn start(config: RunConfig, blocked_signals: Vec<i32>) -> Resul
     checked.map_err(|refusal| Failure::api_server(&upstream.endpoint.url, &refusal))?;
 
     let secrets = secrets(&upstream).await;
-    let rules = Rules { keep: &config.keep_env, secrets: &secrets };
+    let rules = Rules {
+        keep: &config.keep_env,
+        secrets: &secrets,
+    };
     let kubeconfig = upstream.kubeconfig.path();
-    let cleaned = environment::clean(config.variables.iter().cloned(), &rules, &config.account, kubeconfig);
+    let cleaned = environment::clean(
+        config.variables.iter().cloned(),
+        &rules,
+        &config.account,
+        kubeconfig,
+    );
     notes::summary(&config, &upstream, &session, &cleaned.removed);
     let covers = covers(&config, &upstream, &authority, &ground.recorder);
     let spec = spec(config, cleaned.variables, blocked_signals, covers);
-    let cgroup_procs = ground.cgroup.procs_fd().map_err(|error| Failure::machine_says(&error))?;
-    let links = door.datapath.link_fds().map_err(|error| Failure::machine_says(&error))?;
-    let launch = Launch { spec, cgroup_procs, links };
-    let sandbox = Sandbox::start(launch).await.map_err(|error| Failure::machine_says(&error))?;
-    Ok(Running { sandbox, door, ground })
+    let cgroup_procs = ground
+        .cgroup
+        .procs_fd()
+        .map_err(|error| Failure::machine_says(&error))?;
+    let links = door
+        .datapath
+        .link_fds()
+        .map_err(|error| Failure::machine_says(&error))?;
+    let launch = Launch {
+        spec,
+        cgroup_procs,
+        links,
+    };
+    let sandbox = Sandbox::start(launch)
+        .await
+        .map_err(|error| Failure::machine_says(&error))?;
+    Ok(Running {
+        sandbox,
+        door,
+        ground,
+    })
 }
 
 impl Ground {
@@ -107,7 +131,11 @@ impl Ground {
         let recorder = DiskRecorder::open(&config.records, facts);
         let recorder = Arc::new(recorder.map_err(|error| Failure::machine_says(&error))?);
         let cgroup = RunCgroup::create(session).map_err(|error| Failure::machine_says(&error))?;
-        Ok(Ground { cgroup, recorder, _state: state })
+        Ok(Ground {
+            cgroup,
+            recorder,
+            _state: state,
+        })
     }
 }
 
@@ -119,9 +147,11 @@ impl Door {
         authority: &RunCa,
         session: &str,
     ) -> Result<Door, Failure> {
-        let tls = server_config(authority, &upstream.endpoint).map_err(|error| Failure::machine_says(&error))?;
+        let tls =
+            server_config(authority, &upstream.endpoint).map_err(|error| Failure::machine_says(&error))?;
         let listener = Listener::bind().await;
-        let listener = listener.map_err(|error| Failure::machine("cannot listen on the loopback addresses", &error))?;
+        let listener =
+            listener.map_err(|error| Failure::machine("cannot listen on the loopback addresses", &error))?;
         let request = LoadRequest {
             cgroup: &ground.cgroup,
             api: &upstream.endpoint.addresses,
@@ -154,14 +184,23 @@ impl Door {
             });
         }
         tasks.close();
-        Ok(Door { datapath, proxy, tasks, drain })
+        Ok(Door {
+            datapath,
+            proxy,
+            tasks,
+            drain,
+        })
     }
 }
 
 impl Running {
     /// After the command has ended: finishes what is under way, seals the record, removes everything.
     pub(crate) async fn stop(self, end: SessionEnd) {
-        let Running { sandbox, door, ground } = self;
+        let Running {
+            sandbox,
+            door,
+            ground,
+        } = self;
         drop(sandbox);
         door.drain.cancel();
         // `serve` gives its connections a deadline of its own.
@@ -169,7 +208,10 @@ impl Running {
         tracing::debug!(stats = ?door.datapath.stats(), "kernel programs detached");
         drop(door);
         if let Err(error) = ground.recorder.end(end).await {
-            say(&format!("warning: the end of the session is not in the record: {}", chain(&error)));
+            say(&format!(
+                "warning: the end of the session is not in the record: {}",
+                chain(&error)
+            ));
         }
         if let Err(error) = ground.cgroup.remove() {
             say(&format!("warning: {}; the next run tries again", chain(&error)));
@@ -213,7 +255,10 @@ fn covers(config: &RunConfig, upstream: &Upstream, authority: &RunCa, recorder: 
     covers.kubeconfig_text = upstream.kubeconfig.render(&authority.ca_pem());
     covers.hidden.extend(upstream.kubeconfig.hidden.iter().cloned());
     // Records are root's own and unreadable anyway; a working folder that holds them must stay visible.
-    let records = recorder.path().parent().filter(|folder| !config.directory.starts_with(folder));
+    let records = recorder
+        .path()
+        .parent()
+        .filter(|folder| !config.directory.starts_with(folder));
     covers.hidden.extend(records.map(PathBuf::from));
     covers
 }

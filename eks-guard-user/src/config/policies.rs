@@ -36,6 +36,10 @@ impl Policies {
         let snapshot = Snapshot::compile(&policies, 1);
         let snapshot = snapshot.map_err(|wrong| wrong.iter().map(ToString::to_string).collect::<Vec<_>>())?;
         let names = policies.iter().map(|policy| policy.name().to_owned()).collect();
-        Ok(Policies { snapshot: Arc::new(snapshot), names, rules: policies.iter().map(AgentPolicy::rule_count).sum() })
+        Ok(Policies {
+            snapshot: Arc::new(snapshot),
+            names,
+            rules: policies.iter().map(AgentPolicy::rule_count).sum(),
+        })
     }
 }

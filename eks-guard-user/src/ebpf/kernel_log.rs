@@ -25,7 +25,10 @@ impl KernelLog {
     ///
     /// # Errors
     /// The ring buffer cannot be watched.
-    #[expect(unsafe_code, reason = "tokio asks for a word that the descriptor stays the same")]
+    #[expect(
+        unsafe_code,
+        reason = "tokio asks for a word that the descriptor stays the same"
+    )]
     pub async fn forward(self, stop: CancellationToken) -> io::Result<()> {
         // SAFETY: the logger owns the ring buffer and its descriptor, never replaces it, and is owned by the `AsyncFd`.
         let mut logger = unsafe { AsyncFd::register_with_interest(self.logger, Interest::READABLE) }?;

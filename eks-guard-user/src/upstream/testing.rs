@@ -1,8 +1,9 @@
 //! What the tests of this room share: certificates made on the spot, files in a folder of their own.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -58,9 +59,24 @@ impl Home {
         path
     }
 
+    /// A program. Another process writes it: were the file open for writing in this one, a child that another test
+    /// starts at that moment would inherit it, and the kernel does not run a file that is being written.
     pub(super) fn script(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.write(name, &format!("#!/bin/sh\n{text}\n"));
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let mut writer = Command::new("sh")
+            .args(["-c", "cat > \"$0\" && chmod 755 \"$0\""])
+            .arg(&path)
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        writer
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(format!("#!/bin/sh\n{text}\n").as_bytes())
+            .unwrap();
+        assert!(writer.wait().unwrap().success());
         path
     }
 

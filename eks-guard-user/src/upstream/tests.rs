@@ -113,82 +113,121 @@ fn a_name_gives_every_address_it_resolves_to() {
     );
 }
 
+/// Lines of a cluster entry, `{ca}` for a good CA, and what the refusal must say.
+const BAD_CLUSTERS: [(&str, &str); 19] = [
+    ("server: http://127.0.0.1:8080\n{ca}", "plain http"),
+    ("server: 127.0.0.1:6443\n{ca}", "must start with https://"),
+    ("server: ''\n{ca}", "no `server`"),
+    ("server: 'https://'\n{ca}", "not a URL"),
+    (
+        "server: https://u:hunter2@127.0.0.1\n{ca}",
+        "user name or password",
+    ),
+    ("server: https://127.0.0.1:99999\n{ca}", "port of its `server`"),
+    ("server: https://127.0.0.1:0\n{ca}", "port of its `server`"),
+    ("server: https://127.0.0.1/?x=1\n{ca}", "has a query"),
+    ("server: https://127.0.0.1/a/../b\n{ca}", "unusual characters"),
+    ("server: https://127.0.0.1/a%2fb\n{ca}", "unusual characters"),
+    (
+        "server: https://0.0.0.0:6443\n{ca}",
+        "not an address of one machine",
+    ),
+    (
+        "server: https://127.0.0.1\ninsecure-skip-tls-verify: true\n{ca}",
+        "a server it cannot verify",
+    ),
+    (
+        "server: https://127.0.0.1\nproxy-url: http://127.0.0.1:1\n{ca}",
+        "`proxy-url` is not supported",
+    ),
+    (
+        "server: https://127.0.0.1\ntls-server-name: 'a b'\n{ca}",
+        "not a name a certificate can carry",
+    ),
+    ("server: https://127.0.0.1", "names no certificate authority"),
+    (
+        "server: https://127.0.0.1\ncertificate-authority-data: '%%%'",
+        "is not base64",
+    ),
+    (
+        "server: https://127.0.0.1\ncertificate-authority-data: aGVsbG8=",
+        "no valid PEM certificate",
+    ),
+    (
+        "server: https://127.0.0.1\ncertificate-authority: gone.pem",
+        "no such file",
+    ),
+    // A part of a name is at most 63 characters long, so that no resolver is asked.
+    (
+        "server: https://{long}\ntls-server-name: api\n{ca}",
+        "cannot resolve the API server's name",
+    ),
+];
+
 #[test]
 fn refuses_clusters_with_cause_and_remedy() {
     let home = Home::new();
-    let ca = format!("\ncertificate-authority-data: {}", base64(&home.ca.certificate));
-    let rows = [
-        ("server: http://127.0.0.1:8080".to_owned() + &ca, "plain http"),
-        (
-            "server: 127.0.0.1:6443".to_owned() + &ca,
-            "must start with https://",
-        ),
-        ("server: ''".to_owned() + &ca, "no `server`"),
-        ("server: 'https://'".to_owned() + &ca, "not a URL"),
-        (
-            "server: https://u:hunter2@127.0.0.1".to_owned() + &ca,
-            "user name or password",
-        ),
-        (
-            "server: https://127.0.0.1:99999".to_owned() + &ca,
-            "port of its `server`",
-        ),
-        (
-            "server: https://127.0.0.1:0".to_owned() + &ca,
-            "port of its `server`",
-        ),
-        ("server: https://127.0.0.1/?x=1".to_owned() + &ca, "has a query"),
-        (
-            "server: https://127.0.0.1/a/../b".to_owned() + &ca,
-            "unusual characters",
-        ),
-        (
-            "server: https://127.0.0.1/a%2fb".to_owned() + &ca,
-            "unusual characters",
-        ),
-        (
-            "server: https://0.0.0.0:6443".to_owned() + &ca,
-            "not an address of one machine",
-        ),
-        (
-            "server: https://127.0.0.1\ninsecure-skip-tls-verify: true".to_owned() + &ca,
-            "never talks to a server it cannot verify",
-        ),
-        (
-            "server: https://127.0.0.1\nproxy-url: http://127.0.0.1:1".to_owned() + &ca,
-            "`proxy-url` is not supported",
-        ),
-        (
-            "server: https://127.0.0.1\ntls-server-name: 'a b'".to_owned() + &ca,
-            "not a name a certificate can carry",
-        ),
-        (
-            "server: https://127.0.0.1".to_owned(),
-            "names no certificate authority",
-        ),
-        (
-            "server: https://127.0.0.1\ncertificate-authority-data: '%%%'".to_owned(),
-            "is not base64",
-        ),
-        (
-            "server: https://127.0.0.1\ncertificate-authority-data: aGVsbG8=".to_owned(),
-            "no valid PEM certificate",
-        ),
-        (
-            "server: https://127.0.0.1\ncertificate-authority: gone.pem".to_owned(),
-            "no such file",
-        ),
-        (
-            "server: https://no-such-host.invalid".to_owned() + &ca,
-            "cannot resolve",
-        ),
-    ];
-    for (cluster, expected) in rows {
+    let ca = format!("certificate-authority-data: {}", base64(&home.ca.certificate));
+    for (cluster, expected) in BAD_CLUSTERS {
+        let cluster = cluster.replace("{ca}", &ca).replace("{long}", &"a".repeat(70));
         let text = text(home.load(&cluster, "token: t0ken"));
         assert!(text.contains(expected), "{cluster}\n→ {text}");
         assert!(!text.contains('\n') && !text.contains("hunter2"), "{text}");
     }
 }
+
+/// Lines of a user entry, with PEM data for `{chain}`, `{key}` and `{foreign}`, and what the refusal must say.
+const BAD_USERS: [(&str, &str); 25] = [
+    ("{}", "it has no credential"),
+    ("token: ''", "it has no credential"),
+    ("token: 's3cret s3cret'", "characters that no token has"),
+    ("tokenFile: gone", "no such file"),
+    ("tokenFile: empty", "the token is empty"),
+    ("tokenFile: two-lines", "characters that no token has"),
+    ("tokenFile: /dev/zero", "not a regular file"),
+    ("username: admin\npassword: s3cret", "not taken by API servers"),
+    ("auth-provider: {name: gcp}", "was removed from Kubernetes"),
+    ("token: s3cret\nas: root", "impersonation"),
+    ("token: s3cret\nas-groups: [system:masters]", "impersonation"),
+    ("client-certificate-data: {chain}", "no key"),
+    ("client-key-data: {key}", "no certificate"),
+    (
+        "client-certificate-data: {chain}\nclient-key-data: {foreign}",
+        "does not belong",
+    ),
+    (
+        "client-certificate-data: {chain}\nclient-key-data: {chain}",
+        "not an unencrypted PEM",
+    ),
+    (
+        "client-certificate-data: {key}\nclient-key-data: {key}",
+        "no PEM certificate",
+    ),
+    ("client-certificate-data: '%'\nclient-key-data: '%'", "not base64"),
+    ("client-certificate: gone\nclient-key: gone", "no such file"),
+    (
+        "exec: {apiVersion: '{v1}alpha1', command: x}",
+        "which Kubernetes removed",
+    ),
+    ("exec: {command: x}", "needs `apiVersion"),
+    ("exec: {apiVersion: '{v1}'}", "no `command`"),
+    (
+        "exec: {apiVersion: '{v1}', command: x, interactiveMode: Always}",
+        "never gives a plugin the terminal",
+    ),
+    (
+        "exec: {apiVersion: '{v1}', command: no-such-plugin, installHint: \"brew\\ninstall it\"}",
+        "install it (brew install it)",
+    ),
+    (
+        "exec: {apiVersion: '{v1}', command: ./gone}",
+        "not an executable file",
+    ),
+    (
+        "exec: {apiVersion: '{v1}', command: sh, env: [{value: v}]}",
+        "without a proper `name`",
+    ),
+];
 
 #[test]
 fn refuses_users_with_cause_and_remedy() {
@@ -201,35 +240,15 @@ fn refuses_users_with_cause_and_remedy() {
     );
     home.write(".kube/empty", "");
     home.write(".kube/two-lines", "one\ntwo");
-    let rows = [
-        ("{}".to_owned(), "it has no credential"),
-        ("token: ''".to_owned(), "it has no credential"),
-        ("token: \"s3cret s3cret\"".to_owned(), "characters that no token has"),
-        ("tokenFile: gone".to_owned(), "no such file"),
-        ("tokenFile: empty".to_owned(), "the token is empty"),
-        ("tokenFile: two-lines".to_owned(), "characters that no token has"),
-        ("tokenFile: /dev/zero".to_owned(), "not a regular file"),
-        ("username: admin\npassword: s3cret".to_owned(), "not taken by API servers"),
-        ("auth-provider: {name: gcp}".to_owned(), "was removed from Kubernetes"),
-        ("token: s3cret\nas: root".to_owned(), "impersonation"),
-        ("token: s3cret\nas-groups: [system:masters]".to_owned(), "impersonation"),
-        (format!("client-certificate-data: {chain}"), "no key"),
-        (format!("client-key-data: {key}"), "no certificate"),
-        (format!("client-certificate-data: {chain}\nclient-key-data: {foreign}"), "does not belong"),
-        (format!("client-certificate-data: {chain}\nclient-key-data: {chain}"), "not an unencrypted PEM"),
-        (format!("client-certificate-data: {key}\nclient-key-data: {key}"), "no PEM certificate"),
-        ("client-certificate-data: '%'\nclient-key-data: '%'".to_owned(), "not base64"),
-        ("client-certificate: gone\nclient-key: gone".to_owned(), "no such file"),
-        ("exec: {apiVersion: client.authentication.k8s.io/v1alpha1, command: x}".to_owned(), "which Kubernetes removed"),
-        ("exec: {command: x}".to_owned(), "needs `apiVersion"),
-        ("exec: {apiVersion: client.authentication.k8s.io/v1}".to_owned(), "no `command`"),
-        ("exec: {apiVersion: client.authentication.k8s.io/v1, command: x, interactiveMode: Always}".to_owned(), "never gives a plugin the terminal"),
-        ("exec: {apiVersion: client.authentication.k8s.io/v1, command: no-such-plugin, installHint: \"brew\\ninstall it\"}".to_owned(), "install it (brew install it)"),
-        ("exec: {apiVersion: client.authentication.k8s.io/v1, command: ./gone}".to_owned(), "not an executable file"),
-        ("exec: {apiVersion: client.authentication.k8s.io/v1, command: sh, env: [{value: v}]}".to_owned(), "without a proper `name`"),
-    ];
-    for (user, expected) in rows {
-        let text = text(home.load(&home.cluster(), &user));
+    for (user, expected) in BAD_USERS {
+        let user = user
+            .replace("{chain}", &chain)
+            .replace("{key}", &key)
+            .replace("{foreign}", &foreign);
+        let text = text(home.load(
+            &home.cluster(),
+            &user.replace("{v1}", "client.authentication.k8s.io/v1"),
+        ));
         assert!(text.contains(expected), "{user}\n→ {text}");
         assert!(!text.contains('\n') && !text.contains("s3cret"), "{text}");
     }
@@ -528,7 +547,7 @@ fn covers_and_hides_everything_that_holds_a_credential() {
         ..home.options()
     };
     let kubeconfig = load(&options).unwrap().kubeconfig;
-    assert_eq!(kubeconfig.covered, [real.clone()]);
+    assert_eq!(kubeconfig.covered, std::slice::from_ref(&real));
     assert_eq!(kubeconfig.path(), real);
     let mut expected = ["crt", "key", "tok", "tok2", "tok3"]
         .map(|name| home.path(&format!("secrets/{name}")))

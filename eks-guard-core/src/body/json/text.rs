@@ -26,21 +26,15 @@ const fn special() -> [bool; 256] {
 /// Copies the string whose opening quote is at `at` in canonical form; returns the place after its closing quote.
 pub(super) fn copy_string(text: &str, at: usize, out: &mut Vec<u8>) -> Result<usize, JsonError> {
     let bytes = text.as_bytes();
+    // Everything from `copied` on is still to be copied as it stands, the quotes included.
+    let mut copied = at;
     let mut at = at + 1;
-    out.push(b'"');
     loop {
-        let end = plain_end(bytes, at);
-        out.extend_from_slice(&bytes[at..end]);
-        at = end;
+        at = plain_end(bytes, at);
         match bytes.get(at) {
             Some(b'"') => {
-                out.push(b'"');
+                out.extend_from_slice(&bytes[copied..=at]);
                 return Ok(at + 1);
-            }
-            Some(b'\\') => {
-                let (character, next) = unescape(bytes, at)?;
-                write_char(character, out);
-                at = next;
             }
             None | Some(..0x20) => {
                 return Err(JsonError::Syntax {
@@ -49,12 +43,25 @@ pub(super) fn copy_string(text: &str, at: usize, out: &mut Vec<u8>) -> Result<us
                 });
             }
             Some(_) => {
-                let character = text[at..].chars().next().unwrap_or(char::REPLACEMENT_CHARACTER);
+                out.extend_from_slice(&bytes[copied..at]);
+                let (character, next) = special_char(text, at)?;
                 write_char(character, out);
-                at += character.len_utf8();
+                (copied, at) = (next, next);
             }
         }
     }
+}
+
+/// The character that starts with the special byte at `at`, spelled or escaped, and the place after it.
+fn special_char(text: &str, at: usize) -> Result<(char, usize), JsonError> {
+    if text.as_bytes()[at] == b'\\' {
+        return unescape(text.as_bytes(), at);
+    }
+    let character = text[at..].chars().next().ok_or(JsonError::Syntax {
+        at,
+        expected: "the rest of a string",
+    })?;
+    Ok((character, at + character.len_utf8()))
 }
 
 /// Writes a string in canonical form, quotes included.

@@ -61,3 +61,24 @@ pub(super) fn find(api_version: &str, kind: &str) -> Option<&'static Message> {
         .find(|row| row.0 == api_version && row.1 == kind)
         .map(|row| row.2)
 }
+
+/// Every message that a kind reaches, for the tests of the tables.
+#[cfg(test)]
+pub(super) fn all_messages() -> Vec<&'static Message> {
+    use crate::body::protobuf::schema::Kind;
+
+    let mut found: Vec<&Message> = vec![&meta::DELETE_OPTIONS];
+    found.extend(KINDS.iter().map(|row| row.2));
+    let mut next = 0;
+    while let Some(message) = found.get(next).copied() {
+        for field in message.fields {
+            if let Kind::Object(inner) = field.kind
+                && !found.iter().any(|known| std::ptr::eq(*known, inner))
+            {
+                found.push(inner);
+            }
+        }
+        next += 1;
+    }
+    found
+}

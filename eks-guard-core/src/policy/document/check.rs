@@ -42,7 +42,13 @@ pub(super) fn check(file: &Arc<str>, document: &At<Document>) -> Result<AgentPol
             rules,
             origin: origin(file, at),
         }),
-        _ => Err(checker.errors),
+        _ => {
+            // A check that fails without saying why must still fail.
+            if checker.errors.is_empty() {
+                checker.fail::<()>(at, "the policy cannot be read");
+            }
+            Err(checker.errors)
+        }
     }
 }
 

@@ -75,8 +75,8 @@ fn parse<'de, T: serde::Deserialize<'de>>(
     })
 }
 
-/// YAML as JSON with another syntax: no anchors, aliases, merges or tags, and text that other readers would take
-/// for a number, a boolean or null has to be quoted.
+/// YAML as JSON with another syntax: no anchors, aliases, merges or own tags, and text that another reader would
+/// take for a number, a boolean or null has to be quoted.
 fn options() -> Options {
     serde_saphyr::options! {
         budget: serde_saphyr::budget! {
@@ -86,7 +86,8 @@ fn options() -> Options {
             max_aliases: 0,
         },
         merge_keys: MergeKeyPolicy::Error,
-        strict_booleans: true,
+        // Not strict, so that `on`, `no` and the other booleans of YAML 1.1 have to be quoted too.
+        strict_booleans: false,
         no_schema: true,
         reject_unsupported_tags: true,
         reject_tagged_field_names: true,

@@ -83,7 +83,9 @@ fn in_some_group(checker: &mut Checker<'_>, at: Location, resource: &str, groups
         return Some(());
     };
     let mut homes = KnownResource::groups_of(resource).peekable();
-    let first = *homes.peek()?;
+    let Some(first) = homes.peek().copied() else {
+        return Some(());
+    };
     let closed = listed.iter().all(|group| KnownResource::owns_group(group));
     if !closed || homes.any(|home| groups.contains(home)) {
         return Some(());

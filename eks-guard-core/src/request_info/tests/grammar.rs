@@ -170,7 +170,7 @@ fn the_path_has_a_longest_length_however_it_is_encoded() {
 
 #[test]
 fn the_query_has_a_longest_length_however_it_is_encoded() {
-    let key = "labelSelector";
+    let key = "continue";
     for letter in ["a", "%61", "+"] {
         let line = |count: usize| format!("GET /api/v1/pods?{key}={}", letter.repeat(count));
         accepted(&line(MAX_QUERY_BYTES - key.len()));
@@ -199,17 +199,17 @@ fn the_query_has_a_highest_number_of_pairs() {
 #[test]
 fn queries_are_decoded_strictly() {
     assert_malformed(&[
-        "GET /api/v1/pods?labelSelector=a%",
-        "GET /api/v1/pods?labelSelector=a%4",
-        "GET /api/v1/pods?labelSelector=%zz",
+        "GET /api/v1/pods?continue=a%",
+        "GET /api/v1/pods?continue=a%4",
+        "GET /api/v1/pods?continue=%zz",
         "GET /api/v1/pods?%zz=1",
-        "GET /api/v1/pods?labelSelector=%FF",
+        "GET /api/v1/pods?continue=%FF",
         "GET /api/v1/pods?%FF=1",
-        "GET /api/v1/pods?labelSelector=%00",
+        "GET /api/v1/pods?continue=%00",
         "GET /api/v1/pods?x=%00",
-        "GET /api/v1/pods?labelSelector=%0A",
-        "GET /api/v1/pods?labelSelector=é",
-        "GET /api/v1/pods?labelSelector=a b",
+        "GET /api/v1/pods?continue=%0A",
+        "GET /api/v1/pods?continue=é",
+        "GET /api/v1/pods?continue=a b",
         "GET /api/v1/namespaces/d/pods/p/exec?command=%00",
         "GET /api/v1/pods?;",
     ]);
@@ -235,14 +235,14 @@ fn queries_are_sorted_and_encoded_in_one_way() {
             "/api/v1/pods?limit=5",
         ),
         (
-            "GET /api/v1/pods?labelSelector=a%3Bb",
+            "GET /api/v1/pods?continue=a%3Bb",
             "list v1 pods",
-            "/api/v1/pods?labelSelector=a%3Bb",
+            "/api/v1/pods?continue=a%3Bb",
         ),
         (
-            "GET /api/v1/pods?labelSelector=a?b=c",
+            "GET /api/v1/pods?continue=a?b=c",
             "list v1 pods",
-            "/api/v1/pods?labelSelector=a%3Fb%3Dc",
+            "/api/v1/pods?continue=a%3Fb%3Dc",
         ),
     ]);
 }

@@ -385,7 +385,6 @@ fn command_lines_keep_their_order_and_every_character() {
 #[test]
 fn text_holds_no_control_characters() {
     for (request, key) in [
-        ("GET /api/v1/pods", "labelSelector"),
         ("GET /api/v1/pods", "continue"),
         ("PUT /api/v1/nodes/n", "fieldManager"),
         ("GET /api/v1/namespaces/d/pods/p/log", "container"),

@@ -42,7 +42,13 @@ pub(super) struct CallerLine {
 impl Line {
     /// `None`: not an event.
     pub(super) fn parse(line: &[u8]) -> Option<Self> {
-        serde_json::from_slice(line).ok()
+        // Serde would take an array for the fields in their order.
+        let object = line.trim_ascii_start().first() == Some(&b'{');
+        if object {
+            serde_json::from_slice(line).ok()
+        } else {
+            None
+        }
     }
 
     pub(super) fn at(&self) -> Option<Timestamp> {

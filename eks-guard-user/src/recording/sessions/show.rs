@@ -85,32 +85,37 @@ fn table(
             "CALLER",
         ]),
     )?;
+    // Intents whose outcome is still to come. Ids sort by time: the order in which they were asked for.
     let mut open: BTreeMap<String, Line> = BTreeMap::new();
     let mut shown = 0_u64;
     while let Some((line, _)) = next(lines, args)? {
-        if line.stage == "intent" {
-            open.insert(line.id.clone(), line);
-            if open.len() <= MAX_OPEN {
+        shown += 1;
+        match line.stage.as_str() {
+            "intent" => {
+                open.insert(line.id.clone(), line);
+                if open.len() > MAX_OPEN
+                    && let Some((_, earliest)) = open.pop_first()
+                {
+                    put(out, &event_row(&earliest))?;
+                }
                 continue;
             }
-            if let Some((_, line)) = open.pop_first() {
-                put(out, &event_row(&line))?;
-            }
-        } else {
-            open.remove(&line.id);
-            put(out, &event_row(&line))?;
+            "session" => put_all(out, &mut open)?,
+            _ => drop(open.remove(&line.id)),
         }
-        shown += 1;
+        put(out, &event_row(&line))?;
     }
-    // Ids sort by time: the order in which they were asked for.
-    for line in open.values() {
-        put(out, &event_row(line))?;
-        shown += 1;
-    }
+    put_all(out, &mut open)?;
     if shown == 0 {
         put(out, &format!("nothing of the kind in {}\n", visible(session)))?;
     }
     Ok(())
+}
+
+fn put_all(out: &mut dyn Write, open: &mut BTreeMap<String, Line>) -> Result<(), SessionsError> {
+    std::mem::take(open)
+        .values()
+        .try_for_each(|line| put(out, &event_row(line)))
 }
 
 fn event_row(line: &Line) -> String {

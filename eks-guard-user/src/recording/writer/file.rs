@@ -54,12 +54,17 @@ impl RecordFile {
         // The name must survive a crash as well as the lines do.
         dir.sync_all()
             .map_err(|error| failed("flushing the folder of", error))?;
-        Ok(Self {
-            file: File::from(file),
+        Ok(Self::on(File::from(file), path))
+    }
+
+    /// A record on an open, empty file.
+    pub(super) fn on(file: File, path: PathBuf) -> Self {
+        Self {
+            file,
             path,
             whole: 0,
             torn: false,
-        })
+        }
     }
 
     pub(super) fn path(&self) -> &Path {
