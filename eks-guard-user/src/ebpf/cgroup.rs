@@ -10,12 +10,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::fs::statfs;
+use rustix::fs::{FsWord, statfs};
 
 /// Folder of all runs, below the cgroup2 mount.
 const PARENT: &str = "eks-guard";
 /// `CGROUP2_SUPER_MAGIC` of the kernel's `linux/magic.h`.
-const CGROUP2_MAGIC: u64 = 0x6367_7270;
+const CGROUP2_MAGIC: FsWord = 0x6367_7270;
 /// How long killed processes may take to be gone.
 const KILL_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -211,7 +211,7 @@ fn create_below(parent: &Path, path: &Path) -> io::Result<()> {
 /// The cgroup2 mount, by type and not by place: hybrid layouts have it elsewhere.
 fn find_mount() -> Result<PathBuf, CgroupError> {
     let table = fs::read("/proc/self/mountinfo").map_err(CgroupError::MountInfo)?;
-    let is_cgroup2 = |path: &PathBuf| statfs(path).is_ok_and(|found| found.f_type as u64 == CGROUP2_MAGIC);
+    let is_cgroup2 = |path: &PathBuf| statfs(path).is_ok_and(|found| found.f_type == CGROUP2_MAGIC);
     cgroup2_mounts(&table)
         .into_iter()
         .find(is_cgroup2)

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapError, PerCpuArray};
-use aya::programs::{Program, ProgramError};
+use aya::programs::{CgroupSockAddr, Program, ProgramError, ProgramFd, SockOps};
 use aya::{Ebpf, EbpfError, EbpfLoader, include_bytes_aligned};
 use eks_guard_ebpf::address::words;
 use eks_guard_ebpf::{ABI_VERSION, Class, Config, MAX_ANCESTOR_LEVELS, POD_AGENT, Pod, limits, stat};
@@ -351,18 +351,35 @@ fn load_and_attach(
     attach: AttachType,
     cgroup: BorrowedFd<'_>,
 ) -> Result<OwnedFd, LoadError> {
-    let refused = |source| LoadError::Program {
-        name,
-        source: Box::new(source),
-    };
     let program = ebpf.program_mut(name).ok_or(LoadError::Missing(name))?;
-    let descriptor = match program {
-        Program::CgroupSockAddr(program) => program.load().and_then(|()| program.fd()),
-        Program::SockOps(program) => program.load().and_then(|()| program.fd()),
-        _ => return Err(LoadError::Missing(name)),
-    };
-    let descriptor = descriptor.map_err(refused)?.as_fd();
+    let descriptor = load(program, attach);
+    let descriptor = descriptor
+        .map_err(|source| LoadError::Program {
+            name,
+            source: Box::new(source),
+        })?
+        .as_fd();
     sys::link_create(descriptor, cgroup, attach).map_err(|source| LoadError::Attach { name, source })
+}
+
+fn load(program: &mut Program, attach: AttachType) -> Result<&ProgramFd, ProgramError> {
+    match attach {
+        AttachType::SockOps => {
+            let program: &mut SockOps = program.try_into()?;
+            program.load()?;
+            program.fd()
+        }
+        AttachType::Connect4
+        | AttachType::Connect6
+        | AttachType::Sendmsg4
+        | AttachType::Sendmsg6
+        | AttachType::GetPeerName4
+        | AttachType::GetPeerName6 => {
+            let program: &mut CgroupSockAddr = program.try_into()?;
+            program.load()?;
+            program.fd()
+        }
+    }
 }
 
 /// Addresses of all interfaces of the calling thread's network namespace.
