@@ -1,6 +1,9 @@
 //! Content negotiation: what the API server is asked to answer with. JSON on every resource request, so that
 //! every object that comes back can be read.
 
+#[cfg(test)]
+mod tests;
+
 use crate::reason::{Reason, Refusal};
 use crate::request_info::{ApiRequest, RequestScope};
 

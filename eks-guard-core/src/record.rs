@@ -2,4 +2,4 @@
 
 mod event;
 
-pub use event::{Caller, Event, Outcome, Stage};
+pub use event::{Caller, Event, Outcome, SCHEMA, SessionState, Stage};

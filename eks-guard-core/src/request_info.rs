@@ -3,8 +3,10 @@
 
 mod allow_list;
 mod escape;
+mod labels;
 mod path;
 mod query;
+mod segment;
 mod selector;
 #[cfg(test)]
 mod tests;
@@ -162,12 +164,15 @@ impl ApiRequest {
         }
     }
 
-    /// Adds the body, whose agreement with the URL reading it has shown.
+    /// Adds the body, whose agreement with the URL reading it has shown. An empty one adds nothing.
     ///
     /// # Errors
     /// [`Reason::RequestMalformed`] for a body on GET, and for delete options both here and in the query, of
     /// which the API server would silently ignore the latter.
     pub fn with_body(mut self, body: Body) -> Result<Self, Refusal> {
+        if body.json().is_empty() {
+            return Ok(self);
+        }
         if self.method == Method::Get {
             return Err(malformed("a GET request has no body; send it without one"));
         }
@@ -186,7 +191,7 @@ impl ApiRequest {
         Ok(self)
     }
 
-    /// The body, once added.
+    /// The body, once added; none when it is empty.
     #[must_use]
     pub fn body(&self) -> Option<&Body> {
         self.body.as_ref()

@@ -1,7 +1,12 @@
 //! The record: one JSON line per event, intents durable before a mutating request is forwarded.
 
+pub mod sessions;
+pub mod writer;
+
 use std::future::Future;
 use std::pin::Pin;
+
+use jiff::Timestamp;
 
 use eks_guard_core::record::Event;
 
@@ -21,7 +26,7 @@ pub trait Recorder: Send + Sync + 'static {
     /// Writes an event and returns once it is flushed to disk.
     fn durable(&self, event: Event) -> RecordFuture<'_>;
 
-    /// Queues an event; a full queue or a broken writer is an error the caller counts, and `durable` fails from then on.
+    /// Queues an event; a full queue or a broken writer is an error, and a gap event says later how many are missing.
     ///
     /// # Errors
     /// The queue is full or the writer has failed.
@@ -29,4 +34,10 @@ pub trait Recorder: Send + Sync + 'static {
 
     /// Whether events are being written; a broken record refuses mutating requests.
     fn healthy(&self) -> bool;
+}
+
+/// A point in time as it stands in events: RFC 3339 in UTC, with microseconds.
+#[must_use]
+pub fn event_time(at: Timestamp) -> String {
+    format!("{at:.6}")
 }

@@ -14,6 +14,18 @@ pub enum Stage {
     Connection,
     /// The run itself: started, ended.
     Session,
+    /// Events are missing here: the queue was full or the disk refused; `lost` says how many.
+    Gap,
+}
+
+/// Which end of a session an event of stage [`Stage::Session`] marks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum SessionState {
+    /// The boundary stands and the command is about to start.
+    Started,
+    /// The command has ended, or never started.
+    Ended,
 }
 
 /// What was decided.
@@ -38,7 +50,10 @@ pub struct Caller {
     pub command_line: String,
 }
 
-/// One line of the record.
+/// The value of `schema` in every line.
+pub const SCHEMA: &str = "eks-guard.dev/record/v1";
+
+/// One line of the record. Make one with [`Event::new`] and fill in what is known.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Event {
@@ -84,7 +99,7 @@ pub struct Event {
     /// Canonical path of a non-resource request.
     #[serde(skip_serializing_if = "String::is_empty", default)]
     pub path: String,
-    /// What was decided.
+    /// What was decided; says nothing in events of the stages `session` and `gap`.
     pub decision: Outcome,
     /// The rule that decided.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -107,4 +122,57 @@ pub struct Event {
     /// User-Agent as sent by the caller; claimed.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub user_agent_claimed: Option<String>,
+    /// Where the caller meant to connect to, `address:port`. Evidence only.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub original_destination: Option<String>,
+    /// Generation of the policy snapshot that decided.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub policy_generation: Option<u64>,
+    /// Which end of the session this event marks.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub session_state: Option<SessionState>,
+    /// Exit code of the command, as a shell would see it; in the event that ends a session.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub exit_code: Option<i32>,
+    /// How many events are missing here; in events of stage `gap`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub lost: Option<u64>,
+}
+
+impl Event {
+    /// An event with everything optional left out, and the decision at its zero value: refused.
+    #[must_use]
+    pub fn new(stage: Stage, session: impl Into<String>, agent: impl Into<String>) -> Self {
+        Self {
+            schema: SCHEMA.to_owned(),
+            id: String::new(),
+            time: String::new(),
+            stage,
+            session: session.into(),
+            agent: agent.into(),
+            model_claimed: None,
+            caller: None,
+            verb: String::new(),
+            group: String::new(),
+            version: String::new(),
+            resource: String::new(),
+            subresource: String::new(),
+            namespace: String::new(),
+            name: String::new(),
+            path: String::new(),
+            decision: Outcome::Refuse,
+            rule: None,
+            reason: None,
+            message: None,
+            status: None,
+            bytes: None,
+            duration_us: None,
+            user_agent_claimed: None,
+            original_destination: None,
+            policy_generation: None,
+            session_state: None,
+            exit_code: None,
+            lost: None,
+        }
+    }
 }

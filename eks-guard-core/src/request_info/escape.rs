@@ -1,7 +1,6 @@
 //! Percent-encoding: decoded exactly once, strictly; encoded in one canonical form.
 
 use std::borrow::Cow;
-use std::fmt;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
@@ -108,7 +107,7 @@ pub(super) fn push_value(out: &mut String, value: &str) {
 }
 
 /// The agent's own text, safe to show in a message: escaped, and cut when long.
-pub(super) fn shown(text: &str) -> impl fmt::Display {
+pub(super) fn shown(text: &str) -> String {
     let mut excerpt = String::from("\"");
     for escaped in text.chars().take(SHOWN).map(char::escape_default) {
         excerpt.extend(escaped);

@@ -3,20 +3,9 @@
 use std::borrow::Cow;
 
 use crate::reason::{Reason, Refusal};
-use crate::request_info::escape::{self, Place, shown};
+use crate::request_info::escape::{self, shown};
+use crate::request_info::segment::{self, MAX_SEGMENTS, check_namespace, check_token};
 use crate::request_info::{Method, ResourceInfo, malformed};
-
-/// Longest path, decoded.
-pub(super) const MAX_PATH_BYTES: usize = 2048;
-
-/// Most segments of a path: `/apis/GROUP/VERSION/namespaces/NAMESPACE/RESOURCE/NAME/SUBRESOURCE`.
-pub(super) const MAX_SEGMENTS: usize = 8;
-
-/// Most segments where the rest of the path belongs to what is behind a `proxy` subresource.
-pub(super) const MAX_PROXY_SEGMENTS: usize = 64;
-
-/// Longest DNS-1123 label.
-const MAX_LABEL: usize = 63;
 
 /// What a path addresses, and its canonical form.
 #[derive(Debug)]
@@ -41,7 +30,7 @@ pub(super) enum Target {
 impl Route {
     /// Reads a raw path.
     pub(super) fn parse(method: Method, raw: &str) -> Result<Self, Refusal> {
-        let segments = split(raw)?;
+        let segments = segment::split(raw)?;
         let Some(address) = Address::of(&segments) else {
             return Self::plain(&segments);
         };
@@ -87,7 +76,7 @@ impl Route {
 
     fn plain(segments: &[Cow<'_, str>]) -> Result<Self, Refusal> {
         if segments.len() > MAX_SEGMENTS {
-            return Err(too_many_segments());
+            return Err(segment::too_many_segments());
         }
         let mut path = String::new();
         for segment in segments {
@@ -175,51 +164,6 @@ impl<'a> Address<'a> {
     }
 }
 
-/// Raw path to decoded segments. One trailing slash is dropped, as kube-apiserver would.
-fn split(raw: &str) -> Result<Vec<Cow<'_, str>>, Refusal> {
-    // Every byte takes three at most when encoded.
-    if raw.len() > 3 * MAX_PATH_BYTES {
-        return Err(too_long());
-    }
-    let Some(inner) = raw.strip_prefix('/') else {
-        return Err(malformed(format!(
-            "the path {} does not begin with /",
-            shown(raw)
-        )));
-    };
-    let mut segments = Vec::with_capacity(MAX_SEGMENTS);
-    if inner.is_empty() {
-        return Ok(segments);
-    }
-    let mut length = 0;
-    for raw_segment in inner.strip_suffix('/').unwrap_or(inner).split('/') {
-        let segment = decode_segment(raw_segment)?;
-        length += 1 + segment.len();
-        if segments.len() == MAX_PROXY_SEGMENTS {
-            return Err(too_many_segments());
-        }
-        segments.push(segment);
-    }
-    if length > MAX_PATH_BYTES {
-        return Err(too_long());
-    }
-    Ok(segments)
-}
-
-fn decode_segment(raw: &str) -> Result<Cow<'_, str>, Refusal> {
-    let segment = escape::decode(raw, Place::Segment)
-        .map_err(|error| malformed(format!("path segment {} {error}", shown(raw))))?;
-    let why = match segment.as_ref() {
-        "" => "is empty: two slashes stand side by side",
-        "." | ".." => "is a relative path, which nothing here resolves",
-        text if text.contains(['/', '%', '\\']) => "holds `/`, `%` or `\\` when decoded",
-        _ if raw.contains(['?', '#']) => "holds `?` or `#`, which must be percent-encoded",
-        text if text.contains(char::is_control) => "holds a control character",
-        _ => return Ok(segment),
-    };
-    Err(malformed(format!("path segment {} {why}", shown(raw))))
-}
-
 /// Splits off `namespaces/{namespace}`, unless the namespace itself is the resource.
 fn namespace<'a>(parts: &'a [Cow<'a, str>]) -> Result<(&'a str, &'a [Cow<'a, str>]), Refusal> {
     match parts {
@@ -290,48 +234,4 @@ fn push_namespace(path: &mut String, namespace: &str) {
         path.push_str("/namespaces");
         escape::push_segment(path, namespace);
     }
-}
-
-/// `[a-z0-9][a-z0-9.-]*`
-fn check_token(text: &str, what: &str) -> Result<(), Refusal> {
-    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    let bytes = text.as_bytes();
-    let begins = bytes.first().is_some_and(|&byte| inner(byte));
-    if begins
-        && bytes
-            .iter()
-            .all(|&byte| inner(byte) || byte == b'.' || byte == b'-')
-    {
-        return Ok(());
-    }
-    Err(malformed(format!(
-        "{} is no {what}: lower-case letters, digits, `.` and `-` only, a letter or digit first",
-        shown(text)
-    )))
-}
-
-/// A DNS-1123 label.
-fn check_namespace(text: &str) -> Result<(), Refusal> {
-    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    let ends = |byte: Option<&u8>| byte.is_some_and(|&byte| inner(byte));
-    let bytes = text.as_bytes();
-    if bytes.len() <= MAX_LABEL
-        && ends(bytes.first())
-        && ends(bytes.last())
-        && bytes.iter().all(|&byte| inner(byte) || byte == b'-')
-    {
-        return Ok(());
-    }
-    Err(malformed(format!(
-        "{} is no namespace: at most {MAX_LABEL} lower-case letters, digits and `-`, none of them `-` at an end",
-        shown(text)
-    )))
-}
-
-fn too_long() -> Refusal {
-    malformed(format!("the path is longer than {MAX_PATH_BYTES} bytes"))
-}
-
-fn too_many_segments() -> Refusal {
-    malformed(format!("the path has more than {MAX_SEGMENTS} segments"))
 }

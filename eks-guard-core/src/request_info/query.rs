@@ -6,7 +6,7 @@ use crate::reason::Refusal;
 use crate::request_info::allow_list::{AllowList, Key, Kind};
 use crate::request_info::escape::{self, Place, shown};
 use crate::request_info::path::{Route, Target};
-use crate::request_info::{Method, Pair, malformed, selector, value};
+use crate::request_info::{Method, Pair, labels, malformed, selector, value};
 
 /// Longest query, decoded: selectors and command lines are long, nothing else is.
 pub(super) const MAX_QUERY_BYTES: usize = 16 * 1024;
@@ -145,6 +145,10 @@ impl Query {
     }
 
     fn read_selectors(&mut self) -> Result<(), Refusal> {
+        if let Some(given) = self.value("labelSelector") {
+            labels::check(given)
+                .map_err(|error| malformed(format!("query parameter labelSelector {error}")))?;
+        }
         let Some(given) = self.value("fieldSelector") else {
             return Ok(());
         };
@@ -191,11 +195,7 @@ fn too_long() -> Refusal {
 }
 
 fn dropped_warning(dropped: &[Cow<'_, str>]) -> String {
-    let names: Vec<String> = dropped
-        .iter()
-        .take(MAX_NAMED)
-        .map(|key| shown(key).to_string())
-        .collect();
+    let names: Vec<String> = dropped.iter().take(MAX_NAMED).map(|key| shown(key)).collect();
     let more = dropped.len().saturating_sub(MAX_NAMED);
     let and_more = if more > 0 {
         format!(" and {more} more")

@@ -1,0 +1,3 @@
+//! Shapes of the Kubernetes API that the guard writes itself.
+
+pub mod status;

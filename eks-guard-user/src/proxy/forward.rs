@@ -1,0 +1,116 @@
+//! Forwarding: takes the permit by value and generates the upstream request from it. No other way leads upstream.
+
+use bytes::Bytes;
+use eks_guard_core::policy::Permit;
+use eks_guard_core::reason::{Reason, Refusal};
+use eks_guard_core::request_info::{Method, Streaming};
+use http::HeaderValue;
+
+use crate::proxy::Proxy;
+use crate::proxy::reply::{self, Forwarded, ReplyKind};
+use crate::proxy::upstream::{Class, Outgoing};
+
+/// What the guard calls itself upstream, behind what the agent calls itself.
+const USER_AGENT: &str = concat!("eks-guard/", env!("CARGO_PKG_VERSION"));
+
+/// Longest part of the agent's own User-Agent that is passed on.
+const AGENT_USER_AGENT_LIMIT: usize = 256;
+
+/// What goes along with a permit.
+pub(crate) struct Onward<'a> {
+    /// The negotiated `Accept`.
+    pub(crate) accept: &'a str,
+    /// The agent's `User-Agent`.
+    pub(crate) user_agent: Option<&'a HeaderValue>,
+    /// The record id, `Audit-ID` upstream.
+    pub(crate) record_id: &'a str,
+}
+
+impl Proxy {
+    /// Sends what was permitted and returns a reply that may pass.
+    pub(crate) async fn forward(&self, permit: Permit, onward: Onward<'_>) -> Result<Forwarded, Refusal> {
+        let request = permit.request();
+        let kind = ReplyKind::of(request);
+        let warnings = request
+            .warnings()
+            .iter()
+            .filter_map(|text| warning(text))
+            .collect();
+        let (content_type, body) = match request.body() {
+            Some(body) => (
+                Some(HeaderValue::from_static(body.content_type())),
+                Bytes::copy_from_slice(body.json()),
+            ),
+            None => (None, Bytes::new()),
+        };
+        let outgoing = Outgoing {
+            method: method(request.method()),
+            path: self.upstream.path(request.path_and_query())?,
+            accept: header(onward.accept)?,
+            user_agent: user_agent(onward.user_agent),
+            audit_id: Some(header(onward.record_id)?),
+            content_type,
+            body,
+            class: match request.streaming() {
+                Streaming::Short => Class::Short,
+                Streaming::Watch | Streaming::Log => Class::Stream,
+            },
+            may_repeat: !request.info().verb.is_mutating(),
+        };
+        let (response, lease) = self.upstream.send(&outgoing).await?;
+        reply::check(kind, &response)?;
+        Ok(Forwarded {
+            response,
+            lease,
+            warnings,
+        })
+    }
+}
+
+fn method(method: Method) -> http::Method {
+    match method {
+        Method::Get => http::Method::GET,
+        Method::Post => http::Method::POST,
+        Method::Put => http::Method::PUT,
+        Method::Patch => http::Method::PATCH,
+        Method::Delete => http::Method::DELETE,
+    }
+}
+
+fn header(text: &str) -> Result<HeaderValue, Refusal> {
+    HeaderValue::from_str(text).map_err(|_| {
+        Refusal::new(
+            Reason::Internal,
+            "The request was not sent: the guard made a header that cannot be sent.",
+        )
+    })
+}
+
+/// The agent's own word, printable and bounded, then the guard's.
+fn user_agent(agent: Option<&HeaderValue>) -> HeaderValue {
+    let own = HeaderValue::from_static(USER_AGENT);
+    let Some(agent) = agent.and_then(|value| value.to_str().ok()) else {
+        return own;
+    };
+    let agent: String = agent
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(AGENT_USER_AGENT_LIMIT)
+        .collect();
+    HeaderValue::from_str(&format!("{agent} {USER_AGENT}")).unwrap_or(own)
+}
+
+/// A warning as kube-apiserver writes it: `299 - "text"`.
+fn warning(text: &str) -> Option<HeaderValue> {
+    let mut quoted = String::with_capacity(text.len() + 8);
+    quoted.push_str("299 - \"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            ' '..='~' => quoted.push(c),
+            _ => quoted.push('?'),
+        }
+    }
+    quoted.push('"');
+    HeaderValue::from_str(&quoted).ok()
+}

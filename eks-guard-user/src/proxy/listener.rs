@@ -1,0 +1,95 @@
+//! Where redirected connections arrive: one random port on both loopback addresses.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use crate::drain::Tasks;
+use crate::proxy::{Proxy, connection};
+
+/// The kernel picks the IPv4 port; the same one may be taken on IPv6.
+const BIND_ATTEMPTS: usize = 16;
+
+/// Out of descriptors, for example: a pause lets connections end.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// The listening sockets.
+pub struct Listener {
+    v4: TcpListener,
+    v6: Option<TcpListener>,
+    port: u16,
+}
+
+impl Listener {
+    /// Binds the same random port on 127.0.0.1 and, where the host has IPv6, on ::1.
+    ///
+    /// # Errors
+    /// No port could be bound.
+    pub async fn bind() -> io::Result<Self> {
+        let mut attempts = BIND_ATTEMPTS;
+        loop {
+            let v4 = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+            let port = v4.local_addr()?.port();
+            attempts -= 1;
+            match TcpListener::bind((Ipv6Addr::LOCALHOST, port)).await {
+                Ok(v6) => {
+                    return Ok(Self {
+                        v4,
+                        v6: Some(v6),
+                        port,
+                    });
+                }
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse && attempts > 0 => {}
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Err(error),
+                Err(error) => {
+                    tracing::info!(%error, "no IPv6 loopback; listening on IPv4 only");
+                    return Ok(Self { v4, v6: None, port });
+                }
+            }
+        }
+    }
+
+    /// The port, the same on both addresses.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Serves until `drain` is cancelled, then lets requests under way finish within the drain limit.
+    pub async fn serve(self, proxy: Arc<Proxy>, drain: CancellationToken) {
+        let tasks = Tasks::new(drain.clone());
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = drain.cancelled() => break,
+                accepted = self.v4.accept() => accepted,
+                accepted = accept_v6(self.v6.as_ref()) => accepted,
+            };
+            match accepted {
+                Ok((stream, peer)) => accept(&proxy, &tasks, stream, peer),
+                Err(error) => {
+                    tracing::warn!(%error, "accepting a connection failed");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        drop((self.v4, self.v6));
+        tasks.finish(proxy.limits.drain).await;
+    }
+}
+
+async fn accept_v6(listener: Option<&TcpListener>) -> io::Result<(TcpStream, SocketAddr)> {
+    match listener {
+        Some(listener) => listener.accept().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn accept(proxy: &Arc<Proxy>, tasks: &Tasks, stream: TcpStream, peer: SocketAddr) {
+    tasks.spawn(connection::serve(Arc::clone(proxy), tasks.clone(), stream, peer));
+}

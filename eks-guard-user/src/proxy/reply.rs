@@ -1,0 +1,162 @@
+//! The API server's reply: what of it may pass, and the stream to the agent whose end is the outcome.
+
+use eks_guard_core::reason::{Reason, Refusal};
+use eks_guard_core::request_info::{ApiRequest, RequestScope};
+use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, DATE, RETRY_AFTER, WARNING};
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
+use hyper::body::Incoming;
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::masking::{End, Ending, MaskBody, OnEnd};
+use crate::proxy::record::RequestRecord;
+use crate::proxy::respond::ReplyBody;
+use crate::proxy::upstream::Lease;
+
+/// Headers of a reply that pass; all others stay behind.
+const PASSED: [HeaderName; 8] = [
+    CONTENT_TYPE,
+    WARNING,
+    RETRY_AFTER,
+    CACHE_CONTROL,
+    DATE,
+    HeaderName::from_static("audit-id"),
+    HeaderName::from_static("x-kubernetes-pf-flowschema-uid"),
+    HeaderName::from_static("x-kubernetes-pf-prioritylevel-uid"),
+];
+
+/// Which content types a reply may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ReplyKind {
+    /// Objects: JSON.
+    Objects,
+    /// A container's log: text, or a Status in JSON.
+    Log,
+    /// Discovery, schema, health: anything.
+    NonResource,
+}
+
+impl ReplyKind {
+    pub(crate) fn of(request: &ApiRequest) -> Self {
+        match &request.info().scope {
+            RequestScope::NonResource(_) => Self::NonResource,
+            RequestScope::Resource(resource) => {
+                let is_log =
+                    resource.group.is_empty() && resource.resource == "pods" && resource.subresource == "log";
+                if is_log { Self::Log } else { Self::Objects }
+            }
+        }
+    }
+}
+
+/// A reply that was checked.
+pub(crate) struct Forwarded {
+    pub(crate) response: Response<Incoming>,
+    pub(crate) lease: Lease,
+    pub(crate) warnings: Vec<HeaderValue>,
+}
+
+/// A reply and everything that is held until it ended.
+pub(crate) struct Reply {
+    pub(crate) forwarded: Forwarded,
+    pub(crate) slot: OwnedSemaphorePermit,
+    pub(crate) memory: Option<OwnedSemaphorePermit>,
+}
+
+/// What ends with a reply: its record, its place upstream, its slot.
+pub(crate) struct ReplyEnd {
+    record: RequestRecord,
+    lease: Lease,
+    _slot: OwnedSemaphorePermit,
+    _memory: Option<OwnedSemaphorePermit>,
+}
+
+impl OnEnd for ReplyEnd {
+    fn ended(mut self, end: End) {
+        if end.ending == Ending::Complete {
+            self.lease.complete();
+        }
+        self.record.close(end);
+    }
+}
+
+/// Refuses replies that could not be masked or that ask for something a proxy must not do.
+pub(crate) fn check(kind: ReplyKind, response: &Response<Incoming>) -> Result<(), Refusal> {
+    let status = response.status();
+    if status.is_redirection() || status.is_informational() {
+        return Err(unsafe_reply(&format!(
+            "with {}, which is not followed",
+            status.as_u16()
+        )));
+    }
+    if response.headers().contains_key(CONTENT_ENCODING) {
+        return Err(unsafe_reply("in an encoding that was not asked for"));
+    }
+    let media_type = media_type(response.headers());
+    let is_json = media_type.eq_ignore_ascii_case("application/json");
+    let is_text = media_type.eq_ignore_ascii_case("text/plain");
+    let is_error = status.is_client_error() || status.is_server_error();
+    let passes = match kind {
+        ReplyKind::Objects => is_json || (is_text && is_error),
+        ReplyKind::Log => is_json || is_text,
+        ReplyKind::NonResource => true,
+    };
+    if passes {
+        Ok(())
+    } else {
+        Err(unsafe_reply("in a format other than JSON"))
+    }
+}
+
+/// The reply on its way to the agent: named headers, then the body through the masking place.
+pub(crate) fn stream(reply: Reply, mut record: RequestRecord) -> Response<ReplyBody> {
+    let Reply {
+        forwarded: Forwarded {
+            response,
+            lease,
+            warnings,
+        },
+        slot,
+        memory,
+    } = reply;
+    let (head, body) = response.into_parts();
+    record.replied(head.status);
+    let headers = pass_headers(&head.headers, warnings);
+    let end = ReplyEnd {
+        record,
+        lease,
+        _slot: slot,
+        _memory: memory,
+    };
+    let mut response = Response::new(ReplyBody::Upstream(MaskBody::new(body, end)));
+    *response.status_mut() = head.status;
+    *response.headers_mut() = headers;
+    response
+}
+
+fn pass_headers(upstream: &HeaderMap, warnings: Vec<HeaderValue>) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(PASSED.len());
+    for name in &PASSED {
+        for value in upstream.get_all(name) {
+            headers.append(name, value.clone());
+        }
+    }
+    for warning in warnings {
+        headers.append(WARNING, warning);
+    }
+    headers
+}
+
+fn media_type(headers: &HeaderMap) -> &str {
+    let value = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or("");
+    value.split(';').next().unwrap_or("").trim()
+}
+
+fn unsafe_reply(how: &str) -> Refusal {
+    let message = format!(
+        "The API server answered {how}; the guard does not relay that, because it could not be masked. The request was carried out."
+    );
+    Refusal::new(Reason::UpstreamReply, message)
+}

@@ -1,0 +1,118 @@
+//! The table of contents of a request: one call per step, in the order of docs/life-of-a-request.md.
+
+use std::sync::Arc;
+
+use eks_guard_core::negotiation;
+use eks_guard_core::policy::{Decision, Permit};
+use eks_guard_core::reason::{Reason, Refusal};
+use eks_guard_core::request_info::{ApiRequest, Streaming};
+use http::header::{ACCEPT, USER_AGENT};
+use http::{HeaderMap, HeaderName, Request, Response};
+use hyper::body::Incoming;
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::proxy::Proxy;
+use crate::proxy::body::{self, WithBody};
+use crate::proxy::context::Connection;
+use crate::proxy::forward::Onward;
+use crate::proxy::headers;
+use crate::proxy::record::RequestRecord;
+use crate::proxy::reply;
+use crate::proxy::respond::{self, ReplyBody};
+
+/// Answers one request, whatever it is. Every way out of here is recorded.
+pub(crate) async fn handle(
+    proxy: Arc<Proxy>,
+    connection: Arc<Connection>,
+    request: Request<Incoming>,
+) -> Response<ReplyBody> {
+    let version = request.version();
+    let user_agent = request
+        .headers()
+        .get(USER_AGENT)
+        .and_then(|value| value.to_str().ok());
+    let mut record = RequestRecord::open(Arc::clone(&proxy), &connection, user_agent);
+    match steps(&proxy, &connection, request, &mut record).await {
+        Ok(reply) => reply::stream(reply, record),
+        Err(refusal) => respond::refusal(&mut record, &refusal, version),
+    }
+}
+
+async fn steps(
+    proxy: &Proxy,
+    connection: &Connection,
+    request: Request<Incoming>,
+    record: &mut RequestRecord,
+) -> Result<reply::Reply, Refusal> {
+    let (head, body) = request.into_parts();
+
+    // Grammar: what remains afterwards is what was understood.
+    headers::check(proxy, connection, &head)?;
+    let request = ApiRequest::parse(head.method.as_str(), head.uri.path(), head.uri.query())?;
+    record.describe(&request);
+    headers::check_upgrade(&head.headers, &request)?;
+    let slot = admit(proxy, connection, &request)?;
+
+    // Body, and what the agent can read as an answer.
+    let WithBody { request, memory } = body::read(proxy, request, &head.headers, body).await?;
+    record.describe(&request);
+    let accept = negotiation::accept(&request, text(&head.headers, &ACCEPT)?)?;
+
+    // Decision. From here on there is a permit or nothing.
+    let permit = decide(proxy, request)?;
+
+    // Intent, on disk before anything mutating leaves.
+    record.intent(&permit).await?;
+
+    // Forward, and hand the reply to the place where it is masked; its end is the outcome.
+    let onward = Onward {
+        accept: &accept,
+        user_agent: head.headers.get(USER_AGENT),
+        record_id: record.id(),
+    };
+    let forwarded = proxy.forward(permit, onward).await?;
+    Ok(reply::Reply {
+        forwarded,
+        slot,
+        memory,
+    })
+}
+
+/// Bounds what one agent has under way.
+fn admit(
+    proxy: &Proxy,
+    connection: &Connection,
+    request: &ApiRequest,
+) -> Result<OwnedSemaphorePermit, Refusal> {
+    if connection.drain.is_cancelled() {
+        let message =
+            "The request was refused: the guard is stopping; retry after it has been started again.";
+        return Err(Refusal::new(Reason::Draining, message));
+    }
+    let slots = match request.streaming() {
+        Streaming::Short => &proxy.short_slots,
+        Streaming::Watch | Streaming::Log => &proxy.stream_slots,
+    };
+    Arc::clone(slots).try_acquire_owned().map_err(|_| {
+        let message =
+            "The request was refused: too many requests are under way for this agent; retry in a moment.";
+        Refusal::new(Reason::Overloaded, message)
+    })
+}
+
+fn decide(proxy: &Proxy, request: ApiRequest) -> Result<Permit, Refusal> {
+    match proxy.snapshot.load().decide(&proxy.principal, request) {
+        Decision::Permit(permit) => Ok(permit),
+        Decision::Refuse(_, refusal) => Err(refusal),
+    }
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Refusal> {
+    let value = headers.get(name).map(|value| value.to_str()).transpose();
+    value.map_err(|_| {
+        Refusal::new(
+            Reason::RequestMalformed,
+            format!("The request was refused: its {name} header is not ASCII."),
+        )
+    })
+}

@@ -1,0 +1,110 @@
+//! Text that agents chose, on an operator's terminal: nothing in it may act on the terminal or hide.
+
+use std::borrow::Cow;
+use std::fmt::Write;
+
+use serde_json::Value;
+
+/// Makes text safe to print: what a terminal would act on, or would not show, is written as `\u{…}`.
+pub(super) fn visible(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(acts_or_hides) {
+        return Cow::Borrowed(text);
+    }
+    let mut safe = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if acts_or_hides(c) {
+            safe.extend(c.escape_default())
+        } else {
+            safe.push(c)
+        }
+    }
+    Cow::Owned(safe)
+}
+
+/// The same for JSON text, where such characters stand inside strings only: they become `\uXXXX`, which reads back as
+/// the very same string.
+pub(super) fn visible_json(json: &str) -> Cow<'_, str> {
+    let unsafe_here = |c: char| acts_or_hides(c) && c != '\n';
+    if !json.chars().any(unsafe_here) {
+        return Cow::Borrowed(json);
+    }
+    let mut safe = String::with_capacity(json.len() + 16);
+    let mut units = [0; 2];
+    for c in json.chars() {
+        if !unsafe_here(c) {
+            safe.push(c);
+            continue;
+        }
+        for unit in c.encode_utf16(&mut units) {
+            write!(safe, "\\u{unit:04x}").expect("a String takes everything");
+        }
+    }
+    Cow::Owned(safe)
+}
+
+/// [`visible`] for every string in a value, names of fields included.
+pub(super) fn visible_value(value: Value) -> Value {
+    match value {
+        Value::String(text) => Value::String(visible(&text).into_owned()),
+        Value::Array(items) => Value::Array(items.into_iter().map(visible_value).collect()),
+        Value::Object(fields) => Value::Object(
+            fields
+                .into_iter()
+                .map(|(name, value)| (visible(&name).into_owned(), visible_value(value)))
+                .collect(),
+        ),
+        Value::Null | Value::Bool(_) | Value::Number(_) => value,
+    }
+}
+
+/// Control characters, and those that reorder, hide or imitate: bidirectional marks, zero width, separators, tags.
+fn acts_or_hides(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+/// Columns with two spaces between them, as wide as their widest cell; the last column is as long as it is.
+pub(super) struct Table<const N: usize> {
+    rows: Vec<[String; N]>,
+}
+
+impl<const N: usize> Table<N> {
+    pub(super) fn new(header: [&str; N]) -> Self {
+        Self {
+            rows: vec![header.map(str::to_owned)],
+        }
+    }
+
+    /// Adds a row; cells are made safe to print here, so that no caller can forget it.
+    pub(super) fn row(&mut self, cells: [Cow<'_, str>; N]) {
+        self.rows.push(cells.map(|cell| {
+            let cell = visible(&cell);
+            if cell.is_empty() {
+                "-".to_owned()
+            } else {
+                cell.into_owned()
+            }
+        }));
+    }
+
+    pub(super) fn render(&self) -> String {
+        let mut widths = [0; N];
+        for row in &self.rows {
+            for (width, cell) in widths.iter_mut().zip(row) {
+                *width = (*width).max(cell.chars().count());
+            }
+        }
+        let mut out = String::new();
+        for row in &self.rows {
+            let mut line = String::new();
+            for (cell, width) in row.iter().zip(widths) {
+                write!(line, "{cell:width$}  ").expect("a String takes everything");
+            }
+            out.push_str(line.trim_end());
+            out.push('\n');
+        }
+        out
+    }
+}

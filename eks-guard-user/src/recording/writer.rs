@@ -1,0 +1,197 @@
+//! The disk writer: one file per session, one thread that writes, many requests that share one flush.
+
+mod file;
+mod queue;
+mod thread;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use eks_guard_core::record::{Caller, Event, Outcome, SessionState, Stage};
+use jiff::Timestamp;
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+use crate::recording::writer::file::RecordFile;
+use crate::recording::writer::queue::{Entry, Queue};
+use crate::recording::{RecordError, RecordFuture, Recorder, event_time};
+
+pub(super) use crate::recording::writer::file::is_session_name;
+
+/// Where records stand when nothing else is said.
+pub const DEFAULT_FOLDER: &str = "/var/lib/eks-guard/records";
+/// What the name of a record ends with.
+pub(super) const EXTENSION: &str = "jsonl";
+/// The longest line; every text in an event is bounded well below.
+pub(super) const MAX_LINE: usize = 256 * 1024;
+
+/// How long a durable event waits for the disk; a request is refused rather than left hanging.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Which session a record is of.
+#[derive(Clone, Debug)]
+pub struct SessionFacts {
+    /// Id of the session: letters, digits, `-`, `_` and `.`; the file is named after it.
+    pub session: String,
+    /// Agent name, proven.
+    pub agent: String,
+    /// Model name, claimed.
+    pub model_claimed: Option<String>,
+    /// The command the session runs, with the credentials in its arguments redacted.
+    pub command: Option<Caller>,
+}
+
+/// How a session ended.
+#[derive(Clone, Debug, Default)]
+pub struct SessionEnd {
+    /// Exit code of the command, as a shell would see it; `None` when it never started.
+    pub exit_code: Option<i32>,
+    /// What there is to say beyond the code.
+    pub message: Option<String>,
+}
+
+/// Writes the record of one session.
+///
+/// An event handed to [`Recorder::durable`] is on disk when the future completes; all that wait share one flush.
+/// A failed write leaves whole lines only. A full disk is tried again every second, and mutating requests are refused
+/// until it has room; any other failure is final. Dropped, it writes what is queued and closes the file.
+#[derive(Debug)]
+pub struct DiskRecorder {
+    queue: Arc<Queue>,
+    thread: Option<JoinHandle<()>>,
+    facts: SessionFacts,
+    path: PathBuf,
+}
+
+impl DiskRecorder {
+    /// Makes the folder (mode 0700) and the session's file (mode 0600), and writes the event that starts the session.
+    ///
+    /// # Errors
+    /// The session's name cannot name a file, or the disk refuses any of these steps.
+    pub fn open(folder: &Path, facts: SessionFacts) -> Result<Self, RecordError> {
+        let mut file = RecordFile::create(folder, &facts.session)?;
+        let mut start = session_event(&facts, SessionState::Started);
+        start.caller = facts.command.clone();
+        file.append(&line(&start)?)
+            .and_then(|()| file.flush())
+            .map_err(|error| RecordError {
+                message: format!("writing {} failed: {error}", file.path().display()),
+            })?;
+        let path = file.path().to_owned();
+        let queue = Arc::new(Queue::default());
+        let (writer_queue, writer_facts) = (Arc::clone(&queue), facts.clone());
+        let thread = std::thread::Builder::new()
+            .name("record-writer".to_owned())
+            .spawn(move || thread::run(file, &writer_queue, &writer_facts))
+            .map_err(|error| RecordError {
+                message: format!("the writer cannot be started: {error}"),
+            })?;
+        Ok(Self {
+            queue,
+            thread: Some(thread),
+            facts,
+            path,
+        })
+    }
+
+    /// The session's file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// How many events were lost so far because the queue was full or the disk refused.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.queue.lost()
+    }
+
+    /// Writes the event that ends the session, after everything queued before it.
+    ///
+    /// # Errors
+    /// As for any durable event.
+    pub async fn end(&self, end: SessionEnd) -> Result<(), RecordError> {
+        let mut event = session_event(&self.facts, SessionState::Ended);
+        event.exit_code = end.exit_code;
+        event.message = end.message;
+        self.durable(event).await
+    }
+}
+
+impl Recorder for DiskRecorder {
+    fn durable(&self, event: Event) -> RecordFuture<'_> {
+        Box::pin(async move {
+            let (done_tx, done_rx) = oneshot::channel();
+            self.queue.push(Entry {
+                line: line(&event)?,
+                done: Some(done_tx),
+            })?;
+            match tokio::time::timeout(PATIENCE, done_rx).await {
+                Ok(Ok(outcome)) => outcome,
+                Ok(Err(_)) => Err(RecordError {
+                    message: "the writer has ended".to_owned(),
+                }),
+                Err(_) => Err(RecordError {
+                    message: "the disk does not answer".to_owned(),
+                }),
+            }
+        })
+    }
+
+    fn append(&self, event: Event) -> Result<(), RecordError> {
+        let line = line(&event).inspect_err(|_| self.queue.count_lost(1))?;
+        self.queue.push(Entry { line, done: None })
+    }
+
+    fn healthy(&self) -> bool {
+        self.queue.healthy()
+    }
+}
+
+impl Drop for DiskRecorder {
+    fn drop(&mut self) {
+        self.queue.close();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the record's writer panicked");
+        }
+    }
+}
+
+/// An event as the line it becomes.
+pub(super) fn line(event: &Event) -> Result<Vec<u8>, RecordError> {
+    let mut line = serde_json::to_vec(event).map_err(|error| RecordError {
+        message: format!("an event has no JSON form: {error}"),
+    })?;
+    line.push(b'\n');
+    if line.len() > MAX_LINE {
+        return Err(RecordError {
+            message: "an event is longer than a line may be".to_owned(),
+        });
+    }
+    Ok(line)
+}
+
+/// An event about the session itself, made here and now.
+pub(super) fn own_event(facts: &SessionFacts, stage: Stage) -> Event {
+    Event {
+        id: Uuid::now_v7().to_string(),
+        time: event_time(Timestamp::now()),
+        model_claimed: facts.model_claimed.clone(),
+        decision: Outcome::Allow,
+        ..Event::new(stage, facts.session.clone(), facts.agent.clone())
+    }
+}
+
+fn session_event(facts: &SessionFacts, state: SessionState) -> Event {
+    Event {
+        session_state: Some(state),
+        ..own_event(facts, Stage::Session)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,73 @@
+//! The certificate authority of one run: its key exists in this process's memory only and dies with it.
+
+use std::net::IpAddr;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType, date_time_ymd,
+};
+use rustls::crypto::aws_lc_rs::sign::any_supported_type;
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+
+use crate::tls::TlsError;
+
+/// Signs the certificates that agents of this run see.
+pub struct RunCa {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+}
+
+impl RunCa {
+    /// Makes a new authority with a new ECDSA P-256 key.
+    ///
+    /// # Errors
+    /// The crypto provider cannot make a key.
+    pub fn generate() -> Result<Self, TlsError> {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(TlsError::Certificate)?;
+        let mut params = params("eks-guard run CA");
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+        let issuer = CertifiedIssuer::self_signed(params, key).map_err(TlsError::Certificate)?;
+        Ok(Self { issuer })
+    }
+
+    /// The authority's certificate, PEM: what the agent's kubeconfig trusts.
+    #[must_use]
+    pub fn ca_pem(&self) -> String {
+        self.issuer.pem()
+    }
+
+    /// A server certificate with its own key for these DNS names and addresses.
+    ///
+    /// # Errors
+    /// A name is not a DNS name, or signing fails.
+    pub fn leaf(&self, names: &[String], addresses: &[IpAddr]) -> Result<CertifiedKey, TlsError> {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(TlsError::Certificate)?;
+        let mut params = params("eks-guard");
+        params.use_authority_key_identifier_extension = true;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        for name in names {
+            let name = name.as_str().try_into().map_err(TlsError::Certificate)?;
+            params.subject_alt_names.push(SanType::DnsName(name));
+        }
+        params
+            .subject_alt_names
+            .extend(addresses.iter().copied().map(SanType::IpAddress));
+        let certificate = params
+            .signed_by(&key, &self.issuer)
+            .map_err(TlsError::Certificate)?;
+        let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let signer = any_supported_type(&private).map_err(TlsError::Setup)?;
+        Ok(CertifiedKey::new(vec![certificate.der().clone()], signer))
+    }
+}
+
+/// Dates prove nothing about an authority whose key lives as long as its process, so they are wide and fixed.
+fn params(common_name: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.not_before = date_time_ymd(2020, 1, 1);
+    params.not_after = date_time_ymd(2099, 1, 1);
+    params.distinguished_name.push(DnType::CommonName, common_name);
+    params
+}

@@ -1,0 +1,125 @@
+//! The agent's side: a certificate for the API server's own names, h2 or HTTP/1.1, no client certificates, no early data.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use rustls::sign::SingleCertAndKey;
+use rustls_pki_types::ServerName;
+
+use crate::tls::ca::RunCa;
+use crate::tls::{TlsError, alpn, provider};
+use crate::upstream::Endpoint;
+
+/// Names under which pods and people reach an API server, whatever the kubeconfig says.
+const COMMON_NAMES: [&str; 5] = [
+    "kubernetes",
+    "kubernetes.default",
+    "kubernetes.default.svc",
+    "kubernetes.default.svc.cluster.local",
+    "localhost",
+];
+
+/// The DNS names and addresses an agent may call the API server by.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServerNames {
+    /// DNS names, lower case.
+    pub names: Vec<String>,
+    /// Addresses.
+    pub addresses: Vec<IpAddr>,
+}
+
+impl ServerNames {
+    /// The names of this endpoint: its host, its certificate name, its addresses and the in-cluster names.
+    #[must_use]
+    pub fn of(endpoint: &Endpoint) -> Self {
+        let mut names: BTreeSet<String> = COMMON_NAMES.iter().map(|&name| name.to_owned()).collect();
+        let mut addresses: BTreeSet<IpAddr> = endpoint.addresses.iter().map(|address| address.ip()).collect();
+        let host = host_of(&endpoint.authority);
+        match host.parse() {
+            Ok(address) => _ = addresses.insert(address),
+            Err(_) => _ = names.insert(host.to_ascii_lowercase()),
+        }
+        match &endpoint.server_name {
+            ServerName::DnsName(name) => _ = names.insert(name.as_ref().to_ascii_lowercase()),
+            ServerName::IpAddress(address) => _ = addresses.insert((*address).into()),
+            _ => {}
+        }
+        Self {
+            names: names.into_iter().collect(),
+            addresses: addresses.into_iter().collect(),
+        }
+    }
+
+    /// Whether a `Host` or `:authority` value, port included, names the API server.
+    #[must_use]
+    pub fn contains(&self, authority: &str) -> bool {
+        let host = host_of(authority);
+        match host.parse::<IpAddr>() {
+            Ok(address) => self.addresses.contains(&address),
+            Err(_) => {
+                let host = host.strip_suffix('.').unwrap_or(host);
+                self.names.iter().any(|name| name.eq_ignore_ascii_case(host))
+            }
+        }
+    }
+}
+
+/// The host of `host`, `host:port`, `[v6]` or `[v6]:port`; empty when the port is not a number.
+#[must_use]
+pub fn host_of(authority: &str) -> &str {
+    let (host, port) = match authority.strip_prefix('[') {
+        Some(rest) => rest.split_once(']').unwrap_or(("", "")),
+        None => match authority.split_once(':') {
+            Some((host, _)) => (host, &authority[host.len()..]),
+            None => (authority, ""),
+        },
+    };
+    let port_is_fine = port.is_empty()
+        || port
+            .strip_prefix(':')
+            .is_some_and(|port| port.parse::<u16>().is_ok());
+    if port_is_fine { host } else { "" }
+}
+
+/// The configuration of the listener: a new leaf for the endpoint's names, signed by the run's authority.
+///
+/// # Errors
+/// A name of the endpoint cannot stand in a certificate, or the provider refuses the key.
+pub fn server_config(ca: &RunCa, endpoint: &Endpoint) -> Result<Arc<ServerConfig>, TlsError> {
+    let ServerNames { names, addresses } = ServerNames::of(endpoint);
+    let leaf = ca.leaf(&names, &addresses)?;
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(TlsError::Setup)?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(leaf)));
+    config.alpn_protocols = alpn();
+    config.max_early_data_size = 0;
+    Ok(Arc::new(config))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::host_of;
+
+    #[test]
+    fn host_is_what_stands_before_a_valid_port() {
+        let table = [
+            ("kubernetes", "kubernetes"),
+            ("kubernetes:443", "kubernetes"),
+            ("10.0.0.1:6443", "10.0.0.1"),
+            ("[::1]:443", "::1"),
+            ("[::1]", "::1"),
+            ("kubernetes:https", ""),
+            ("kubernetes:443:1", ""),
+            ("::1", ""),
+            ("[::1", ""),
+            ("", ""),
+        ];
+        for (authority, host) in table {
+            assert_eq!(host_of(authority), host, "{authority}");
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! A client certificate with its key, from PEM.
+
+use std::sync::Arc;
+
+use rustls::crypto::aws_lc_rs;
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+/// Joins chain and key and checks that they belong together. The error is a cause without the key.
+pub(super) fn certified_key(chain: &[u8], key: &[u8]) -> Result<Arc<CertifiedKey>, &'static str> {
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(chain)
+        .collect::<Result<_, _>>()
+        .map_err(|_| "the client certificate is not valid PEM")?;
+    if chain.is_empty() {
+        return Err("the client certificate holds no PEM certificate");
+    }
+    let key = PrivateKeyDer::from_pem_slice(key)
+        .map_err(|_| "the client key is not an unencrypted PEM private key")?;
+    CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider())
+        .map(Arc::new)
+        .map_err(|error| {
+            if matches!(error, rustls::Error::InconsistentKeys(_)) {
+                "the client key does not belong to the client certificate"
+            } else {
+                "the client certificate or key is of a kind that cannot be used"
+            }
+        })
+}
