@@ -133,14 +133,15 @@ impl<'a> Guarded<'a> {
         Ok(command)
     }
 
-    /// `eks-guard` itself, for `policy`, `sessions` and the like.
+    /// `eks-guard` itself with this operator's records, for `policy`, `sessions` and the like.
     pub fn eks_guard(&self, args: &[&str]) -> Result<Output> {
         let mut command = leash::hold(&programs::eks_guard()?)?;
         command
             .args(args)
             .current_dir(&self.home)
             .env_clear()
-            .env("PATH", self.path());
+            .env("PATH", self.path())
+            .env("EKS_GUARD_STATE_DIR", &self.home);
         command::run(command)
     }
 
