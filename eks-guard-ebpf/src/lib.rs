@@ -1,6 +1,8 @@
 //! The map ABI shared by the kernel programs and the loader: `no_std`, `repr(C)`, explicit padding, stated byte order.
 #![no_std]
 
+pub mod address;
+
 /// Version of everything in this file; a change of layout or meaning raises it.
 pub const ABI_VERSION: u32 = 1;
 
@@ -32,7 +34,7 @@ pub mod class {
     pub const API: u32 = 1;
 }
 
-/// Value of the `api4` and `api6` maps (LPM_TRIE, key: prefix length and address in network order).
+/// Value of the `api4` and `api6` maps (LPM_TRIE, key: prefix length and address, in words of network order).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Class {
@@ -61,8 +63,8 @@ pub struct Config {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OriginalDst {
-    /// Address, network order; IPv4 as ::ffff:a.b.c.d.
-    pub addr: [u8; 16],
+    /// Address, four words in network order; IPv4 as ::ffff:a.b.c.d.
+    pub addr: [u32; 4],
     /// Cgroup id that classified the socket.
     pub cgroup: u64,
     /// Process id (tgid) of the caller, in the initial PID namespace.
@@ -79,8 +81,8 @@ pub struct OriginalDst {
 pub struct FlowKey {
     /// Network namespace cookie of the connecting socket.
     pub netns: u64,
-    /// Source address, network order; IPv4 as ::ffff:a.b.c.d.
-    pub addr: [u8; 16],
+    /// Source address, four words in network order; IPv4 as ::ffff:a.b.c.d.
+    pub addr: [u32; 4],
     /// Source port, host order.
     pub port: u32,
     /// Zero.

@@ -1,5 +1,8 @@
 //! The rooms of the `eks-guard` program, in the order in which one request is handled.
 
+pub mod app;
+pub mod cli;
+pub mod config;
 pub mod drain;
 pub mod ebpf;
 pub mod identity;
@@ -9,6 +12,8 @@ pub mod metrics;
 pub mod policy;
 pub mod proxy;
 pub mod recording;
+pub mod run;
+pub mod telemetry;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod tls;

@@ -1,6 +1,14 @@
 //! Which flow a connection is: the kernel's word on who connected, and where to.
 
-use std::net::SocketAddr;
+use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::AsFd;
+
+use aya::maps::MapData;
+use eks_guard_ebpf::address::words;
+use eks_guard_ebpf::{FlowKey, OriginalDst};
+
+use crate::ebpf::sys;
 
 /// The source address of an accepted connection, as the listener sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,4 +33,103 @@ pub struct Flow {
 pub trait FlowTable: Send + Sync + 'static {
     /// The flow of a connection accepted from `downstream`; `None` closes the connection.
     fn take(&self, downstream: DownstreamAddr) -> Option<Flow>;
+}
+
+/// The flow map of loaded programs, for listeners in one network namespace.
+#[derive(Debug)]
+pub(crate) struct KernelFlows {
+    map: MapData,
+    netns: u64,
+}
+
+impl KernelFlows {
+    /// For listeners in the network namespace of the calling thread.
+    pub(crate) fn here(map: MapData) -> io::Result<Self> {
+        Ok(Self {
+            map,
+            netns: own_netns()?,
+        })
+    }
+}
+
+impl FlowTable for KernelFlows {
+    fn take(&self, downstream: DownstreamAddr) -> Option<Flow> {
+        match sys::take_flow(self.map.fd().as_fd(), &key(self.netns, downstream)) {
+            Ok(found) => found.map(|original| flow(&original)),
+            Err(error) => {
+                tracing::error!(%error, downstream = %downstream.0, "flow map not readable; connection refused");
+                None
+            }
+        }
+    }
+}
+
+/// Any socket tells its namespace; which family the host has does not matter.
+fn own_netns() -> io::Result<u64> {
+    match UdpSocket::bind((std::net::Ipv4Addr::LOCALHOST, 0)) {
+        Ok(socket) => sys::netns_cookie(&socket),
+        Err(_) => sys::netns_cookie(&TcpListener::bind((Ipv6Addr::LOCALHOST, 0))?),
+    }
+}
+
+fn key(netns: u64, DownstreamAddr(source): DownstreamAddr) -> FlowKey {
+    let addr = match source.ip() {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+        IpAddr::V6(v6) => v6,
+    };
+    FlowKey {
+        netns,
+        addr: words(&addr.octets()),
+        port: u32::from(source.port()),
+        padding: 0,
+    }
+}
+
+fn flow(original: &OriginalDst) -> Flow {
+    let [a, b, c, d] = original.addr.map(u32::to_be);
+    let bits = u128::from(a) << 96 | u128::from(b) << 64 | u128::from(c) << 32 | u128::from(d);
+    let addr = IpAddr::V6(Ipv6Addr::from_bits(bits)).to_canonical();
+    Flow {
+        original_dst: OriginalDstAddr(SocketAddr::new(addr, original.port)),
+        cgroup: original.cgroup,
+        pid: original.pid,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mapped_source_and_a_plain_one_have_one_key() {
+        let plain = key(7, DownstreamAddr("10.1.2.3:4000".parse().unwrap()));
+        let mapped = key(7, DownstreamAddr("[::ffff:10.1.2.3]:4000".parse().unwrap()));
+        assert_eq!(plain, mapped);
+        assert_ne!(plain, key(8, DownstreamAddr("10.1.2.3:4000".parse().unwrap())));
+        assert_ne!(plain, key(7, DownstreamAddr("10.1.2.3:4001".parse().unwrap())));
+    }
+
+    #[test]
+    fn a_flow_names_its_original_destination() {
+        for text in ["10.0.0.1:443", "[2001:db8::7]:6443", "0.0.0.0:443", "[::]:443"] {
+            let dst: SocketAddr = text.parse().unwrap();
+            let recorded = key(0, DownstreamAddr(dst));
+            let original = OriginalDst {
+                addr: recorded.addr,
+                cgroup: 5,
+                pid: 9,
+                port: dst.port(),
+                padding: 0,
+            };
+            assert_eq!(
+                flow(&original),
+                Flow {
+                    original_dst: OriginalDstAddr(dst),
+                    cgroup: 5,
+                    pid: 9
+                },
+                "{text}"
+            );
+        }
+    }
 }

@@ -1,0 +1,160 @@
+//! The one place where raw contexts are read and written: one volatile access per word, so that none are merged.
+
+use core::ptr::{addr_of, addr_of_mut};
+
+use aya_ebpf::bindings::{bpf_sock, bpf_sock_addr};
+use aya_ebpf::programs::{SockAddrContext, SockOpsContext};
+use eks_guard_ebpf::address::{self, Form, LOOPBACK4, LOOPBACK6, Words};
+use eks_guard_ebpf::{FlowKey, OriginalDst};
+
+const AF_INET6: u32 = 10;
+const SOCK_STREAM: u32 = 1;
+const IPPROTO_TCP: u32 = 6;
+
+/// Where a socket is about to go.
+#[derive(Clone, Copy)]
+pub(crate) struct Destination {
+    /// IPv4 mapped.
+    pub(crate) addr: Words,
+    /// What `addr` stands for.
+    pub(crate) form: Form,
+    /// Host order.
+    pub(crate) port: u16,
+}
+
+/// Which hook family the context came from decides which address field is valid.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Family {
+    V4,
+    V6,
+}
+
+/// A socket-address context.
+pub(crate) struct SockAddr<'a> {
+    /// The wrapped context, for maps that ask for it.
+    pub(crate) ctx: &'a SockAddrContext,
+    family: Family,
+}
+
+impl<'a> SockAddr<'a> {
+    #[inline(always)]
+    pub(crate) fn v4(ctx: &'a SockAddrContext) -> Self {
+        Self {
+            ctx,
+            family: Family::V4,
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn v6(ctx: &'a SockAddrContext) -> Self {
+        Self {
+            ctx,
+            family: Family::V6,
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn destination(&self) -> Destination {
+        let raw = self.raw();
+        // SAFETY: fields of the context, read one word at a time.
+        let port = unsafe { addr_of!((*raw).user_port).read_volatile() };
+        let addr = match self.family {
+            // SAFETY: as above.
+            Family::V4 => address::mapped(unsafe { addr_of!((*raw).user_ip4).read_volatile() }),
+            // SAFETY: as above.
+            Family::V6 => four(|i| unsafe { addr_of!((*raw).user_ip6[i]).read_volatile() }),
+        };
+        // The port is a big-endian u16 in the low half of the word.
+        Destination {
+            addr,
+            form: address::form(&addr),
+            port: u16::from_be(port as u16),
+        }
+    }
+
+    /// Whether the socket speaks TCP: the one protocol that is redirected.
+    #[inline(always)]
+    pub(crate) fn is_tcp(&self) -> bool {
+        let raw = self.raw();
+        // SAFETY: fields of the context, read one word at a time.
+        let (kind, protocol) = unsafe {
+            (
+                addr_of!((*raw).type_).read_volatile(),
+                addr_of!((*raw).protocol).read_volatile(),
+            )
+        };
+        kind == SOCK_STREAM && protocol == IPPROTO_TCP
+    }
+
+    /// Writes the address the kernel is to use: of a connect() its target, of a getpeername() its answer.
+    #[inline(always)]
+    pub(crate) fn set(&self, addr: &Words, port: u16) {
+        let raw = self.raw();
+        match self.family {
+            Family::V4 => {
+                // SAFETY: a writable field of the context.
+                unsafe { addr_of_mut!((*raw).user_ip4).write_volatile(addr[3]) };
+            }
+            Family::V6 => {
+                for (i, word) in addr.iter().enumerate() {
+                    // SAFETY: a writable field of the context.
+                    unsafe { addr_of_mut!((*raw).user_ip6[i]).write_volatile(*word) };
+                }
+            }
+        }
+        // SAFETY: a writable field of the context.
+        unsafe { addr_of_mut!((*raw).user_port).write_volatile(u32::from(port.to_be())) };
+    }
+
+    /// The socket itself.
+    #[inline(always)]
+    pub(crate) fn sock(&self) -> *mut bpf_sock {
+        // SAFETY: the context always carries its socket.
+        unsafe { addr_of!((*self.raw()).__bindgen_anon_1.sk).read_volatile() }
+    }
+
+    #[inline(always)]
+    fn raw(&self) -> *mut bpf_sock_addr {
+        self.ctx.sock_addr
+    }
+}
+
+/// Key of the flow of a socket, as the listener will see its peer.
+#[inline(always)]
+pub(crate) fn flow_key(ctx: &SockOpsContext, netns: u64) -> FlowKey {
+    let ops = ctx.ops;
+    // Everything is read before anything is chosen: loads in two branches would be merged into one with a computed
+    // address, which the verifier refuses. A mapped socket has ::ffff:a.b.c.d for its IPv6 address.
+    // SAFETY: fields of the context, read one word at a time.
+    let (family, port, v4) = unsafe {
+        (
+            addr_of!((*ops).family).read_volatile(),
+            addr_of!((*ops).local_port).read_volatile(),
+            addr_of!((*ops).local_ip4).read_volatile(),
+        )
+    };
+    // SAFETY: as above.
+    let v6 = four(|i| unsafe { addr_of!((*ops).local_ip6[i]).read_volatile() });
+    let addr = if family == AF_INET6 { v6 } else { address::mapped(v4) };
+    FlowKey {
+        netns,
+        addr,
+        port,
+        padding: 0,
+    }
+}
+
+/// What getpeername() answers for a redirected socket: the kernel turns "any address" into loopback, so does this.
+#[inline(always)]
+pub(crate) fn peer(original: &OriginalDst) -> Words {
+    match address::form(&original.addr) {
+        Form::Mapped(0) => address::mapped(LOOPBACK4),
+        Form::Native if original.addr == [0; 4] => LOOPBACK6,
+        Form::Native | Form::Mapped(_) | Form::Nat64(_) => original.addr,
+    }
+}
+
+#[inline(always)]
+fn four(word: impl Fn(usize) -> u32) -> Words {
+    [word(0), word(1), word(2), word(3)]
+}

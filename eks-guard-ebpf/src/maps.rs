@@ -1,0 +1,47 @@
+//! The maps, by the names the loader looks them up. Plain hashes: a full one refuses, none evicts.
+
+use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, SkStorage};
+use aya_ebpf::macros::btf_map;
+use eks_guard_ebpf::address::Words;
+use eks_guard_ebpf::{Class, Config, FlowKey, OriginalDst, Pod, limits, stat};
+
+/// Guarded cgroups by cgroup id.
+#[btf_map(name = "pods")]
+pub(crate) static PODS: HashMap<u64, Pod, { limits::PODS as usize }> = HashMap::new();
+
+/// Classed IPv4 prefixes.
+#[btf_map(name = "api4")]
+pub(crate) static API4: LpmTrie<u32, Class, { limits::PREFIXES as usize }> = LpmTrie::new();
+
+/// Classed IPv6 prefixes.
+#[btf_map(name = "api6")]
+pub(crate) static API6: LpmTrie<Words, Class, { limits::PREFIXES as usize }> = LpmTrie::new();
+
+/// The one configuration.
+#[btf_map(name = "cfg")]
+pub(crate) static CFG: Array<Config, 1> = Array::new();
+
+/// Where each redirected socket meant to go.
+#[btf_map(name = "sk_orig")]
+pub(crate) static SK_ORIG: SkStorage<OriginalDst> = SkStorage::new();
+
+/// Redirected connections that the listener has not taken yet.
+#[btf_map(name = "flows")]
+pub(crate) static FLOWS: HashMap<FlowKey, OriginalDst, { limits::FLOWS as usize }> = HashMap::new();
+
+/// Counters, summed over the processors by the loader.
+#[btf_map(name = "stats")]
+pub(crate) static STATS: PerCpuArray<u64, { stat::COUNT as usize }> = PerCpuArray::new();
+
+/// What is left of this second's log lines on each processor.
+#[btf_map(name = "log_budget")]
+pub(crate) static LOG_BUDGET: PerCpuArray<LogBudget, 1> = PerCpuArray::new();
+
+/// Log lines written in one second.
+#[repr(C)]
+pub(crate) struct LogBudget {
+    /// The second, since boot.
+    pub(crate) second: u64,
+    /// Lines written in it.
+    pub(crate) lines: u64,
+}

@@ -1,0 +1,107 @@
+//! Counters, and log lines that a caller in a loop cannot turn into a flood.
+
+use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
+use aya_log_ebpf::{error, warn};
+use eks_guard_ebpf::address::Words;
+use eks_guard_ebpf::{OriginalDst, stat};
+
+use crate::context::Destination;
+use crate::judge::Refusal;
+use crate::maps::{LOG_BUDGET, STATS};
+
+/// Lines per second and processor; the counters go on.
+const LINES_PER_SECOND: u64 = 8;
+
+/// Adds one to a counter.
+#[inline(always)]
+pub(crate) fn count(index: u32) {
+    if let Some(counter) = STATS.get_ptr_mut(index) {
+        // SAFETY: this processor's slot.
+        unsafe { *counter += 1 };
+    }
+}
+
+/// Counts and logs a refusal.
+#[inline(always)]
+pub(crate) fn refused(destination: &Destination, refusal: Refusal) {
+    count(stat::REFUSED);
+    if refusal.is_failure() {
+        count(stat::FAILED);
+    }
+    if may_log() {
+        log_refusal(destination, refusal);
+    }
+}
+
+/// Counts and logs a connection that the listener will close.
+#[inline(always)]
+pub(crate) fn flow_not_written(original: &OriginalDst) {
+    count(stat::FAILED);
+    if may_log() {
+        log_flow_not_written(original);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn log_refusal(destination: &Destination, refusal: Refusal) {
+    let pid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    let to = octets(destination.addr);
+    let port = destination.port;
+    match refusal {
+        Refusal::NotRedirectable => {
+            warn!(
+                (),
+                "refused [{:i}]:{} to process {}: only TCP to the API port is redirected", to, port, pid
+            )
+        }
+        Refusal::Unclassified => warn!(
+            (),
+            "refused [{:i}]:{} to process {}: cgroup not on record", to, port, pid
+        ),
+        Refusal::NoListener => error!((), "refused [{:i}]:{} to process {}: no listener", to, port, pid),
+        Refusal::UnknownClass => error!(
+            (),
+            "refused [{:i}]:{} to process {}: unknown class", to, port, pid
+        ),
+        Refusal::Storage => error!(
+            (),
+            "refused [{:i}]:{} to process {}: no socket storage", to, port, pid
+        ),
+        Refusal::Abi => error!(
+            (),
+            "refused [{:i}]:{} to process {}: maps of another version", to, port, pid
+        ),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn log_flow_not_written(original: &OriginalDst) {
+    let to = octets(original.addr);
+    error!(
+        (),
+        "flow of process {} to [{:i}]:{} not written: map full", original.pid, to, original.port
+    );
+}
+
+#[inline(always)]
+fn may_log() -> bool {
+    let Some(budget) = LOG_BUDGET.get_ptr_mut(0) else {
+        return false;
+    };
+    // SAFETY: a helper without pointers, and this processor's slot.
+    let (second, budget) = unsafe { (bpf_ktime_get_ns() / 1_000_000_000, &mut *budget) };
+    if budget.second != second {
+        budget.second = second;
+        budget.lines = 0;
+    }
+    budget.lines += 1;
+    budget.lines <= LINES_PER_SECOND
+}
+
+#[inline(always)]
+fn octets(addr: Words) -> [u8; 16] {
+    // SAFETY: the same sixteen bytes; asking for them one by one costs a call the target does not have.
+    unsafe { core::mem::transmute(addr) }
+}

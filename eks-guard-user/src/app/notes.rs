@@ -1,0 +1,49 @@
+//! What the operator is told at the start: what the agent may do, what it lost, and what deserves a warning.
+
+use crate::config::{Notes, RunConfig};
+use crate::telemetry::say;
+use crate::upstream::Upstream;
+
+/// Said whatever `--quiet` says: it changes what the boundary is worth.
+pub(crate) fn warnings(config: &RunConfig, upstream: &Upstream) {
+    if config.account.is_root() {
+        say(
+            "warning: the command runs as root, who can undo a boundary. Use --user root for trusted commands only",
+        );
+    }
+    for warning in &upstream.warnings {
+        say(&format!("warning: {warning}"));
+    }
+}
+
+/// One line each: who, where, what is allowed, what was removed.
+pub(crate) fn summary(config: &RunConfig, upstream: &Upstream, session: &str, removed: &[String]) {
+    if config.notes == Notes::Quiet {
+        return;
+    }
+    let (server, context) = (&upstream.endpoint.url, upstream.kubeconfig.context());
+    say(&format!(
+        "agent {:?} as user {}, session {session}",
+        config.agent, config.account.name
+    ));
+    say(&format!(
+        "API server {server} (context {context}), records in {}",
+        config.records.display()
+    ));
+    if config.policy_files.is_empty() {
+        say("no policy: only discovery is allowed. Give one with --policy FILE");
+    } else {
+        let files: Vec<_> = config
+            .policy_files
+            .iter()
+            .map(|file| file.display().to_string())
+            .collect();
+        say(&format!("policy {}", files.join(", ")));
+    }
+    if !removed.is_empty() {
+        say(&format!(
+            "removed from the environment: {} (--keep-env NAME keeps one)",
+            removed.join(", ")
+        ));
+    }
+}

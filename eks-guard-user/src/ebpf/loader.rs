@@ -1,0 +1,343 @@
+//! Loads the embedded programs, fills their maps, and only then attaches them to the cgroup of a run.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use aya::maps::lpm_trie::{Key, LpmTrie};
+use aya::maps::{Array, HashMap, Map, MapError, PerCpuArray};
+use aya::programs::{CgroupSockAddr, Program, ProgramError, ProgramFd, SockOps};
+use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
+use eks_guard_ebpf::address::words;
+use eks_guard_ebpf::{ABI_VERSION, Class, Config, MAX_ANCESTOR_LEVELS, POD_AGENT, Pod, limits, stat};
+
+use crate::ebpf::cgroup::RunCgroup;
+use crate::ebpf::classes::{self, Prefix};
+use crate::ebpf::kernel_log::KernelLog;
+use crate::ebpf::load_error::LoadError;
+use crate::ebpf::original_dst::{FlowTable, KernelFlows};
+use crate::ebpf::sys::{self, AttachType};
+
+static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/eks-guard.o"));
+
+/// Programs and where they are attached. Flow events first: a redirected connection without its flow entry is useless,
+/// one with it is not.
+const PROGRAMS: [(&str, AttachType); 7] = [
+    ("flow_events", AttachType::SockOps),
+    ("getpeername4", AttachType::GetPeerName4),
+    ("getpeername6", AttachType::GetPeerName6),
+    ("sendmsg4", AttachType::Sendmsg4),
+    ("sendmsg6", AttachType::Sendmsg6),
+    ("connect4", AttachType::Connect4),
+    ("connect6", AttachType::Connect6),
+];
+
+/// Oldest kernel the programs are tested on.
+const OLDEST_KERNEL: (u32, u32) = (6, 1);
+
+/// What to guard, and where to send what is guarded.
+#[derive(Clone, Copy, Debug)]
+pub struct LoadRequest<'a> {
+    /// Processes below this cgroup are guarded.
+    pub cgroup: &'a RunCgroup,
+    /// Every address of the API server.
+    pub api: &'a [SocketAddr],
+    /// Port of the guard's listener on 127.0.0.1 and ::1.
+    pub listener_port: u16,
+}
+
+/// Sizes of the maps that tests fill up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Flows between connect and accept.
+    pub flows: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { flows: limits::FLOWS }
+    }
+}
+
+/// What the programs have counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// connect() calls redirected.
+    pub redirected: u64,
+    /// connect() and sendto() calls refused.
+    pub refused: u64,
+    /// Of those and of flows: because a lookup or an update failed.
+    pub failed: u64,
+    /// Flow entries written.
+    pub flows: u64,
+}
+
+/// Loaded and attached programs. They stay attached while this, or a copy of its links, exists.
+pub struct Datapath {
+    links: Vec<OwnedFd>,
+    flows: Arc<KernelFlows>,
+    log: Option<KernelLog>,
+    ebpf: Ebpf,
+}
+
+impl Datapath {
+    /// Guards the cgroup. Call it before anything runs in there, from the network namespace of the listener.
+    ///
+    /// # Errors
+    /// See [`LoadError`]; nothing stays attached.
+    pub fn load(request: &LoadRequest<'_>) -> Result<Self, LoadError> {
+        Self::load_with(request, Limits::default())
+    }
+
+    /// [`Datapath::load`] with maps of other sizes.
+    ///
+    /// # Errors
+    /// As `load`.
+    pub fn load_with(request: &LoadRequest<'_>, limits: Limits) -> Result<Self, LoadError> {
+        check_kernel()?;
+        let mut ebpf = parse(limits)?;
+        let log = KernelLog::of(&mut ebpf).map_err(|source| LoadError::Log(Box::new(source)))?;
+        fill(&mut ebpf, request)?;
+        let flows = take_flows(&mut ebpf)?;
+        let cgroup = request.cgroup.folder_fd().map_err(LoadError::Cgroup)?;
+        let mut links = Vec::with_capacity(PROGRAMS.len());
+        for (name, attach) in PROGRAMS {
+            links.push(load_and_attach(&mut ebpf, name, attach, cgroup.as_fd())?);
+        }
+        Ok(Self {
+            links,
+            flows: Arc::new(flows),
+            log: Some(log),
+            ebpf,
+        })
+    }
+
+    /// Copies of the links: a process that holds them keeps the cgroup guarded when this one is gone.
+    ///
+    /// # Errors
+    /// No descriptors left.
+    pub fn link_fds(&self) -> Result<Vec<OwnedFd>, LoadError> {
+        let copies = self
+            .links
+            .iter()
+            .map(OwnedFd::try_clone)
+            .collect::<io::Result<_>>();
+        copies.map_err(|source| LoadError::Descriptor {
+            what: "copies of the eBPF links",
+            source,
+        })
+    }
+
+    /// The flows, for listeners in the network namespace `load` was called from.
+    #[must_use]
+    pub fn flow_table(&self) -> Arc<dyn FlowTable> {
+        Arc::clone(&self.flows) as Arc<dyn FlowTable>
+    }
+
+    /// The programs' log lines, once: whoever takes them drives them.
+    pub fn kernel_log(&mut self) -> Option<KernelLog> {
+        self.log.take()
+    }
+
+    /// What the programs have counted so far.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        match self.counters() {
+            Ok(stats) => stats,
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "counters not readable");
+                Stats::default()
+            }
+        }
+    }
+
+    fn counters(&self) -> Result<Stats, LoadError> {
+        let map = self.ebpf.map("stats").ok_or(LoadError::Missing("stats"))?;
+        let counters = PerCpuArray::<_, u64>::try_from(map).map_err(map_error("stats"))?;
+        let sum = |index| {
+            counters
+                .get(&index, 0)
+                .map(|slots| slots.iter().sum())
+                .map_err(map_error("stats"))
+        };
+        Ok(Stats {
+            redirected: sum(stat::REDIRECTED)?,
+            refused: sum(stat::REFUSED)?,
+            failed: sum(stat::FAILED)?,
+            flows: sum(stat::FLOWS)?,
+        })
+    }
+}
+
+fn check_kernel() -> Result<(), LoadError> {
+    let uname = rustix::system::uname();
+    let release = uname.release().to_string_lossy();
+    if kernel_version(&release).is_some_and(|version| version >= OLDEST_KERNEL) {
+        return Ok(());
+    }
+    Err(LoadError::OldKernel {
+        found: release.into_owned(),
+    })
+}
+
+fn kernel_version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|character: char| !character.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+fn parse(limits: Limits) -> Result<Ebpf, LoadError> {
+    if OBJECT.is_empty() {
+        return Err(LoadError::NoObject);
+    }
+    let mut loader = EbpfLoader::new();
+    let loaded = loader.map_max_entries("flows", limits.flows).load(OBJECT);
+    loaded.map_err(|source| LoadError::Object(Box::new(source)))
+}
+
+fn fill(ebpf: &mut Ebpf, request: &LoadRequest<'_>) -> Result<(), LoadError> {
+    if request.api.is_empty() {
+        return Err(LoadError::NoApiAddress);
+    }
+    let entries =
+        classes::entries(request.api, &host_addresses()?).map_err(|conflict| LoadError::PortConflict {
+            addr: conflict.addr,
+            first: conflict.ports.0,
+            second: conflict.ports.1,
+        })?;
+    fill_classes(ebpf, entries)?;
+    let mut pods = HashMap::<_, u64, Pod>::try_from(map(ebpf, "pods")?).map_err(map_error("pods"))?;
+    let pod = Pod {
+        flags: POD_AGENT,
+        listener_port: request.listener_port,
+        padding: 0,
+        generation: 1,
+        index: 0,
+    };
+    pods.insert(request.cgroup.id(), pod, 0)
+        .map_err(map_error("pods"))?;
+    let mut cfg = Array::<_, Config>::try_from(map(ebpf, "cfg")?).map_err(map_error("cfg"))?;
+    cfg.set(0, config(), 0).map_err(map_error("cfg"))
+}
+
+/// Every level below the root is tried: how deep the mount that we see stands in the hierarchy is not ours to know.
+fn config() -> Config {
+    const LEVELS: [u32; MAX_ANCESTOR_LEVELS] = [1, 2, 3, 4, 5, 6, 7, 8];
+    Config {
+        abi: ABI_VERSION,
+        level_count: 8,
+        levels: LEVELS,
+    }
+}
+
+fn fill_classes(
+    ebpf: &mut Ebpf,
+    entries: impl IntoIterator<Item = (Prefix, Class)>,
+) -> Result<(), LoadError> {
+    for (prefix, class) in entries {
+        match prefix.addr {
+            IpAddr::V4(addr) => {
+                let mut trie =
+                    LpmTrie::<_, u32, Class>::try_from(map(ebpf, "api4")?).map_err(map_error("api4"))?;
+                let key = Key::new(prefix.len, u32::from_ne_bytes(addr.octets()));
+                trie.insert(&key, class, 0).map_err(map_error("api4"))?;
+            }
+            IpAddr::V6(addr) => {
+                let trie = LpmTrie::<_, [u32; 4], Class>::try_from(map(ebpf, "api6")?);
+                let key = Key::new(prefix.len, words(&addr.octets()));
+                trie.map_err(map_error("api6"))?
+                    .insert(&key, class, 0)
+                    .map_err(map_error("api6"))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn take_flows(ebpf: &mut Ebpf) -> Result<KernelFlows, LoadError> {
+    let Some(Map::HashMap(map)) = ebpf.take_map("flows") else {
+        return Err(LoadError::Missing("flows"));
+    };
+    KernelFlows::here(map).map_err(|source| LoadError::Descriptor {
+        what: "the name of the network namespace",
+        source,
+    })
+}
+
+fn load_and_attach(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+    attach: AttachType,
+    cgroup: BorrowedFd<'_>,
+) -> Result<OwnedFd, LoadError> {
+    let program = ebpf.program_mut(name).ok_or(LoadError::Missing(name))?;
+    let descriptor = load(program, attach);
+    let descriptor = descriptor
+        .map_err(|source| LoadError::Program {
+            name,
+            source: Box::new(source),
+        })?
+        .as_fd();
+    sys::link_create(descriptor, cgroup, attach).map_err(|source| LoadError::Attach { name, source })
+}
+
+fn load(program: &mut Program, attach: AttachType) -> Result<&ProgramFd, ProgramError> {
+    match attach {
+        AttachType::SockOps => {
+            let program: &mut SockOps = program.try_into()?;
+            program.load()?;
+            program.fd()
+        }
+        AttachType::Connect4
+        | AttachType::Connect6
+        | AttachType::Sendmsg4
+        | AttachType::Sendmsg6
+        | AttachType::GetPeerName4
+        | AttachType::GetPeerName6 => {
+            let program: &mut CgroupSockAddr = program.try_into()?;
+            program.load()?;
+            program.fd()
+        }
+    }
+}
+
+/// Addresses of all interfaces of the calling thread's network namespace.
+fn host_addresses() -> Result<Vec<IpAddr>, LoadError> {
+    let interfaces = nix::ifaddrs::getifaddrs().map_err(|error| LoadError::HostAddresses(error.into()))?;
+    let address = |interface: nix::ifaddrs::InterfaceAddress| {
+        let storage = interface.address?;
+        let v4 = storage.as_sockaddr_in().map(|addr| IpAddr::V4(addr.ip()));
+        v4.or_else(|| storage.as_sockaddr_in6().map(|addr| IpAddr::V6(addr.ip())))
+    };
+    Ok(interfaces.filter_map(address).collect())
+}
+
+fn map<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Map, LoadError> {
+    ebpf.map_mut(name).ok_or(LoadError::Missing(name))
+}
+
+fn map_error(name: &'static str) -> impl Fn(MapError) -> LoadError {
+    move |source| LoadError::Map {
+        name,
+        source: Box::new(source),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_kernel_releases() {
+        for (release, expected) in [
+            ("6.1.0-9-cloud-amd64", Some((6, 1))),
+            ("6.18.44", Some((6, 18))),
+            ("5.15.0", Some((5, 15))),
+            ("unknown", None),
+        ] {
+            assert_eq!(kernel_version(release), expected, "{release}");
+        }
+        assert!(kernel_version("5.19.0") < Some(OLDEST_KERNEL));
+        assert!(kernel_version("6.10.0") > Some(OLDEST_KERNEL));
+    }
+}

@@ -1,0 +1,376 @@
+//! What the command must not see, and how it is taken out of sight: an empty file system over a folder, an empty file
+//! over a file, the generated kubeconfig over the operator's. A path that exists and cannot be covered stops the start.
+
+use std::fs::{self, DirBuilder, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::run::mounts::{self, Mount};
+
+/// The guard's own folder for running state. Inside the boundary an empty one, with the staging files, stands there.
+pub const STATE: &str = "/run/eks-guard";
+/// The guard's own folder for records.
+pub const LIBRARY: &str = "/var/lib/eks-guard";
+/// Where a command that cannot reach the operator's kubeconfig path finds the generated one.
+pub const FALLBACK_KUBECONFIG: &str = "/run/eks-guard/kube/config";
+/// The file that stands in for every hidden file: empty, mode 000.
+const NOTHING: &str = "/run/eks-guard/nothing";
+
+/// Credentials below a home folder.
+const HOME_FOLDERS: [&str; 4] = [".aws", ".azure", ".config/gcloud", ".kube"];
+/// Credentials and the guard's own files, wherever they exist.
+const SYSTEM_FOLDERS: [&str; 3] = [
+    "/var/run/secrets/kubernetes.io",
+    "/var/run/secrets/eks.amazonaws.com",
+    LIBRARY,
+];
+/// Sockets whose owner starts processes for whoever may connect: outside the boundary, so a way around it.
+const LAUNCHERS: [&str; 8] = [
+    "/run/dbus/system_bus_socket",
+    "/run/docker.sock",
+    "/run/podman/podman.sock",
+    "/run/containerd/containerd.sock",
+    "/run/k3s/containerd/containerd.sock",
+    "/run/crio/crio.sock",
+    "/run/buildkit/buildkitd.sock",
+    "/run/systemd/private",
+];
+
+/// What is hidden and replaced. Paths as the operator knows them; PID 1 resolves them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Covers {
+    /// Kubeconfig files: the generated one takes their place.
+    pub kubeconfigs: Vec<PathBuf>,
+    /// The generated kubeconfig.
+    pub kubeconfig_text: String,
+    /// Files and folders that become empty.
+    pub hidden: Vec<PathBuf>,
+    /// Folders of the command's user that become empty and stay writable: `~/.kube` and the runtime folder.
+    pub emptied: Vec<PathBuf>,
+    /// Owner of the generated file and the emptied folders.
+    pub uid: u32,
+    /// Their group.
+    pub gid: u32,
+}
+
+impl Covers {
+    /// The covers of a run: what is always hidden for these homes, and what the kubeconfig names.
+    #[must_use]
+    pub fn plan(user: (u32, u32), home: &Path, other_homes: &[PathBuf]) -> Covers {
+        let (uid, gid) = user;
+        let homes = other_homes.iter().filter(|other| *other != home);
+        let elsewhere = homes.flat_map(|home| HOME_FOLDERS.iter().map(move |folder| home.join(folder)));
+        let own = HOME_FOLDERS
+            .iter()
+            .filter(|folder| **folder != ".kube")
+            .map(|folder| home.join(folder));
+        let fixed = SYSTEM_FOLDERS.iter().chain(&LAUNCHERS).map(PathBuf::from);
+        let multiplexers = [format!("/tmp/tmux-{uid}"), format!("/run/screen/S-{uid}")];
+        Covers {
+            hidden: own
+                .chain(elsewhere)
+                .chain(fixed)
+                .chain(multiplexers.map(PathBuf::from))
+                .collect(),
+            emptied: vec![home.join(".kube"), PathBuf::from(format!("/run/user/{uid}"))],
+            uid,
+            gid,
+            ..Covers::default()
+        }
+    }
+}
+
+/// Why the boundary was not built.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {action} {}: {source}", path.display())]
+pub struct HideError {
+    action: &'static str,
+    path: PathBuf,
+    source: io::Error,
+}
+
+/// How one path is covered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Empty and read-only.
+    Folder,
+    /// Empty, owned by the command's user, writable.
+    OwnFolder,
+    /// Empty, mode 000.
+    File,
+    /// The generated kubeconfig, laid over the operator's.
+    Kubeconfig,
+    /// The generated kubeconfig, put back into a folder that was emptied.
+    PutBack,
+}
+
+/// A path that exists, free of symbolic links, and how it is covered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Cover {
+    path: PathBuf,
+    kind: Kind,
+}
+
+/// Covers everything, then looks again and compares. Runs in PID 1, in its own mount namespace.
+///
+/// # Errors
+/// A path exists and could not be covered, or is still what it was.
+pub fn apply(covers: &Covers) -> Result<(), HideError> {
+    let mounts = mounts::table().map_err(|source| error("read", "/proc/self/mountinfo".as_ref(), source))?;
+    let wanted = resolve(covers, &mounts)?;
+    stage(covers)?;
+    for cover in &wanted {
+        lay(covers, cover).map_err(|source| error("hide", &cover.path, source))?;
+    }
+    for cover in wanted.iter().filter(|cover| cover.kind == Kind::Folder) {
+        mounts::read_only(&cover.path)
+            .map_err(|source| error("make read-only", &cover.path, source.into()))?;
+    }
+    for cover in &wanted {
+        verify(covers, cover).map_err(|source| error("hide", &cover.path, source))?;
+    }
+    Ok(())
+}
+
+fn error(action: &'static str, path: &Path, source: io::Error) -> HideError {
+    HideError {
+        action,
+        path: path.to_path_buf(),
+        source,
+    }
+}
+
+/// Existing paths and their aliases, outer folders first, nothing twice.
+fn resolve(covers: &Covers, mounts: &[Mount]) -> Result<Vec<Cover>, HideError> {
+    let mut found = Vec::new();
+    let kubeconfigs = covers.kubeconfigs.iter().map(|path| (path, Kind::Kubeconfig));
+    let emptied = covers.emptied.iter().map(|path| (path, Kind::OwnFolder));
+    let hidden = covers.hidden.iter().map(|path| (path, Kind::Folder));
+    for (path, kind) in kubeconfigs.chain(emptied).chain(hidden) {
+        let Some((path, metadata)) = real_path(path)? else {
+            continue;
+        };
+        let kind = match kind {
+            Kind::Folder | Kind::OwnFolder if !metadata.is_dir() => Kind::File,
+            Kind::Kubeconfig if metadata.is_dir() => {
+                return Err(error("replace", &path, io::ErrorKind::IsADirectory.into()));
+            }
+            Kind::Folder | Kind::OwnFolder | Kind::File | Kind::Kubeconfig | Kind::PutBack => kind,
+        };
+        let identity = (metadata.dev(), metadata.ino());
+        for alias in mounts::aliases(mounts, &path) {
+            let same = fs::symlink_metadata(&alias).is_ok_and(|other| (other.dev(), other.ino()) == identity);
+            if same {
+                found.push(Cover { path: alias, kind });
+            }
+        }
+        found.push(Cover { path, kind });
+    }
+    Ok(outermost(found))
+}
+
+/// The path without symbolic links; `None` when nothing is there.
+fn real_path(path: &Path) -> Result<Option<(PathBuf, fs::Metadata)>, HideError> {
+    let real = fs::canonicalize(path).and_then(|real| fs::metadata(&real).map(|metadata| (real, metadata)));
+    match real {
+        Ok(found) => Ok(Some(found)),
+        Err(cause)
+            if matches!(
+                cause.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) =>
+        {
+            Ok(None)
+        }
+        Err(cause) => Err(error("look at", path, cause)),
+    }
+}
+
+/// Drops what lies inside a folder that is emptied anyway, the staging folder included; kubeconfigs are put back.
+fn outermost(mut found: Vec<Cover>) -> Vec<Cover> {
+    found.sort_by(|a, b| a.path.cmp(&b.path));
+    let mut kept: Vec<Cover> = Vec::new();
+    for cover in found {
+        if kept.iter().any(|earlier| earlier.path == cover.path) {
+            continue;
+        }
+        let inside = kept
+            .iter()
+            .any(|outer| outer.is_folder() && cover.path.starts_with(&outer.path));
+        match cover.kind {
+            Kind::Kubeconfig if inside => kept.push(Cover {
+                kind: Kind::PutBack,
+                ..cover
+            }),
+            Kind::Folder | Kind::OwnFolder | Kind::File | Kind::Kubeconfig | Kind::PutBack => {
+                if !inside && !cover.path.starts_with(STATE) {
+                    kept.push(cover);
+                }
+            }
+        }
+    }
+    kept
+}
+
+impl Cover {
+    fn is_folder(&self) -> bool {
+        matches!(self.kind, Kind::Folder | Kind::OwnFolder)
+    }
+}
+
+/// An empty file system over the guard's state folder, with the files that are laid over others.
+fn stage(covers: &Covers) -> Result<(), HideError> {
+    let state = Path::new(STATE);
+    let staged = || {
+        mounts::memory_filesystem(state, "mode=0755")?;
+        write(Path::new(NOTHING), "", 0o000)?;
+        let fallback = Path::new(FALLBACK_KUBECONFIG);
+        write_kubeconfig(covers, fallback)?;
+        let folder = fallback.parent().unwrap_or(state);
+        fs::set_permissions(folder, Permissions::from_mode(0o700))?;
+        chown(folder, Some(covers.uid), Some(covers.gid))
+    };
+    staged().map_err(|source| error("prepare", state, source))
+}
+
+fn lay(covers: &Covers, cover: &Cover) -> io::Result<()> {
+    let Covers { uid, gid, .. } = covers;
+    match cover.kind {
+        Kind::Folder => mounts::memory_filesystem(&cover.path, "mode=0555")?,
+        Kind::OwnFolder => {
+            mounts::memory_filesystem(&cover.path, &format!("mode=0700,uid={uid},gid={gid}"))?;
+            if cover.path.file_name().is_some_and(|name| name == ".kube") {
+                write_kubeconfig(covers, &cover.path.join("config"))?;
+            }
+        }
+        Kind::File => mounts::bind(Path::new(NOTHING), &cover.path)?,
+        // The folder was empty a moment ago: what stands there is the generated file.
+        Kind::PutBack if cover.path.exists() => {}
+        Kind::PutBack => write_kubeconfig(covers, &cover.path)?,
+        // Each from a copy of its own, so that a command that edits one file does not change another.
+        Kind::Kubeconfig => {
+            let copy = PathBuf::from(format!("{STATE}/over-{}", fs::metadata(&cover.path)?.ino()));
+            write_kubeconfig(covers, &copy)?;
+            mounts::bind(&copy, &cover.path)?;
+        }
+    }
+    Ok(())
+}
+
+fn write_kubeconfig(covers: &Covers, path: &Path) -> io::Result<()> {
+    if let Some(folder) = path.parent() {
+        DirBuilder::new().recursive(true).mode(0o755).create(folder)?;
+    }
+    write(path, &covers.kubeconfig_text, 0o600)?;
+    chown(path, Some(covers.uid), Some(covers.gid))
+}
+
+fn write(path: &Path, text: &str, mode: u32) -> io::Result<()> {
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.set_permissions(Permissions::from_mode(mode))
+}
+
+/// Opens what stands at the path and compares: an error here means that something was mounted or renamed meanwhile.
+fn verify(covers: &Covers, cover: &Cover) -> io::Result<()> {
+    let unchanged = || io::Error::other("it is still visible after it was covered");
+    match cover.kind {
+        Kind::Folder | Kind::OwnFolder => {
+            let point = fs::metadata(&cover.path)?;
+            let outside = cover.path.parent().map(fs::metadata).transpose()?;
+            let separate = outside.is_none_or(|outside| outside.dev() != point.dev());
+            if separate && holds_only_ours(&cover.path)? {
+                Ok(())
+            } else {
+                Err(unchanged())
+            }
+        }
+        Kind::File => {
+            let (here, nothing) = (fs::metadata(&cover.path)?, fs::metadata(NOTHING)?);
+            let same = (here.dev(), here.ino()) == (nothing.dev(), nothing.ino());
+            if same { Ok(()) } else { Err(unchanged()) }
+        }
+        Kind::Kubeconfig | Kind::PutBack => {
+            let generated = fs::read(&cover.path)? == covers.kubeconfig_text.as_bytes();
+            let owned = fs::metadata(&cover.path)?.uid() == covers.uid;
+            if generated && owned {
+                Ok(())
+            } else {
+                Err(unchanged())
+            }
+        }
+    }
+}
+
+/// Every file below is on the folder's own file system: nothing of what was there shows through.
+fn holds_only_ours(folder: &Path) -> io::Result<bool> {
+    let device = fs::metadata(folder)?.dev();
+    for entry in fs::read_dir(folder)? {
+        if entry?.metadata()?.dev() != device {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use crate::run::hide::{Cover, Covers, Kind, outermost};
+
+    fn cover(path: &str, kind: Kind) -> Cover {
+        Cover {
+            path: path.into(),
+            kind,
+        }
+    }
+
+    #[test]
+    fn what_is_inside_an_emptied_folder_is_not_covered_twice_but_a_kubeconfig_is_put_back() {
+        let covers = outermost(vec![
+            cover("/h/.kube/key.pem", Kind::File),
+            cover("/h/.kube/config", Kind::Kubeconfig),
+            cover("/h/.kube", Kind::OwnFolder),
+            cover("/h/.kube", Kind::Folder),
+            cover("/h/.kubeconfig", Kind::Kubeconfig),
+            cover("/run/eks-guard/x", Kind::Folder),
+        ]);
+        let expected = [
+            cover("/h/.kube", Kind::OwnFolder),
+            cover("/h/.kube/config", Kind::PutBack),
+            cover("/h/.kubeconfig", Kind::Kubeconfig),
+        ];
+        assert_eq!(covers, expected);
+    }
+
+    #[test]
+    fn the_plan_hides_credentials_of_every_home_and_empties_the_users_own_folders() {
+        let covers = Covers::plan(
+            (1000, 1000),
+            Path::new("/home/u"),
+            &["/root".into(), "/home/u".into()],
+        );
+        for hidden in [
+            "/home/u/.aws",
+            "/root/.aws",
+            "/root/.kube",
+            "/var/lib/eks-guard",
+            "/tmp/tmux-1000",
+        ] {
+            assert!(covers.hidden.contains(&PathBuf::from(hidden)), "{hidden}");
+        }
+        assert!(!covers.hidden.contains(&PathBuf::from("/home/u/.kube")));
+        assert_eq!(
+            covers.emptied,
+            [PathBuf::from("/home/u/.kube"), PathBuf::from("/run/user/1000")]
+        );
+    }
+}

@@ -1,0 +1,269 @@
+//! PID 1 of a run: enters the cgroup, builds the boundary, starts the command and outlives it.
+//!
+//! It holds the eBPF links open. They live exactly as long as anything they guard: before it ends, every other
+//! process of the namespace has been killed and reaped. Root, not dumpable: the command can neither signal nor trace it.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{DumpableBehavior, WaitOptions, WaitStatus, set_dumpable_behavior, wait};
+
+use crate::run::channel::{Channel, FromInit, Spec, ToInit};
+use crate::run::signals::{Arrived, Sender, Signals};
+use crate::run::{EXEC, hide, mounts, privilege};
+
+/// Exit code when the boundary could not be built; the guard has been told why.
+const FAILED: u8 = 3;
+
+pub(crate) fn main() -> ExitCode {
+    let Ok(channel) = Channel::from_stdin() else {
+        writeln!(
+            io::stderr(),
+            "eks-guard: this is an inner part of `eks-guard run` and not meant to be called"
+        )
+        .ok();
+        return ExitCode::from(2);
+    };
+    match start(&channel) {
+        Ok(supervisor) => supervisor.run(channel),
+        Err(error) => {
+            // When the guard is gone too, the exit code is all that is left to say.
+            channel.send(&FromInit::Failed(error.to_string())).ok();
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+/// Why the boundary was not built.
+#[derive(Debug, thiserror::Error)]
+enum InitError {
+    #[error("cannot enter the run's cgroup: {0}")]
+    Cgroup(io::Error),
+    #[error("cannot {action}: {source}")]
+    Step { action: &'static str, source: io::Error },
+    #[error(transparent)]
+    Hide(#[from] hide::HideError),
+    #[error("the guard ended before the command was started")]
+    NoGuard,
+}
+
+/// Names what was being done.
+trait Doing<T> {
+    fn doing(self, action: &'static str) -> Result<T, InitError>;
+}
+
+impl<T, E: Into<io::Error>> Doing<T> for Result<T, E> {
+    fn doing(self, action: &'static str) -> Result<T, InitError> {
+        self.map_err(|source| InitError::Step {
+            action,
+            source: source.into(),
+        })
+    }
+}
+
+fn start(channel: &Channel) -> Result<Supervisor, InitError> {
+    let mut fds = channel
+        .receive_fds()
+        .doing("receive the run's descriptors")?
+        .into_iter();
+    let cgroup = fds.next().ok_or(InitError::NoGuard)?;
+    // Before anything else: no instruction of the command, and nothing it inherits, exists outside the cgroup.
+    File::from(cgroup).write_all(b"0").map_err(InitError::Cgroup)?;
+    let stdin = fds.next().ok_or(InitError::NoGuard)?;
+    let links: Vec<OwnedFd> = fds.collect();
+    let spec: Spec = channel
+        .receive()
+        .doing("read what to start")?
+        .ok_or(InitError::NoGuard)?;
+    if std::process::id() != 1 {
+        return Err(InitError::Step {
+            action: "be the first process of a namespace",
+            source: io::ErrorKind::Other.into(),
+        });
+    }
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).doing("protect the first process")?;
+    build(&spec)?;
+    privilege::keep_only(privilege::TO_START | rustix::thread::CapabilitySet::SYS_RESOURCE)
+        .doing("give up privileges")?;
+    let signals = Signals::for_init().doing("receive signals")?;
+    channel.send(&FromInit::Started).doing("tell the guard")?;
+    let command = spawn(&spec, stdin).doing("start the command")?;
+    survive_memory_pressure();
+    privilege::keep_only(privilege::TO_SUPERVISE).doing("give up privileges")?;
+    Ok(Supervisor {
+        signals,
+        command,
+        _links: links,
+    })
+}
+
+/// The mount namespace as the command will see it.
+fn build(spec: &Spec) -> Result<(), InitError> {
+    unshare(CloneFlags::CLONE_NEWNS).doing("make a mount namespace")?;
+    mounts::make_private().doing("separate the mounts from the machine's")?;
+    std::env::set_current_dir("/").doing("leave the working folder")?;
+    mounts::proc_filesystem().doing("mount /proc of the new PID namespace")?;
+    for mount in mounts::table().doing("read the mounts")? {
+        match mount.kind.as_str() {
+            // Another view of the machine's processes, in a chroot for example.
+            "proc" if !mount.point.starts_with("/proc") => {
+                mounts::detach(&mount.point).doing("hide another /proc")?
+            }
+            // Leaving the cgroup needs a write here. Without root it is refused anyway; root without capabilities
+            // could still write, and cannot remount.
+            "cgroup" | "cgroup2" if visible(&mount.point) => {
+                mounts::read_only(&mount.point).doing("make the cgroup folder read-only")?;
+            }
+            _ => {}
+        }
+    }
+    hide::apply(&spec.covers)?;
+    Ok(())
+}
+
+/// Whether the mount is the one found at its path, and not below a later one.
+fn visible(point: &Path) -> bool {
+    let kind = rustix::fs::statfs(point).map(|found| found.f_type);
+    kind.is_ok_and(|kind| [CGROUP2_MAGIC, CGROUP_MAGIC].contains(&kind))
+}
+
+const CGROUP2_MAGIC: rustix::fs::FsWord = 0x6367_7270;
+const CGROUP_MAGIC: rustix::fs::FsWord = 0x0027_e0eb;
+
+/// The command's process starts with nothing of this one but its output descriptors.
+fn spawn(spec: &Spec, stdin: OwnedFd) -> io::Result<Pid> {
+    let (ours, theirs) = Channel::pair()?;
+    let theirs: OwnedFd = theirs.into();
+    let child = Command::new("/proc/self/exe")
+        .arg(EXEC)
+        .env_clear()
+        .stdin(Stdio::from(theirs))
+        .spawn()?;
+    ours.send_fds(&[stdin.as_fd()])?;
+    ours.send(spec)?;
+    i32::try_from(child.id())
+        .map(Pid::from_raw)
+        .map_err(io::Error::other)
+}
+
+/// The kernel kills whatever uses most memory first; that must be the command, not what keeps it in.
+fn survive_memory_pressure() {
+    // Where it is not permitted, the namespace dies with this process: closed, only less useful.
+    std::fs::write("/proc/self/oom_score_adj", "-1000").ok();
+}
+
+/// Waits for the command.
+struct Supervisor {
+    signals: Signals,
+    command: Pid,
+    _links: Vec<OwnedFd>,
+}
+
+impl Supervisor {
+    fn run(self, channel: Channel) -> ExitCode {
+        let mut guard = Some(channel);
+        let code = loop {
+            match self.step(&mut guard) {
+                Ok(Some(code)) => break code,
+                Ok(None) => {}
+                // Not being able to wait any more ends the run: closed.
+                Err(_) => break FAILED,
+            }
+        };
+        end_all_others();
+        if let Some(guard) = &guard {
+            // Without a guard nobody asks.
+            guard.send(&FromInit::Ended(code)).ok();
+        }
+        ExitCode::from(code)
+    }
+
+    /// Waits for something to happen and handles it; the command's exit code when it ended.
+    fn step(&self, guard: &mut Option<Channel>) -> io::Result<Option<u8>> {
+        let (from_signals, from_guard) = self.poll(guard.as_ref())?;
+        if from_guard {
+            match guard.as_ref().map(Channel::receive).transpose() {
+                Ok(Some(Some(ToInit::Signal(number)))) => self.forward(Signal::try_from(number).ok()),
+                // The guard is gone. The listener is too: nothing reaches the API server until the next run.
+                Ok(_) | Err(_) => *guard = None,
+            }
+        }
+        if from_signals {
+            while let Some(Arrived { signal, sender }) = self.signals.next()? {
+                // While the guard lives, it decides what the command is told; a signal from the terminal has reached
+                // the command already, and one from inside the namespace is the command's own business.
+                if signal != Signal::SIGCHLD && guard.is_none() && sender == Sender::Process(0) {
+                    self.forward(Some(signal));
+                }
+            }
+            return self.reap(guard.as_ref());
+        }
+        Ok(None)
+    }
+
+    fn poll(&self, guard: Option<&Channel>) -> io::Result<(bool, bool)> {
+        let mut fds = vec![PollFd::new(&self.signals, PollFlags::IN)];
+        fds.extend(guard.map(|guard| PollFd::new(guard, PollFlags::IN)));
+        match poll(&mut fds, None) {
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => return Ok((false, false)),
+            Err(error) => return Err(error.into()),
+        }
+        let ready = |index: usize| fds.get(index).is_some_and(|fd| !fd.revents().is_empty());
+        Ok((ready(0), ready(1)))
+    }
+
+    fn forward(&self, signal: Option<Signal>) {
+        // It may have ended this instant; then its exit is the next thing seen.
+        signal.map(|signal| kill(self.command, signal).ok());
+    }
+
+    /// Collects every child that changed, orphans of the namespace included.
+    fn reap(&self, guard: Option<&Channel>) -> io::Result<Option<u8>> {
+        loop {
+            match wait(WaitOptions::NOHANG | WaitOptions::UNTRACED) {
+                Ok(Some((pid, status))) if pid.as_raw_nonzero().get() == self.command.as_raw() => {
+                    if status.stopped() {
+                        guard.map(|guard| guard.send(&FromInit::Stopped).ok());
+                    } else if let Some(code) = exit_code(status) {
+                        return Ok(Some(code));
+                    }
+                }
+                Ok(Some(_)) | Err(rustix::io::Errno::INTR) => {}
+                Ok(None) | Err(rustix::io::Errno::CHILD) => return Ok(None),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+/// As shells say it: 128 and the signal's number.
+fn exit_code(status: WaitStatus) -> Option<u8> {
+    let signalled = status
+        .terminating_signal()
+        .map(|signal| signal.saturating_add(128));
+    status
+        .exit_status()
+        .or(signalled)
+        .map(|code| u8::try_from(code & 0xff).unwrap_or(FAILED))
+}
+
+/// Kills and reaps the rest of the namespace. The kernel would do it after this process is gone, and with it the links:
+/// a process that outlives them, even for a moment, is not guarded.
+fn end_all_others() {
+    loop {
+        // No such process: all have ended.
+        kill(Pid::from_raw(-1), Signal::SIGKILL).ok();
+        match wait(WaitOptions::empty()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(_) => return,
+        }
+    }
+}

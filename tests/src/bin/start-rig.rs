@@ -1,0 +1,51 @@
+//! Starts a test cluster, says how to use it, and keeps it until this process ends, however it ends.
+
+#![allow(clippy::print_stdout, reason = "a command-line program")]
+
+use std::io::IsTerminal;
+use std::{env, io, thread};
+
+use anyhow::Result;
+use rig::cluster::{Cluster, ClusterOptions};
+
+fn main() -> Result<()> {
+    let mut options = ClusterOptions::default();
+    if let Some(address) = env::args().nth(1) {
+        options.bind = address.parse()?;
+    }
+    let cluster = Cluster::start(options)?;
+    let [bold, plain] = if io::stdout().is_terminal() {
+        ["\x1b[1m", "\x1b[0m"]
+    } else {
+        ["", ""]
+    };
+    let kubeconfig = cluster.admin_kubeconfig().display();
+    println!(
+        "{bold}The test cluster is ready{plain} after {:.1} s.",
+        cluster.started_in().as_secs_f32()
+    );
+    println!("server:     https://{}", cluster.server());
+    println!("kubeconfig: {kubeconfig}   (every right)");
+    println!("folder:     {}   (logs, audit log)", cluster.folder().display());
+    println!(
+        "processes:  {}",
+        cluster
+            .process_ids()
+            .iter()
+            .map(u32::to_string)
+            .collect::<Vec<_>>()
+            .join(" ")
+    );
+    println!("\nTry, in another terminal:");
+    println!(
+        "  {} --kubeconfig {kubeconfig} get namespaces",
+        cluster.kubectl_program().display()
+    );
+    println!(
+        "  sudo target/debug/eks-guard run --kubeconfig {kubeconfig} --policy policy.yaml -- kubectl get pods"
+    );
+    println!("\nCtrl-C ends it and removes everything.");
+    loop {
+        thread::park();
+    }
+}

@@ -1,0 +1,290 @@
+//! The servers of a cluster and their arguments.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+use std::{net::TcpStream, thread};
+
+use anyhow::{Context, Result, anyhow, bail};
+
+use crate::cluster::{AuditLevel, CONTEXT, ClusterOptions};
+use crate::kubeconfig::{Credential, Kubeconfig};
+use crate::leash::Leashed;
+use crate::pki::{Authority, token_keys};
+use crate::programs;
+use crate::workdir::Workdir;
+
+const CONTROLLERS: &str = "serviceaccount-controller,namespace-controller,garbage-collector-controller,\
+                           root-ca-certificate-publisher-controller,clusterrole-aggregation-controller,\
+                           deployment-controller,replicaset-controller,job-controller";
+
+/// etcd, kube-apiserver and kube-controller-manager.
+pub(crate) struct ControlPlane {
+    server: SocketAddr,
+    api_command: ApiCommand,
+    processes: Mutex<Processes>,
+    audit_log: PathBuf,
+}
+
+struct Processes {
+    // Dropped in this order, so that nobody logs the loss of the one it talks to.
+    controllers: Leashed,
+    api: Leashed,
+    etcd: Leashed,
+}
+
+struct ApiCommand {
+    args: Vec<String>,
+    log: PathBuf,
+}
+
+impl ControlPlane {
+    /// Starts all three. A port that somebody took between choosing and using it is chosen again.
+    pub(crate) fn start(workdir: &Workdir, authority: &Authority, options: ClusterOptions) -> Result<Self> {
+        let files = Files::write(workdir, authority, options)?;
+        let mut last = anyhow!("not tried");
+        for attempt in 0..4 {
+            match Self::try_start(workdir, authority, &files, options, attempt) {
+                Err(error) if format!("{error:#}").contains("address already in use") => last = error,
+                result => return result,
+            }
+        }
+        Err(last.context("every port chosen was taken by somebody else"))
+    }
+
+    fn try_start(
+        workdir: &Workdir,
+        authority: &Authority,
+        files: &Files,
+        options: ClusterOptions,
+        attempt: u32,
+    ) -> Result<Self> {
+        let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let (etcd_client, etcd_peer) = (free_port(loopback)?, free_port(loopback)?);
+        let server = free_port(options.bind)?;
+        let logs = workdir.path().join("logs");
+        let data = workdir.path().join(format!("etcd/data-{attempt}"));
+        let etcd_args = etcd_args(&data, etcd_client, etcd_peer);
+        let etcd = Leashed::start(
+            "etcd",
+            &programs::server("etcd")?,
+            &etcd_args,
+            &logs.join("etcd.log"),
+        )?;
+        let api_command = ApiCommand {
+            args: files.api_args(server, etcd_client),
+            log: logs.join("kube-apiserver.log"),
+        };
+        let mut api = api_command.start()?;
+        wait_for_listener(server, &mut api)?;
+        let controllers = start_controllers(workdir, authority, server, files)?;
+        let processes = Mutex::new(Processes {
+            controllers,
+            api,
+            etcd,
+        });
+        Ok(Self {
+            server,
+            api_command,
+            processes,
+            audit_log: files.audit_log.clone(),
+        })
+    }
+
+    pub(crate) fn server(&self) -> SocketAddr {
+        self.server
+    }
+
+    pub(crate) fn audit_log(&self) -> PathBuf {
+        self.audit_log.clone()
+    }
+
+    pub(crate) fn process_ids(&self) -> Vec<u32> {
+        let processes = self.processes();
+        vec![
+            processes.etcd.id(),
+            processes.api.id(),
+            processes.controllers.id(),
+        ]
+    }
+
+    pub(crate) fn check_alive(&self) -> Result<()> {
+        let mut processes = self.processes();
+        processes.etcd.check_alive()?;
+        processes.api.check_alive()?;
+        processes.controllers.check_alive()
+    }
+
+    pub(crate) fn restart_api_server(&self) -> Result<()> {
+        let mut processes = self.processes();
+        processes.api.kill()?;
+        processes.api = self.api_command.start()?;
+        Ok(())
+    }
+
+    fn processes(&self) -> MutexGuard<'_, Processes> {
+        // A test that panicked while holding it has only read it.
+        self.processes
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl ApiCommand {
+    fn start(&self) -> Result<Leashed> {
+        Leashed::start(
+            "kube-apiserver",
+            &programs::server("kube-apiserver")?,
+            &self.args,
+            &self.log,
+        )
+    }
+}
+
+/// What the servers read from disk.
+struct Files {
+    folder: PathBuf,
+    audit_log: PathBuf,
+}
+
+impl Files {
+    fn write(workdir: &Workdir, authority: &Authority, options: ClusterOptions) -> Result<Self> {
+        let folder = workdir.private_folder("pki")?;
+        for name in ["audit", "logs", "etcd"] {
+            workdir.private_folder(name)?;
+        }
+        let loopbacks = [
+            options.bind,
+            IpAddr::V4(Ipv4Addr::LOCALHOST),
+            IpAddr::V4(Ipv4Addr::new(10, 96, 0, 1)),
+        ];
+        let serving =
+            authority.serving(&["localhost", "kubernetes", "kubernetes.default.svc"], &loopbacks)?;
+        let kubelet_client = authority.client("kube-apiserver-kubelet-client", "rig:kubelet-clients")?;
+        let (token_key, token_public) = token_keys()?;
+        workdir.write("pki/ca.crt", authority.pem())?;
+        workdir.write("pki/server.crt", serving.certificate)?;
+        workdir.write("pki/server.key", serving.key)?;
+        workdir.write("pki/kubelet-client.crt", kubelet_client.certificate)?;
+        workdir.write("pki/kubelet-client.key", kubelet_client.key)?;
+        workdir.write("pki/tokens.key", token_key)?;
+        workdir.write("pki/tokens.pub", token_public)?;
+        workdir.write("audit/policy.yaml", audit_policy(options.audit))?;
+        Ok(Self {
+            folder,
+            audit_log: workdir.path().join("audit/audit.log"),
+        })
+    }
+
+    fn api_args(&self, server: SocketAddr, etcd: SocketAddr) -> Vec<String> {
+        let file = |name: &str| self.folder.join(name).display().to_string();
+        let audit_policy = self.audit_log.with_file_name("policy.yaml");
+        vec![
+            format!("--etcd-servers=http://{etcd}"),
+            format!("--bind-address={}", server.ip()),
+            format!("--advertise-address={}", server.ip()),
+            format!("--secure-port={}", server.port()),
+            format!("--tls-cert-file={}", file("server.crt")),
+            format!("--tls-private-key-file={}", file("server.key")),
+            format!("--client-ca-file={}", file("ca.crt")),
+            format!("--kubelet-certificate-authority={}", file("ca.crt")),
+            format!("--kubelet-client-certificate={}", file("kubelet-client.crt")),
+            format!("--kubelet-client-key={}", file("kubelet-client.key")),
+            "--kubelet-preferred-address-types=InternalIP".to_owned(),
+            "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
+            format!("--service-account-key-file={}", file("tokens.pub")),
+            format!("--service-account-signing-key-file={}", file("tokens.key")),
+            "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
+            "--endpoint-reconciler-type=none".to_owned(),
+            "--authorization-mode=Node,RBAC".to_owned(),
+            format!("--audit-policy-file={}", audit_policy.display()),
+            format!("--audit-log-path={}", self.audit_log.display()),
+            // Written before the request is served, and a request that cannot be logged is refused.
+            "--audit-log-mode=blocking-strict".to_owned(),
+            // No rotation: marks are places in one file.
+            "--audit-log-maxsize=100000".to_owned(),
+        ]
+    }
+}
+
+fn audit_policy(level: AuditLevel) -> String {
+    let level = match level {
+        AuditLevel::RequestResponse => "RequestResponse",
+        AuditLevel::Metadata => "Metadata",
+    };
+    format!(
+        "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules:\n\
+         - level: None\n  users: [system:apiserver, system:kube-controller-manager]\n- level: {level}\n"
+    )
+}
+
+fn etcd_args(data: &Path, client: SocketAddr, peer: SocketAddr) -> Vec<String> {
+    vec![
+        format!("--data-dir={}", data.display()),
+        format!("--listen-client-urls=http://{client}"),
+        format!("--advertise-client-urls=http://{client}"),
+        format!("--listen-peer-urls=http://{peer}"),
+        format!("--initial-advertise-peer-urls=http://{peer}"),
+        format!("--initial-cluster=default=http://{peer}"),
+        // The data dies with the test; waiting for the disk would only make every write slow.
+        "--unsafe-no-fsync".to_owned(),
+        "--log-level=warn".to_owned(),
+    ]
+}
+
+fn start_controllers(
+    workdir: &Workdir,
+    authority: &Authority,
+    server: SocketAddr,
+    files: &Files,
+) -> Result<Leashed> {
+    // Every right for one identity: ServiceAccounts a controller would cost a second of every start.
+    let identity = authority.client("system:kube-controller-manager", "system:masters")?;
+    let kubeconfig = Kubeconfig {
+        server: format!("https://{server}"),
+        ca: authority.pem(),
+        context: CONTEXT.to_owned(),
+        namespace: None,
+        credential: Credential::ClientCertificate(identity),
+    };
+    let kubeconfig = workdir.write("pki/controllers.kubeconfig", kubeconfig.render())?;
+    let args = vec![
+        format!("--kubeconfig={}", kubeconfig.display()),
+        format!("--root-ca-file={}", files.folder.join("ca.crt").display()),
+        format!("--controllers={CONTROLLERS}"),
+        "--leader-elect=false".to_owned(),
+        "--secure-port=0".to_owned(),
+        "--kube-api-qps=500".to_owned(),
+        "--kube-api-burst=1000".to_owned(),
+    ];
+    let log = workdir.path().join("logs/kube-controller-manager.log");
+    Leashed::start(
+        "kube-controller-manager",
+        &programs::server("kube-controller-manager")?,
+        &args,
+        &log,
+    )
+}
+
+fn wait_for_listener(server: SocketAddr, process: &mut Leashed) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while TcpStream::connect(server).is_err() {
+        process.check_alive()?;
+        if Instant::now() > deadline {
+            bail!(
+                "the API server does not listen after 60 s:\n{}",
+                process.log_tail()
+            );
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
+}
+
+/// A port that is free now. Between this and its use somebody may take it; then the start is repeated.
+fn free_port(address: IpAddr) -> Result<SocketAddr> {
+    let listener =
+        TcpListener::bind((address, 0)).with_context(|| format!("asking for a free port on {address}"))?;
+    Ok(listener.local_addr()?)
+}

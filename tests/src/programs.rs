@@ -1,0 +1,30 @@
+//! Where the programs are that `cargo xtask setup` and `cargo xtask build` made.
+
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+use anyhow::{Context, Result};
+
+/// The root of the workspace.
+#[must_use]
+pub fn workspace() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+/// A server-side program: `etcd`, `kube-apiserver`, `kube-controller-manager` or `kubectl`.
+pub fn server(name: &str) -> Result<PathBuf> {
+    let link = workspace().join("target/rig/bin").join(name);
+    fs::canonicalize(&link).with_context(|| format!("no {name} for the rig yet; run `cargo xtask setup`"))
+}
+
+/// The `eks-guard` under test: `EKS_GUARD_BIN`, or the one of the development build.
+pub fn eks_guard() -> Result<PathBuf> {
+    let path = env::var_os("EKS_GUARD_BIN")
+        .map_or_else(|| workspace().join("target/debug/eks-guard"), PathBuf::from);
+    fs::canonicalize(&path).with_context(|| {
+        format!(
+            "no eks-guard at {}; run `cargo xtask build --debug`",
+            path.display()
+        )
+    })
+}

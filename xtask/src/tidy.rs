@@ -1,0 +1,137 @@
+//! `cargo xtask tidy`: the house rules as tests. Rules on the text are functions in `tidy/`; the rest are cargo's own tools.
+
+mod documents;
+mod graph;
+mod manifests;
+mod sources;
+mod text;
+
+use anyhow::Result;
+
+use crate::console::paint;
+use crate::tidy::text::Workspace;
+use crate::{paths, process, setup, test::count::Count};
+
+/// What a rule found. Findings of level `Stop` fail the rule; the others are shown.
+#[derive(Debug, PartialEq, Eq)]
+struct Finding {
+    level: Level,
+    text: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Level {
+    Warn,
+    Stop,
+}
+
+impl Finding {
+    fn stop(text: impl Into<String>) -> Self {
+        Self {
+            level: Level::Stop,
+            text: text.into(),
+        }
+    }
+
+    fn warn(text: impl Into<String>) -> Self {
+        Self {
+            level: Level::Warn,
+            text: text.into(),
+        }
+    }
+}
+
+const PASSED: Count = Count { passed: 1, failed: 0 };
+const FAILED: Count = Count { passed: 0, failed: 1 };
+
+/// A name that reads as a sentence, and the rule.
+type Rule = (&'static str, fn(&Workspace) -> Vec<Finding>);
+
+const RULES: &[Rule] = &[
+    ("files_are_short", sources::files_are_short),
+    (
+        "files_open_with_their_purpose",
+        sources::files_open_with_their_purpose,
+    ),
+    ("no_mod_rs", sources::no_mod_rs),
+    ("unsafe_in_two_places", sources::unsafe_in_two_places),
+    ("no_glob_imports", sources::no_glob_imports),
+    ("no_imports_from_super", sources::no_imports_from_super),
+    ("macros_in_tests_only", sources::macros_in_tests_only),
+    ("members_inherit", manifests::members_inherit),
+    ("imports_point_down", graph::imports_point_down),
+    ("documents_are_there", documents::are_there),
+    ("links_lead_somewhere", documents::links_lead_somewhere),
+    ("no_machine_paths", documents::no_machine_paths),
+];
+
+pub(crate) fn run() -> Result<Count> {
+    let workspace = Workspace::read(paths::workspace())?;
+    let mut count = Count::default();
+    println!("{}", graph::draw(&workspace));
+    for (name, rule) in RULES {
+        let findings = rule(&workspace);
+        for finding in &findings {
+            let mark = if finding.level == Level::Stop {
+                paint("31", "stop")
+            } else {
+                paint("33", "warn")
+            };
+            println!("  {mark}: {}", finding.text);
+        }
+        let stopped = findings.iter().any(|finding| finding.level == Level::Stop);
+        report(name, if stopped { FAILED } else { PASSED }, &mut count);
+    }
+    for (name, command) in commands()? {
+        let outcome = match process::run_quiet(command, name) {
+            Ok(()) => PASSED,
+            Err(error) => {
+                println!("  {error:#}");
+                FAILED
+            }
+        };
+        report(name, outcome, &mut count);
+    }
+    Ok(count)
+}
+
+fn report(name: &str, outcome: Count, total: &mut Count) {
+    let word = if outcome.failed == 0 {
+        paint("32", "ok")
+    } else {
+        paint("31", "FAILED")
+    };
+    println!("test tidy::{name} ... {word}");
+    *total += outcome;
+}
+
+fn commands() -> Result<Vec<(&'static str, std::process::Command)>> {
+    let mut doc = process::cargo(&[
+        "doc",
+        "--locked",
+        "--workspace",
+        "--no-deps",
+        "--document-private-items",
+    ]);
+    doc.env("RUSTDOCFLAGS", "-D warnings");
+    let mut deny = std::process::Command::new(setup::cargo_deny()?);
+    deny.current_dir(paths::workspace())
+        .args(["check", "bans", "licenses", "sources"]);
+    Ok(vec![
+        ("cargo_fmt", process::cargo(&["fmt", "--all", "--check"])),
+        (
+            "cargo_clippy",
+            process::cargo(&[
+                "clippy",
+                "--locked",
+                "--workspace",
+                "--all-targets",
+                "--",
+                "-D",
+                "warnings",
+            ]),
+        ),
+        ("cargo_doc", doc),
+        ("cargo_deny", deny),
+    ])
+}
