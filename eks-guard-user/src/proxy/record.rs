@@ -75,6 +75,13 @@ impl RequestRecord {
         }
     }
 
+    /// Says what an object is called whose name stands in the body only.
+    pub(crate) fn name(&mut self, request: &ApiRequest) {
+        if let Some(event) = self.event.as_mut().filter(|event| event.name.is_empty()) {
+            request.object_name().clone_into(&mut event.name);
+        }
+    }
+
     /// Writes the intent of a mutating request to disk. Without it nothing may be forwarded.
     pub(crate) async fn intent(&mut self, permit: &Permit) -> Result<(), Refusal> {
         if let Some(event) = &mut self.event {

@@ -55,10 +55,10 @@ async fn steps(
 
     // Body, and what the agent can read as an answer.
     let WithBody { request, memory } = body::read(proxy, request, &head.headers, body).await?;
-    record.describe(&request);
+    record.name(&request);
     let accept = negotiation::accept(&request, text(&head.headers, &ACCEPT)?)?;
 
-    // Decision. From here on there is a permit or nothing.
+    // Identity is the run's, proven by the flow entry. Decision: from here on there is a permit or nothing.
     let permit = decide(proxy, request)?;
 
     // Intent, on disk before anything mutating leaves.
