@@ -13,5 +13,6 @@ pub mod kubelet;
 pub mod leash;
 pub mod pki;
 pub mod policies;
+pub mod probe;
 pub mod programs;
 pub mod workdir;
