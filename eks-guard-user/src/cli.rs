@@ -6,6 +6,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
+use crate::policy::PolicyArgs;
+use crate::recording::sessions::SessionsArgs;
+
 /// Exit codes of the guard itself; everything else is the command's own.
 pub mod exit {
     /// Wrong usage, configuration or policy.
@@ -17,25 +20,25 @@ pub mod exit {
 }
 
 const EXIT_CODES: &str = "\
-Exit codes of `run`:
-  the command's own; 128+N when signal N ended it, 127 when it was not found, 126 when it could not be executed
-  2  wrong usage, kubeconfig or policy; nothing was started
-  3  this machine cannot hold the boundary (no root, no cgroup2, kernel too old, BPF refused); nothing was started
-  4  the API server is unreachable, is not the one of the kubeconfig, or refuses the credential; nothing was started";
+Exit codes of `run`: the command's own (128+N when signal N ended it, 127 when it was not found, 126 when it could not be executed), or, with nothing started:
+  2  wrong usage, kubeconfig or policy
+  3  this machine cannot hold the boundary: no root, no cgroup2, kernel too old, BPF refused
+  4  the API server is unreachable, is not the one of the kubeconfig, or refuses the credential";
 
 const RUN_EXAMPLES: &str = "\
 Examples:
   sudo eks-guard run --policy policy.yaml -- kubectl get pods
-  sudo eks-guard run --policy team.yaml --policy extra.yaml --agent reviewer --model claude -- ./agent.sh
+  sudo eks-guard run --policy team.yaml --policy extra.yaml --agent reviewer -- ./agent.sh
   sudo eks-guard run --kubeconfig staging.yaml --context staging --policy p.yaml -- bash
 
-What the command loses: environment variables that carry credentials (names are printed; --keep-env NAME keeps one),
-~/.aws, ~/.azure, ~/.config/gcloud, ~/.kube (replaced), files the kubeconfig names, and sockets that start processes
-elsewhere (docker, containerd, the session bus). Names that end in _API_KEY stay: the agent needs its model.
+What the command does not see: environment variables that carry credentials (their names are printed), ~/.aws, ~/.azure, ~/.config/gcloud, ~/.kube (emptied, with a generated config), the files that the kubeconfig names, and sockets that start processes elsewhere (docker, containerd, the session bus). Names that end in _API_KEY stay: the agent needs its model.
 
 Environment:
-  EKS_GUARD_LOG  log filter, for example debug or eks_guard=trace (default warn)
-  NO_COLOR       no colour, whatever standard error is";
+  EKS_GUARD_LOG        log filter, for example debug or eks_guard=trace (default warn)
+  EKS_GUARD_STATE_DIR  folder whose `records` folder is used in place of /var/lib/eks-guard
+  NO_COLOR             no colour, whatever standard error is
+
+Exit codes: see `eks-guard --help`.";
 
 /// A production access boundary for AI agents on Kubernetes.
 #[derive(Debug, Parser)]
@@ -51,6 +54,10 @@ pub struct Cli {
 pub enum Command {
     /// Run a command inside the boundary: it reaches the API server through the guard, or not at all
     Run(RunArgs),
+    /// Check policies, and ask what they allow
+    Policy(PolicyArgs),
+    /// Show what was recorded
+    Sessions(SessionsArgs),
     /// Print a completion script
     Completion {
         /// For which shell

@@ -1,16 +1,18 @@
 //! Flags, environment and files, checked as a whole: every mistake is reported at once, before anything is touched.
 
-mod policies;
 mod surroundings;
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use eks_guard_core::policy::Snapshot;
 
 use crate::cli::{RunArgs, exit};
-use crate::run::hide::LIBRARY;
+use crate::policy;
 use crate::run::user::{self, Account, Sudo};
+use crate::telemetry::chain;
 
-pub use policies::Policies;
 pub use surroundings::Surroundings;
 
 /// Longest agent or model name.
@@ -32,7 +34,9 @@ pub struct RunConfig {
     /// Claimed model.
     pub model: Option<String>,
     /// What is allowed.
-    pub policies: Policies,
+    pub snapshot: Arc<Snapshot>,
+    /// Where that stands; none allows discovery only.
+    pub policy_files: Vec<PathBuf>,
     /// `--kubeconfig`, absolute.
     pub kubeconfig: Option<PathBuf>,
     /// `--context`.
@@ -103,9 +107,11 @@ impl RunConfig {
                 "cannot find the working folder: {error}. Change to a folder that exists"
             ));
         });
-        let policies = Policies::read(&args.policies).map_err(|wrong| wrong.into_iter().for_each(&mut note));
-        let (Ok(account), Ok(operator), Ok(directory), Ok(policies)) =
-            (account, operator, directory, policies)
+        let snapshot = policy::load(&args.policies).map_err(|error| {
+            chain(&error).lines().map(str::to_owned).for_each(&mut note);
+        });
+        let (Ok(account), Ok(operator), Ok(directory), Ok(snapshot)) =
+            (account, operator, directory, snapshot)
         else {
             return Err(ConfigError {
                 problems: [machine, problems].concat(),
@@ -123,14 +129,15 @@ impl RunConfig {
                 code,
             });
         }
-        let records = args.records.unwrap_or_else(|| Path::new(LIBRARY).join("records"));
+        let records = args.records.unwrap_or_else(|| around.records());
         Ok(RunConfig {
             command: args.command,
             account,
             operator,
             agent,
             model: args.model,
-            policies,
+            snapshot: Arc::new(snapshot),
+            policy_files: args.policies,
             kubeconfig: args.kubeconfig.map(|file| directory.join(file)),
             context: args.context,
             kubeconfig_env: around.variable("KUBECONFIG"),

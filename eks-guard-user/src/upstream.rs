@@ -6,7 +6,10 @@ mod credential;
 mod endpoint;
 mod error;
 mod exec;
+mod files;
 mod kubeconfig;
+mod refreshed;
+mod token;
 
 #[cfg(test)]
 mod testing;
@@ -66,6 +69,14 @@ pub struct Upstream {
     pub kubeconfig: AgentKubeconfig,
     /// What the operator should know, one line each; nothing here stops the start.
     pub warnings: Vec<String>,
+}
+
+impl fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upstream")
+            .field("endpoint", &self.endpoint)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Reads the operator's kubeconfig and resolves the API server's name. Blocks; starts no plugin and opens no connection.
@@ -128,6 +139,16 @@ impl fmt::Debug for Credential {
 pub struct CredentialError {
     /// Cause and remedy in one line, without the credential.
     pub message: String,
+}
+
+impl CredentialError {
+    /// An error with this text.
+    #[must_use]
+    pub fn new(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+        }
+    }
 }
 
 /// A boxed future of a credential.

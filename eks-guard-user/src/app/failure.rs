@@ -47,22 +47,29 @@ impl Failure {
 
     /// The API server cannot be used.
     pub(crate) fn api_server(url: &str, refusal: &Refusal) -> Failure {
-        let said = &refusal.message;
-        let message = match refusal.reason {
-            Reason::UpstreamUnreachable => format!("cannot reach the API server {url}: {said}"),
-            Reason::UpstreamUntrusted => format!("cannot trust the API server {url}: {said}"),
-            Reason::UpstreamCredential => format!("cannot log in to the API server {url}: {said}"),
-            reason => format!("cannot use the API server {url}: {said} ({})", reason.as_str()),
-        };
+        let doing = [
+            (Reason::UpstreamUnreachable, "reach"),
+            (Reason::UpstreamUntrusted, "trust"),
+            (Reason::UpstreamCredential, "log in to"),
+        ];
+        let doing = doing
+            .iter()
+            .find(|(reason, _)| *reason == refusal.reason)
+            .map_or("use", |(_, doing)| doing);
+        let message = format!("cannot {doing} the API server {url}: {}", refusal.message);
         Failure {
             code: exit::API_SERVER,
             message,
         }
     }
 
-    /// Prints the line; returns the exit code.
+    /// Prints one line; returns the exit code. What follows the first line, as the kernel's verifier writes, is logged.
     pub(crate) fn report(&self) -> u8 {
-        say(&self.message);
+        let (line, rest) = self.message.split_once('\n').unwrap_or((&self.message, ""));
+        say(line.trim_end());
+        if !rest.is_empty() {
+            tracing::info!("{rest}");
+        }
         self.code
     }
 }

@@ -30,14 +30,15 @@ pub(crate) fn summary(config: &RunConfig, upstream: &Upstream, session: &str, re
         "API server {server} (context {context}), records in {}",
         config.records.display()
     ));
-    if config.policies.names.is_empty() {
+    if config.policy_files.is_empty() {
         say("no policy: only discovery is allowed. Give one with --policy FILE");
     } else {
-        say(&format!(
-            "policy {} ({} rules)",
-            config.policies.names.join(", "),
-            config.policies.rules
-        ));
+        let files: Vec<_> = config
+            .policy_files
+            .iter()
+            .map(|file| file.display().to_string())
+            .collect();
+        say(&format!("policy {}", files.join(", ")));
     }
     if !removed.is_empty() {
         say(&format!(

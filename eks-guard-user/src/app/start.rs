@@ -113,7 +113,8 @@ pub(crate) async fn start(config: RunConfig, blocked_signals: Vec<i32>) -> Resul
 impl Ground {
     fn prepare(config: &RunConfig, session: &str) -> Result<Ground, Failure> {
         let state = RunState::create(Path::new(STATE), session, |alive| {
-            let removed = remove_leftovers(|run| alive.contains(run));
+            // A cgroup whose name is no run's is somebody else's.
+            let removed = remove_leftovers(|run| alive.contains(run) || Uuid::try_parse(run).is_err());
             if removed > 0 {
                 say(&format!("removed what {removed} killed run(s) had left"));
             }
@@ -159,7 +160,7 @@ impl Door {
         };
         let mut datapath = Datapath::load(&request).map_err(|error| Failure::machine_says(&error))?;
         let proxy = Proxy::new(ProxyParts {
-            snapshot: Arc::new(ArcSwap::new(Arc::clone(&config.policies.snapshot))),
+            snapshot: Arc::new(ArcSwap::new(Arc::clone(&config.snapshot))),
             recorder: Arc::clone(&ground.recorder) as _,
             flows: datapath.flow_table(),
             endpoint: upstream.endpoint.clone(),

@@ -4,6 +4,8 @@ use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
 
+use crate::recording::writer::DEFAULT_FOLDER;
+
 /// Oldest kernel that the boundary is tested on.
 const OLDEST_KERNEL: (u32, u32) = (6, 1);
 
@@ -40,6 +42,15 @@ impl Surroundings {
             .iter()
             .find(|(key, value)| key == name && !value.is_empty());
         found.map(|(_, value)| value.clone())
+    }
+
+    /// Folder of the records when none is given.
+    #[must_use]
+    pub fn records(&self) -> PathBuf {
+        let state = self
+            .variable("EKS_GUARD_STATE_DIR")
+            .map(|folder| PathBuf::from(folder).join("records"));
+        state.unwrap_or_else(|| PathBuf::from(DEFAULT_FOLDER))
     }
 
     /// Why this machine, or this way of starting, cannot hold the boundary.

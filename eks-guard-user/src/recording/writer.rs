@@ -1,5 +1,6 @@
 //! The disk writer: one file per session, one thread that writes, many requests that share one flush.
 
+mod event;
 mod file;
 mod queue;
 mod thread;
@@ -9,39 +10,22 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use eks_guard_core::record::{Caller, Event, Outcome, SessionState, Stage};
-use jiff::Timestamp;
+use eks_guard_core::record::{Event, SessionState};
 use tokio::sync::oneshot;
-use uuid::Uuid;
 
+use crate::recording::writer::event::{line, session_event};
 use crate::recording::writer::file::RecordFile;
 use crate::recording::writer::queue::{Entry, Queue};
-use crate::recording::{RecordError, RecordFuture, Recorder, event_time};
+use crate::recording::{RecordError, RecordFuture, Recorder};
 
-pub(super) use crate::recording::writer::file::is_session_name;
+pub(super) use crate::recording::writer::event::MAX_LINE;
+pub use crate::recording::writer::event::SessionFacts;
+pub(super) use crate::recording::writer::file::{EXTENSION, is_session_name};
 
 /// Where records stand when nothing else is said.
 pub const DEFAULT_FOLDER: &str = "/var/lib/eks-guard/records";
-/// What the name of a record ends with.
-pub(super) const EXTENSION: &str = "jsonl";
-/// The longest line; every text in an event is bounded well below.
-pub(super) const MAX_LINE: usize = 256 * 1024;
-
 /// How long a durable event waits for the disk; a request is refused rather than left hanging.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Which session a record is of.
-#[derive(Clone, Debug)]
-pub struct SessionFacts {
-    /// Id of the session: letters, digits, `-`, `_` and `.`; the file is named after it.
-    pub session: String,
-    /// Agent name, proven.
-    pub agent: String,
-    /// Model name, claimed.
-    pub model_claimed: Option<String>,
-    /// The command the session runs, with the credentials in its arguments redacted.
-    pub command: Option<Caller>,
-}
 
 /// How a session ended.
 #[derive(Clone, Debug, Default)]
@@ -158,38 +142,6 @@ impl Drop for DiskRecorder {
         {
             tracing::error!("the record's writer panicked");
         }
-    }
-}
-
-/// An event as the line it becomes.
-pub(super) fn line(event: &Event) -> Result<Vec<u8>, RecordError> {
-    let mut line = serde_json::to_vec(event).map_err(|error| RecordError {
-        message: format!("an event has no JSON form: {error}"),
-    })?;
-    line.push(b'\n');
-    if line.len() > MAX_LINE {
-        return Err(RecordError {
-            message: "an event is longer than a line may be".to_owned(),
-        });
-    }
-    Ok(line)
-}
-
-/// An event about the session itself, made here and now.
-pub(super) fn own_event(facts: &SessionFacts, stage: Stage) -> Event {
-    Event {
-        id: Uuid::now_v7().to_string(),
-        time: event_time(Timestamp::now()),
-        model_claimed: facts.model_claimed.clone(),
-        decision: Outcome::Allow,
-        ..Event::new(stage, facts.session.clone(), facts.agent.clone())
-    }
-}
-
-fn session_event(facts: &SessionFacts, state: SessionState) -> Event {
-    Event {
-        session_state: Some(state),
-        ..own_event(facts, Stage::Session)
     }
 }
 

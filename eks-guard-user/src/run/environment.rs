@@ -42,7 +42,12 @@ const WORDS: [&str; 7] = [
     "ACCESS_KEY",
 ];
 /// Names that match a rule above and carry nothing secret.
-const HARMLESS: [&str; 3] = ["AWS_REGION", "AWS_DEFAULT_REGION", "GOOGLE_CLOUD_PROJECT"];
+const HARMLESS: [&str; 4] = [
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
+    "AWS_CA_BUNDLE",
+    "GOOGLE_CLOUD_PROJECT",
+];
 /// Set for the command's user, whoever started the guard.
 const IDENTITY: [&str; 6] = ["HOME", "USER", "LOGNAME", "SHELL", "MAIL", "KUBECONFIG"];
 

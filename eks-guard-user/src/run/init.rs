@@ -131,11 +131,11 @@ fn build(spec: &Spec) -> Result<(), InitError> {
 /// Whether the mount is the one found at its path, and not below a later one.
 fn visible(point: &Path) -> bool {
     let kind = rustix::fs::statfs(point).map(|found| found.f_type);
-    kind.is_ok_and(|kind| [CGROUP2_MAGIC, CGROUP_MAGIC].contains(&i64::from(kind)))
+    kind.is_ok_and(|kind| [CGROUP2_MAGIC, CGROUP_MAGIC].contains(&kind))
 }
 
-const CGROUP2_MAGIC: i64 = 0x6367_7270;
-const CGROUP_MAGIC: i64 = 0x0027_e0eb;
+const CGROUP2_MAGIC: rustix::fs::FsWord = 0x6367_7270;
+const CGROUP_MAGIC: rustix::fs::FsWord = 0x0027_e0eb;
 
 /// The command's process starts with nothing of this one but its output descriptors.
 fn spawn(spec: &Spec, stdin: OwnedFd) -> io::Result<Pid> {

@@ -2,9 +2,9 @@
 //! The next start removes what dead guards left, under a lock of the folder so that two starts do not meet.
 
 use std::collections::BTreeSet;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// Name of the file that a guard holds locked.
@@ -44,6 +44,7 @@ impl RunState {
             .mode(0o700)
             .create(root)
             .map_err(failed("make", root))?;
+        fs::set_permissions(root, Permissions::from_mode(0o700)).map_err(failed("protect", root))?;
         let _gate = gate(root)?;
         let (alive, dead) = survey(root)?;
         remove_leftovers(&alive);

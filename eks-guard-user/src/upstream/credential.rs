@@ -1,35 +1,19 @@
 //! Sources of the guard's own credential: fixed ones, files that change, plugins.
 
-mod files;
-mod refreshed;
-
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use http::HeaderValue;
 use jiff::Timestamp;
 use kube_client::config::AuthInfo;
 use secrecy::ExposeSecret;
 use zeroize::Zeroizing;
 
-use crate::upstream::credential::files::{CertificateFiles, TokenFile};
-use crate::upstream::credential::refreshed::Refreshed;
 use crate::upstream::exec::Plugin;
+use crate::upstream::files::{CertificateFiles, Pem, TokenFile};
 use crate::upstream::kubeconfig::{Chosen, non_empty};
-use crate::upstream::{
-    Credential, CredentialError, CredentialFuture, CredentialSource, KubeconfigOptions, UpstreamError,
-};
-
-pub(super) use crate::upstream::credential::refreshed::{Fetch, FetchFuture, Fetched};
-
-/// A certificate or key as the kubeconfig gives it.
-#[derive(Clone)]
-enum Pem {
-    /// Base64 of PEM.
-    Data(Zeroizing<String>),
-    /// A file with PEM.
-    File(PathBuf),
-}
+use crate::upstream::refreshed::Refreshed;
+use crate::upstream::token::bearer;
+use crate::upstream::{Credential, CredentialFuture, CredentialSource, KubeconfigOptions, UpstreamError};
 
 /// The source for the chosen user. What the API server would look at first wins: certificate, token, token file, plugin.
 pub(super) fn source(
@@ -74,21 +58,6 @@ pub(super) fn source(
         "it has no credential: give it a client certificate and key, a token, a tokenFile or an exec plugin"
             .to_owned(),
     ))
-}
-
-/// A bearer token as a header value that no log shows.
-pub(super) fn bearer(token: &str) -> Result<Credential, &'static str> {
-    let token = token.trim();
-    if token.is_empty() {
-        return Err("the token is empty");
-    }
-    if !token.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err("the token holds characters that no token has; copy it again");
-    }
-    let text = Zeroizing::new(format!("Bearer {token}"));
-    let mut value = HeaderValue::from_str(&text).map_err(|_| "the token cannot stand in a header")?;
-    value.set_sensitive(true);
-    Ok(Credential::Bearer(value))
 }
 
 /// What kubectl would do and the guard does not do is said, never left out in silence.
@@ -169,11 +138,4 @@ impl CredentialSource for Fixed {
     }
 
     fn invalidate(&self) {}
-}
-
-/// A [`CredentialError`] from a cause.
-pub(super) fn failed(message: impl Into<String>) -> CredentialError {
-    CredentialError {
-        message: message.into(),
-    }
 }

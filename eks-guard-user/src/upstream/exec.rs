@@ -11,15 +11,12 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use kube_client::config::{ExecConfig, ExecInteractiveMode};
-use zeroize::Zeroizing;
 
-use crate::upstream::credential::{Fetch, FetchFuture, Fetched, failed};
-use crate::upstream::exec::executable::Executable;
+use crate::upstream::exec::executable::{Executable, find};
 use crate::upstream::exec::protocol::Version;
 use crate::upstream::kubeconfig::{Chosen, non_empty};
+use crate::upstream::refreshed::{Fetch, FetchFuture, Fetched};
 use crate::upstream::{CredentialError, KubeconfigOptions, RunAs};
-
-pub(super) use crate::upstream::exec::executable::find;
 
 /// A plugin that takes longer is killed: it most likely waits for somebody to log in.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -75,21 +72,21 @@ impl Plugin {
 
     async fn run(&self, now: Timestamp) -> Result<Fetched, CredentialError> {
         let name = self.executable.path().display();
-        self.executable.check_unchanged().map_err(failed)?;
+        self.executable.check_unchanged().map_err(CredentialError::new)?;
         let output = process::run(self.command(), self.timeout)
             .await
-            .map_err(|error| failed(format!("credential plugin {name} {error}")))?;
+            .map_err(|error| CredentialError::new(format!("credential plugin {name} {error}")))?;
         let status = protocol::parse(self.version, &output)
-            .map_err(|cause| failed(format!("credential plugin {name} {cause}")))?;
+            .map_err(|cause| CredentialError::new(format!("credential plugin {name} {cause}")))?;
         drop(output);
         let expires = status.expires;
         if expires.is_some_and(|at| at <= now) {
-            return Err(failed(format!(
+            return Err(CredentialError::new(format!(
                 "credential plugin {name} gave a credential that has already expired: log in again, and check the clock"
             )));
         }
         let credential = status.into_credential().map_err(|cause| {
-            failed(format!(
+            CredentialError::new(format!(
                 "credential plugin {name} gave a credential that cannot be used: {cause}"
             ))
         })?;
@@ -163,9 +160,6 @@ fn not_found(command: &str, exec: &ExecConfig) -> String {
          `command` (sudo has a PATH of its own)"
     )
 }
-
-/// The output of a plugin, wiped when dropped.
-type Output = Zeroizing<Vec<u8>>;
 
 #[cfg(test)]
 mod tests;

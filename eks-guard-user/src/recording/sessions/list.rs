@@ -6,10 +6,11 @@ use std::io::Write;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
+use crate::recording::sessions::args::{ListArgs, ListOutput};
+use crate::recording::sessions::error::SessionsError;
 use crate::recording::sessions::line::Line;
 use crate::recording::sessions::reader::{Folder, Lines};
-use crate::recording::sessions::text::{Table, visible_json, visible_value};
-use crate::recording::sessions::{ListArgs, ListOutput, SessionsError, remark_damage};
+use crate::recording::sessions::text::{Table, remark_damage, visible_json, visible_value};
 
 /// The most intents without an outcome that are told apart from each other.
 const MAX_OPEN: usize = 100_000;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use rustix::fs::{FlockOperation, flock};
 
-use crate::recording::sessions::SessionsError;
+use crate::recording::sessions::error::SessionsError;
 use crate::recording::sessions::line::Line;
 use crate::recording::writer::{EXTENSION, MAX_LINE, is_session_name};
 

@@ -1,9 +1,12 @@
 //! Text that agents chose, on an operator's terminal: nothing in it may act on the terminal or hide.
 
 use std::borrow::Cow;
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::io::Write;
 
 use serde_json::Value;
+
+use crate::recording::sessions::error::SessionsError;
 
 /// Makes text safe to print: what a terminal would act on, or would not show, is written as `\u{…}`.
 pub(super) fn visible(text: &str) -> Cow<'_, str> {
@@ -55,6 +58,28 @@ pub(super) fn visible_value(value: Value) -> Value {
         ),
         Value::Null | Value::Bool(_) | Value::Number(_) => value,
     }
+}
+
+/// A remark about lines that could not be read.
+pub(super) fn remark_damage(
+    remarks: &mut dyn Write,
+    session: &str,
+    damaged: u64,
+) -> Result<(), SessionsError> {
+    if damaged == 0 {
+        return Ok(());
+    }
+    let lines = if damaged == 1 {
+        "1 line".to_owned()
+    } else {
+        format!("{damaged} lines")
+    };
+    writeln!(
+        remarks,
+        "note: {lines} of {} could not be read (cut off or damaged)",
+        visible(session)
+    )
+    .map_err(SessionsError::Output)
 }
 
 /// Control characters, and those that reorder, hide or imitate: bidirectional marks, zero width, separators, tags.

@@ -9,8 +9,9 @@ use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock, openat};
 use rustix::process::geteuid;
 
 use crate::recording::RecordError;
-use crate::recording::writer::EXTENSION;
 
+/// What the name of a record ends with.
+pub(in crate::recording) const EXTENSION: &str = "jsonl";
 /// The longest session name.
 const MAX_NAME: usize = 128;
 

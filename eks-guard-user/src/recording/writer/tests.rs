@@ -13,10 +13,11 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
+use crate::recording::writer::event::{MAX_LINE, line};
 use crate::recording::writer::file::RecordFile;
 use crate::recording::writer::queue::{Entry, Queue};
 use crate::recording::writer::thread::run;
-use crate::recording::writer::{DiskRecorder, MAX_LINE, SessionEnd, SessionFacts, line};
+use crate::recording::writer::{DiskRecorder, SessionEnd, SessionFacts};
 use crate::recording::{RecordError, Recorder};
 
 fn facts() -> SessionFacts {

@@ -6,9 +6,9 @@ use std::time::Duration;
 use eks_guard_core::record::{Event, Stage};
 
 use crate::recording::RecordError;
+use crate::recording::writer::event::{SessionFacts, line, own_event};
 use crate::recording::writer::file::RecordFile;
 use crate::recording::writer::queue::{Batch, Entry, Queue};
-use crate::recording::writer::{SessionFacts, line, own_event};
 
 /// How often a full disk is tried again.
 const RETRY: Duration = Duration::from_secs(1);

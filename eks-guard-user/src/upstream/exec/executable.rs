@@ -82,7 +82,7 @@ impl Identity {
 }
 
 /// The program a `command` stands for: a path, or a name to look for in `PATH`.
-pub(in crate::upstream) fn find(command: &str, options: &KubeconfigOptions) -> Option<PathBuf> {
+pub(super) fn find(command: &str, options: &KubeconfigOptions) -> Option<PathBuf> {
     if command.contains('/') {
         return absolute(command).ok().filter(|path| is_executable(path));
     }

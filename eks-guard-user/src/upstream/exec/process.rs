@@ -9,14 +9,15 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Child;
 use zeroize::Zeroizing;
 
-use crate::upstream::exec::Output;
-
 /// The most a plugin may print; a credential is a few kilobytes.
 const MAX_OUTPUT: usize = 256 * 1024;
 /// The most of what it says on standard error that is kept; the rest is read and dropped.
 const MAX_STDERR: usize = 16 * 1024;
 /// The most of it that is shown.
 const SHOWN: usize = 300;
+
+/// The output of a plugin, wiped when dropped.
+pub(super) type Output = Zeroizing<Vec<u8>>;
 
 /// Why a plugin gave nothing. The text follows the plugin's name.
 #[derive(Debug, thiserror::Error)]

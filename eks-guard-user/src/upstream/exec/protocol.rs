@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::upstream::Credential;
 use crate::upstream::certificate::certified_key;
-use crate::upstream::credential::bearer;
+use crate::upstream::token::bearer;
 
 const V1: &str = "client.authentication.k8s.io/v1";
 const V1BETA1: &str = "client.authentication.k8s.io/v1beta1";

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Semaphore;
 
-use crate::upstream::credential::refreshed::{Fetch, FetchFuture, Fetched, Refreshed};
-use crate::upstream::credential::{bearer, failed};
+use crate::upstream::refreshed::{Fetch, FetchFuture, Fetched, Refreshed};
+use crate::upstream::token::bearer;
 use crate::upstream::{Credential, CredentialError, CredentialSource};
 
 thread_local! {
@@ -53,7 +53,7 @@ impl Fetch for Arc<Plan> {
             let mut failures = self.failures.lock().unwrap();
             if failures.front() == Some(&call) {
                 failures.pop_front();
-                return Err(failed(format!("failure {call}")));
+                return Err(CredentialError::new(format!("failure {call}")));
             }
             Ok(Fetched {
                 credential: bearer(&format!("token-{call}")).unwrap(),

@@ -9,14 +9,24 @@ use jiff::{SignedDuration, Timestamp};
 use zeroize::Zeroizing;
 
 use crate::upstream::certificate::certified_key;
-use crate::upstream::credential::{Fetch, FetchFuture, Fetched, Pem, bearer, failed};
 use crate::upstream::kubeconfig::read_file;
+use crate::upstream::refreshed::{Fetch, FetchFuture, Fetched};
+use crate::upstream::token::bearer;
 use crate::upstream::{Credential, CredentialError, UpstreamError};
 
 /// How often a file is read again.
 const REREAD: SignedDuration = SignedDuration::from_secs(60);
 /// How long what was read is used when the file cannot be read any more.
 const LASTS: SignedDuration = SignedDuration::from_secs(120);
+
+/// A certificate or key as the kubeconfig gives it.
+#[derive(Clone)]
+pub(super) enum Pem {
+    /// Base64 of PEM.
+    Data(Zeroizing<String>),
+    /// A file with PEM.
+    File(PathBuf),
+}
 
 /// A file that holds a bearer token.
 #[derive(Clone)]
@@ -32,7 +42,8 @@ impl TokenFile {
     pub(super) fn read(&self) -> Result<Credential, CredentialError> {
         let bytes = read_file("token file", &self.path).map_err(|error| unreadable(&error))?;
         let text = std::str::from_utf8(&bytes).unwrap_or("\0");
-        bearer(text).map_err(|cause| failed(format!("token file {}: {cause}", self.path.display())))
+        bearer(text)
+            .map_err(|cause| CredentialError::new(format!("token file {}: {cause}", self.path.display())))
     }
 }
 
@@ -68,7 +79,7 @@ impl CertificateFiles {
                     }
                     (Pem::Data(_), Pem::Data(_)) => String::new(),
                 };
-                failed(format!("{cause}{from}; copy both again from the same place"))
+                CredentialError::new(format!("{cause}{from}; copy both again from the same place"))
             })
     }
 }
@@ -94,7 +105,7 @@ async fn off_thread(
 ) -> Result<Fetched, CredentialError> {
     let credential = tokio::task::spawn_blocking(read)
         .await
-        .map_err(|_| failed("reading the credential's file was broken off"))??;
+        .map_err(|_| CredentialError::new("reading the credential's file was broken off"))??;
     Ok(Fetched {
         credential,
         refresh_at: now.checked_add(REREAD).ok(),
@@ -107,7 +118,7 @@ fn read_pem(what: &'static str, pem: &Pem) -> Result<Zeroizing<Vec<u8>>, Credent
         Pem::Data(text) => STANDARD
             .decode(text.trim())
             .map(Zeroizing::new)
-            .map_err(|_| failed(format!("the {what} data is not base64; copy it again"))),
+            .map_err(|_| CredentialError::new(format!("the {what} data is not base64; copy it again"))),
         Pem::File(path) => read_file(what, path).map_err(|error| unreadable(&error)),
     }
 }
@@ -117,5 +128,5 @@ fn unreadable(error: &UpstreamError) -> CredentialError {
         .source()
         .map(|source| format!(" ({source})"))
         .unwrap_or_default();
-    failed(format!("{error}{cause}"))
+    CredentialError::new(format!("{error}{cause}"))
 }

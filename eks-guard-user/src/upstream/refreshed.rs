@@ -18,19 +18,19 @@ const SETTLING: SignedDuration = SignedDuration::from_secs(1);
 const STARTING: SignedDuration = SignedDuration::from_secs(120);
 
 /// A credential and how long it is good for.
-pub(crate) struct Fetched {
-    pub(crate) credential: Credential,
+pub(super) struct Fetched {
+    pub(super) credential: Credential,
     /// When to get the next one; `None`: not before the API server refuses this one.
-    pub(crate) refresh_at: Option<Timestamp>,
+    pub(super) refresh_at: Option<Timestamp>,
     /// From when on it must not be used.
-    pub(crate) expires_at: Option<Timestamp>,
+    pub(super) expires_at: Option<Timestamp>,
 }
 
 /// A boxed future of a new credential.
-pub(crate) type FetchFuture<'a> = Pin<Box<dyn Future<Output = Result<Fetched, CredentialError>> + Send + 'a>>;
+pub(super) type FetchFuture<'a> = Pin<Box<dyn Future<Output = Result<Fetched, CredentialError>> + Send + 'a>>;
 
 /// Gets a new credential, however long that takes.
-pub(crate) trait Fetch: Send + Sync + 'static {
+pub(super) trait Fetch: Send + Sync + 'static {
     /// Gets one; `now` is what its life is counted from.
     fn fetch(&self, now: Timestamp) -> FetchFuture<'_>;
 }
