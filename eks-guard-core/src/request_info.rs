@@ -146,7 +146,8 @@ impl ApiRequest {
             .map(|(_, value)| value.as_ref())
     }
 
-    /// What the caller should be told although the request goes on; each fits a `Warning` header.
+    /// What the caller should be told although the request goes on; each fits the quoted string
+    /// of a `Warning` header as it is.
     #[must_use]
     pub fn warnings(&self) -> &[String] {
         &self.warnings

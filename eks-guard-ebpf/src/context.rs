@@ -123,19 +123,22 @@ impl<'a> SockAddr<'a> {
 #[inline(always)]
 pub(crate) fn flow_key(ctx: &SockOpsContext, netns: u64) -> FlowKey {
     let ops = ctx.ops;
+    // Everything is read before anything is chosen: loads in two branches would be merged into one with a computed
+    // address, which the verifier refuses. A mapped socket has ::ffff:a.b.c.d for its IPv6 address.
     // SAFETY: fields of the context, read one word at a time.
-    let (family, port) = unsafe {
+    let (family, port, v4) = unsafe {
         (
             addr_of!((*ops).family).read_volatile(),
             addr_of!((*ops).local_port).read_volatile(),
+            addr_of!((*ops).local_ip4).read_volatile(),
         )
     };
+    // SAFETY: as above.
+    let v6 = four(|i| unsafe { addr_of!((*ops).local_ip6[i]).read_volatile() });
     let addr = if family == AF_INET6 {
-        // SAFETY: as above. A mapped socket carries ::ffff:a.b.c.d here.
-        four(|i| unsafe { addr_of!((*ops).local_ip6[i]).read_volatile() })
+        v6
     } else {
-        // SAFETY: as above.
-        address::mapped(unsafe { addr_of!((*ops).local_ip4).read_volatile() })
+        address::mapped(v4)
     };
     FlowKey {
         netns,

@@ -8,6 +8,9 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+/// Parts of a dropped connection end as soon as they are woken.
+const KILL_DEADLINE: Duration = Duration::from_secs(2);
+
 /// The tasks of one room. Clones share them; it is also the executor that hyper gets.
 #[derive(Clone, Debug)]
 pub struct Tasks {
@@ -51,7 +54,9 @@ impl Tasks {
         self.tracker.close();
         if timeout(deadline, self.tracker.wait()).await.is_err() {
             self.kill.cancel();
-            self.tracker.wait().await;
+            if timeout(KILL_DEADLINE, self.tracker.wait()).await.is_err() {
+                tracing::warn!(tasks = self.tracker.len(), "tasks outlive their connections");
+            }
         }
     }
 }

@@ -1,13 +1,17 @@
 //! The kernel side: the run's cgroup, load and attach, and where a redirected connection meant to go.
 
 pub mod cgroup;
+mod cgroup2_mount;
 mod classes;
 mod kernel_log;
+mod load_error;
 pub mod loader;
 pub mod original_dst;
 mod sys;
 
 pub use self::cgroup::{CgroupError, RunCgroup, remove_leftovers};
+pub use self::cgroup2_mount::FindError;
 pub use self::kernel_log::KernelLog;
-pub use self::loader::{Datapath, Limits, LoadError, LoadRequest, Stats};
+pub use self::load_error::LoadError;
+pub use self::loader::{Datapath, Limits, LoadRequest, Stats};
 pub use self::original_dst::{DownstreamAddr, Flow, FlowTable, OriginalDstAddr};

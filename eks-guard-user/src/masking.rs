@@ -114,3 +114,75 @@ impl<B: Body, E: OnEnd> Drop for MaskBody<B, E> {
         self.end(ending);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::io;
+    use std::pin::Pin;
+    use std::sync::mpsc::{Sender, channel};
+    use std::task::{Context, Poll};
+
+    use bytes::Bytes;
+    use http::HeaderMap;
+    use http_body::{Body, Frame};
+    use http_body_util::BodyExt;
+
+    use super::{End, Ending, MaskBody, OnEnd};
+
+    struct Told(Sender<End>);
+
+    impl OnEnd for Told {
+        fn ended(self, end: End) {
+            self.0.send(end).expect("the test listens");
+        }
+    }
+
+    struct Script(VecDeque<Result<Frame<Bytes>, io::Error>>);
+
+    impl Body for Script {
+        type Data = Bytes;
+        type Error = io::Error;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+            Poll::Ready(self.0.pop_front())
+        }
+
+        fn is_end_stream(&self) -> bool {
+            self.0.is_empty()
+        }
+    }
+
+    fn data(text: &'static str) -> Result<Frame<Bytes>, io::Error> {
+        Ok(Frame::data(Bytes::from_static(text.as_bytes())))
+    }
+
+    async fn check(script: Vec<Result<Frame<Bytes>, io::Error>>, reads: usize, bytes: u64, ending: Ending) {
+        let (told_tx, told) = channel();
+        let mut body = MaskBody::new(Script(script.into()), Told(told_tx));
+        for _ in 0..reads {
+            if let Some(Ok(frame)) = body.frame().await {
+                assert!(frame.is_data(), "trailers stay behind");
+            }
+        }
+        drop(body);
+        let ends: Vec<End> = told.into_iter().collect();
+        assert_eq!(ends, [End { bytes, ending }]);
+    }
+
+    #[tokio::test]
+    async fn the_end_is_told_once_however_it_comes() {
+        let trailers = || Ok(Frame::trailers(HeaderMap::new()));
+        let broken = || Err(io::Error::other("broken"));
+        check(vec![data("abc"), data("de")], 9, 5, Ending::Complete).await;
+        check(vec![data("abc"), data("de")], 2, 5, Ending::Complete).await;
+        check(vec![data("abc"), data("de")], 1, 3, Ending::Abandoned).await;
+        check(vec![data("abc"), trailers()], 9, 3, Ending::Complete).await;
+        check(vec![data("abc"), broken()], 9, 3, Ending::Broken).await;
+        check(vec![data("")], 0, 0, Ending::Abandoned).await;
+        check(vec![], 0, 0, Ending::Complete).await;
+    }
+}

@@ -1,5 +1,6 @@
 //! The proxy: takes redirected connections, decides on every request, forwards what is allowed, streams the reply back.
 
+mod admission;
 mod body;
 mod connection;
 mod context;

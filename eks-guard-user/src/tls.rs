@@ -29,7 +29,7 @@ pub enum TlsError {
 }
 
 /// The one crypto provider, given explicitly so that no global default is needed.
-fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 

@@ -71,6 +71,14 @@ pub struct Upstream {
     pub warnings: Vec<String>,
 }
 
+impl fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upstream")
+            .field("endpoint", &self.endpoint)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Reads the operator's kubeconfig and resolves the API server's name. Blocks; starts no plugin and opens no connection.
 ///
 /// # Errors

@@ -87,6 +87,12 @@ impl<'a> Guarded<'a> {
         &self.kubeconfig
     }
 
+    /// Folder of the records of its runs; only the guard's user can read it.
+    #[must_use]
+    pub fn records(&self) -> PathBuf {
+        self.home.join("records")
+    }
+
     /// Runs kubectl under the guard.
     pub fn kubectl(&self, args: &[&str]) -> Result<Output> {
         let mut line = vec![self.cluster.kubectl_program().as_os_str()];
@@ -112,7 +118,9 @@ impl<'a> Guarded<'a> {
             .arg("--policy")
             .arg(&self.policy)
             .arg("--kubeconfig")
-            .arg(&self.kubeconfig);
+            .arg(&self.kubeconfig)
+            .arg("--records")
+            .arg(self.records());
         command
             .args(["--agent", &self.agent, "--user", "nobody", "--"])
             .args(line);
@@ -121,20 +129,19 @@ impl<'a> Guarded<'a> {
             .env("PATH", self.path())
             .env("HOME", &self.home)
             .env("KUBECONFIG", &self.kubeconfig);
-        command.env("EKS_GUARD_STATE_DIR", self.home.join("state"));
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         Ok(command)
     }
 
-    /// `eks-guard` itself with this operator's record, for `sessions` and the like.
+    /// `eks-guard` itself with this operator's records, for `policy`, `sessions` and the like.
     pub fn eks_guard(&self, args: &[&str]) -> Result<Output> {
         let mut command = leash::hold(&programs::eks_guard()?)?;
         command
             .args(args)
             .current_dir(&self.home)
             .env_clear()
-            .env("PATH", self.path());
-        command.env("EKS_GUARD_STATE_DIR", self.home.join("state"));
+            .env("PATH", self.path())
+            .env("EKS_GUARD_STATE_DIR", &self.home);
         command::run(command)
     }
 

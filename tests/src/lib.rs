@@ -12,5 +12,6 @@ pub mod kubeconfig;
 pub mod kubelet;
 pub mod leash;
 pub mod pki;
+pub mod policies;
 pub mod programs;
 pub mod workdir;

@@ -36,14 +36,23 @@ pub(crate) fn run(options: Options) -> Result<()> {
 pub(crate) fn build(profile: Profile) -> Result<()> {
     console::step("building the eBPF object");
     ebpf::build(paths::workspace())?;
-    let (folder, flag) = match profile {
-        Profile::Release => ("release", &["--release"][..]),
-        Profile::Debug => ("debug", &[][..]),
-    };
-    console::step(&format!("building eks-guard ({folder})"));
-    let mut cargo = process::cargo(&["build", "--locked", "--package", "eks-guard-user"]);
-    cargo.args(flag);
-    process::run(cargo, "building eks-guard")?;
-    console::step(&format!("target/{folder}/eks-guard is ready"));
+    match profile {
+        Profile::Release => {
+            console::step("building eks-guard (release)");
+            let args = ["build", "--locked", "--release", "--package", "eks-guard-user"];
+            process::run(process::cargo(&args), "building eks-guard")?;
+            console::step("target/release/eks-guard is ready");
+        }
+        Profile::Debug => rig()?,
+    }
     Ok(())
+}
+
+/// Builds every program of the workspace, with the features that tests are built with: a dependency compiles once.
+pub(crate) fn rig() -> Result<()> {
+    console::step("building eks-guard and the rig (debug)");
+    process::run(
+        process::cargo(&["build", "--locked", "--workspace", "--bins"]),
+        "building the workspace",
+    )
 }

@@ -17,24 +17,10 @@ pub(crate) struct Options {
 pub(crate) fn run(options: Options) -> Result<()> {
     setup::run(&[Need::Ebpf, Need::Servers])?;
     build::build(Profile::Debug)?;
-    process::run(
-        process::cargo(&["build", "--locked", "--package", "eks-guard-tests", "--bins"]),
-        "building the demo",
-    )?;
     console::step("starting the demo");
-    let mut demo = process::cargo(&[
-        "run",
-        "--quiet",
-        "--locked",
-        "--package",
-        "eks-guard-tests",
-        "--bin",
-        "demo",
-        "--",
-    ]);
+    let mut demo = process::as_root(&process::built("demo").get_program().to_string_lossy());
     if options.keep {
         demo.arg("--keep");
     }
-    process::run_as_root(&mut demo);
     process::run(demo, "the demo")
 }

@@ -16,6 +16,8 @@ const PACKAGE: &str = "eks-guard-ebpf";
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 const DEBIAN_CORE: &str = "/usr/lib/rustlib/bpfel-unknown-none/lib";
 
+const LLVM_STRIP: &str = "/usr/lib/llvm-22/bin/llvm-strip";
+
 /// Builds `target/ebpf/eks-guard.o` and returns its path; does nothing when neither sources nor compiler changed.
 ///
 /// # Errors
@@ -33,7 +35,7 @@ pub(crate) fn build(workspace: &Path) -> Result<PathBuf> {
     say(&format!("building the eBPF object with {}", compiler.describe()));
     let built = compile(workspace, &compiler)?;
     fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
-    let bytes = fs::read(&built).with_context(|| format!("reading {}", built.display()))?;
+    let bytes = stripped(&built)?;
     // An object that came out the same keeps its age, so that nothing that embeds it is built again.
     if fs::read(&object).ok().as_ref() != Some(&bytes) {
         fs::write(&object, &bytes).with_context(|| format!("writing {}", object.display()))?;
@@ -144,6 +146,22 @@ fn compile(workspace: &Path, compiler: &Compiler) -> Result<PathBuf> {
         "the eBPF object did not build ({status}); the compiler's message is above"
     );
     Ok(target_dir.join(TARGET).join("ebpf").join(PACKAGE))
+}
+
+/// The object without its DWARF, nine tenths of it; BTF has been made from it and stays. Without LLVM's tools it is only large.
+fn stripped(built: &Path) -> Result<Vec<u8>> {
+    let small = built.with_extension("stripped");
+    let tool = [LLVM_STRIP, "llvm-strip"].into_iter().find(|tool| {
+        let run = Command::new(tool)
+            .arg("--strip-debug")
+            .arg(built)
+            .arg("-o")
+            .arg(&small)
+            .status();
+        run.is_ok_and(|status| status.success())
+    });
+    let file = if tool.is_some() { &small } else { built };
+    fs::read(file).with_context(|| format!("reading {}", file.display()))
 }
 
 /// The flags, in the form that allows spaces in them. Paths are shortened: the object is the same wherever it is built.

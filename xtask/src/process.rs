@@ -23,6 +23,11 @@ pub(crate) fn cargo(args: &[&str]) -> Command {
     cargo
 }
 
+/// A program of the development build.
+pub(crate) fn built(name: &str) -> Command {
+    Command::new(paths::workspace().join("target/debug").join(name))
+}
+
 /// Runs with its output on the terminal.
 pub(crate) fn run(mut command: Command, what: &str) -> Result<()> {
     let status = command

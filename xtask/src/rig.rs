@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::setup::{self, Need};
-use crate::{console, process};
+use crate::{build, console, process};
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -17,22 +17,9 @@ pub(crate) struct Options {
 
 pub(crate) fn run(options: Options) -> Result<()> {
     setup::run(&[Need::Servers])?;
-    process::run(
-        process::cargo(&["build", "--locked", "--package", "eks-guard-tests", "--bins"]),
-        "building the rig",
-    )?;
+    build::rig()?;
     console::step("starting the test cluster");
-    let address = options.bind.to_string();
-    let args = [
-        "run",
-        "--quiet",
-        "--locked",
-        "--package",
-        "eks-guard-tests",
-        "--bin",
-        "start-rig",
-        "--",
-        &address,
-    ];
-    process::run(process::cargo(&args), "the test cluster")
+    let mut rig = process::built("start-rig");
+    rig.arg(options.bind.to_string());
+    process::run(rig, "the test cluster")
 }

@@ -4,6 +4,7 @@ pub(crate) mod count;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -74,13 +75,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 /// `tidy`, `unit`, and one suite for each file in `tests/tests`.
 fn known_suites() -> Result<Vec<String>> {
     let mut names = BTreeSet::from(["tidy".to_owned(), "unit".to_owned()]);
-    let folder = paths::workspace().join("tests/tests");
-    for entry in fs::read_dir(&folder).with_context(|| format!("reading {}", folder.display()))? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "rs") {
-            names.extend(path.file_stem().map(|stem| stem.to_string_lossy().into_owned()));
-        }
-    }
+    names.extend(test_files(&paths::workspace().join("tests/tests"))?);
     let mut names: Vec<String> = names.into_iter().collect();
     names.sort_by_key(|name| {
         ORDER
@@ -111,31 +106,59 @@ fn prepare(suites: &[&String]) -> Result<()> {
     }
 }
 
+/// Tests inside the crates, their integration tests, and their examples in documentation.
 fn unit(options: &Options) -> Result<Count> {
     let mut cargo = process::cargo(&[
         "test",
         "--locked",
         "--no-fail-fast",
         "--workspace",
-        "--exclude",
-        "eks-guard-tests",
-    ]);
-    process::run_as_root(&mut cargo);
-    let mut count = count::run(cargo, options.filter.as_deref())?;
-    let cargo = process::cargo(&[
-        "test",
-        "--locked",
-        "--package",
-        "eks-guard-tests",
         "--lib",
         "--bins",
     ]);
+    for name in integration_tests()? {
+        cargo.args(["--test", &name]);
+    }
+    process::run_as_root(&mut cargo);
+    let mut count = count::run(cargo, options.filter.as_deref())?;
+    let cargo = process::cargo(&["test", "--locked", "--no-fail-fast", "--workspace", "--doc"]);
     count += count::run(cargo, options.filter.as_deref())?;
     Ok(count)
 }
 
+/// Names of the integration tests of the crates that need no rig.
+fn integration_tests() -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for member in fs::read_dir(paths::workspace()).context("reading the workspace")? {
+        let member = member?;
+        if member.file_name() != "tests" {
+            names.extend(test_files(&member.path().join("tests"))?);
+        }
+    }
+    Ok(names)
+}
+
+/// Stems of the Rust files in a folder that may not be there.
+fn test_files(folder: &Path) -> Result<Vec<String>> {
+    if !folder.is_dir() {
+        return Ok(Vec::new());
+    }
+    let entries = fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))?;
+    let paths = entries
+        .map(|entry| Ok(entry?.path()))
+        .collect::<Result<Vec<_>>>()?;
+    let rust = paths
+        .iter()
+        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"));
+    Ok(rust
+        .filter_map(|path| path.file_stem())
+        .map(|stem| stem.to_string_lossy().into_owned())
+        .collect())
+}
+
 fn rig_suite(name: &str, options: &Options) -> Result<Count> {
-    let mut cargo = process::cargo(&["test", "--locked", "--package", "eks-guard-tests", "--test", name]);
+    // The whole workspace is named, or dependencies would be built a second time with other features.
+    let mut cargo = process::cargo(&["test", "--locked", "--workspace", "--test", name]);
     process::run_as_root(&mut cargo);
     count::run(cargo, options.filter.as_deref())
 }

@@ -17,6 +17,9 @@ pub(super) const MAX_QUERY_PAIRS: usize = 128;
 /// Most dropped keys that a warning names.
 const MAX_NAMED: usize = 8;
 
+/// Most characters of each.
+const MAX_NAME_SHOWN: usize = 64;
+
 /// What a query asks for.
 #[derive(Debug)]
 pub(super) struct Query {
@@ -194,16 +197,21 @@ fn too_long() -> Refusal {
     malformed(format!("the query is longer than {MAX_QUERY_BYTES} bytes"))
 }
 
+/// Fits a `Warning` header's quoted string as it is: the keys are the agent's text.
 fn dropped_warning(dropped: &[Cow<'_, str>]) -> String {
-    let names: Vec<String> = dropped.iter().take(MAX_NAMED).map(|key| shown(key)).collect();
-    let more = dropped.len().saturating_sub(MAX_NAMED);
-    let and_more = if more > 0 {
-        format!(" and {more} more")
-    } else {
-        String::new()
-    };
-    format!(
-        "eks-guard: dropped query parameters that this request does not take: {}{and_more}",
-        names.join(", ")
-    )
+    let mut warning = String::from("eks-guard: dropped query parameters that this request does not take: ");
+    for (at, key) in dropped.iter().take(MAX_NAMED).enumerate() {
+        warning.push_str(if at == 0 { "`" } else { ", `" });
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        warning.extend(
+            key.chars()
+                .take(MAX_NAME_SHOWN)
+                .map(|c| if plain(c) { c } else { '?' }),
+        );
+        warning.push('`');
+    }
+    match dropped.len().saturating_sub(MAX_NAMED) {
+        0 => warning,
+        more => warning + &format!(" and {more} more"),
+    }
 }

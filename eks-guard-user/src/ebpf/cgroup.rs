@@ -1,21 +1,18 @@
 //! The cgroup of a run: found on the cgroup2 mount wherever that is, guarded before anything runs in it, emptied by force.
 
-use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek};
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::fs::statfs;
+
+use crate::ebpf::cgroup2_mount::{self, FindError};
 
 /// Folder of all runs, below the cgroup2 mount.
 const PARENT: &str = "eks-guard";
-/// `CGROUP2_SUPER_MAGIC` of the kernel's `linux/magic.h`.
-const CGROUP2_MAGIC: u64 = 0x6367_7270;
 /// How long killed processes may take to be gone.
 const KILL_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -26,14 +23,9 @@ pub enum CgroupError {
     /// The run id would name something else than one folder.
     #[error("run id {0:?} is not a plain name")]
     BadRunId(String),
-    /// `/proc` is not there or not readable.
-    #[error("cannot read /proc/self/mountinfo to find the cgroup2 mount")]
-    MountInfo(#[source] io::Error),
-    /// Only cgroup v1, or none.
-    #[error(
-        "no cgroup2 is mounted: mount one (mount -t cgroup2 none /sys/fs/cgroup) or boot with systemd.unified_cgroup_hierarchy=1"
-    )]
-    NoCgroup2,
+    /// There is no cgroup2 to make one in.
+    #[error(transparent)]
+    Find(#[from] FindError),
     /// Not root, or a read-only mount.
     #[error("cannot create the cgroup {path}: run as root (sudo), with the cgroup2 mount writable")]
     Create {
@@ -85,7 +77,7 @@ impl RunCgroup {
         if !is_plain_name(run_id) {
             return Err(CgroupError::BadRunId(run_id.to_owned()));
         }
-        let parent = find_mount()?.join(PARENT);
+        let parent = cgroup2_mount::find()?.join(PARENT);
         let path = parent.join(run_id);
         let failed = |source| CgroupError::Create {
             path: path.clone(),
@@ -169,7 +161,9 @@ impl Drop for RunCgroup {
 /// Removes cgroups of runs whose guard is dead (killed, say), with what still runs in them. Returns how many it removed;
 /// those it could not remove are logged and stay closed.
 pub fn remove_leftovers(is_alive: impl Fn(&str) -> bool) -> usize {
-    let Ok(mount) = find_mount() else { return 0 };
+    let Ok(mount) = cgroup2_mount::find() else {
+        return 0;
+    };
     let Ok(runs) = fs::read_dir(mount.join(PARENT)) else {
         return 0;
     };
@@ -206,50 +200,6 @@ fn create_below(parent: &Path, path: &Path) -> io::Result<()> {
         }
     }
     fs::create_dir(path)
-}
-
-/// The cgroup2 mount, by type and not by place: hybrid layouts have it elsewhere.
-fn find_mount() -> Result<PathBuf, CgroupError> {
-    let table = fs::read("/proc/self/mountinfo").map_err(CgroupError::MountInfo)?;
-    let is_cgroup2 = |path: &PathBuf| statfs(path).is_ok_and(|found| found.f_type as u64 == CGROUP2_MAGIC);
-    cgroup2_mounts(&table)
-        .into_iter()
-        .find(is_cgroup2)
-        .ok_or(CgroupError::NoCgroup2)
-}
-
-/// Mount points of type cgroup2 in a mountinfo table.
-fn cgroup2_mounts(table: &[u8]) -> Vec<PathBuf> {
-    let lines = table.split(|byte| *byte == b'\n');
-    let mount = |line: &[u8]| {
-        let mut fields = line.split(|byte| *byte == b' ');
-        let point = fields.nth(4)?.to_vec();
-        // Optional fields end with a dash; the type follows.
-        fields.find(|field| *field == b"-")?;
-        (fields.next()? == b"cgroup2").then(|| PathBuf::from(OsString::from_vec(unescape(&point))))
-    };
-    lines.filter_map(mount).collect()
-}
-
-/// The kernel writes space, tab, newline and backslash as three octal digits.
-fn unescape(field: &[u8]) -> Vec<u8> {
-    let mut plain = Vec::with_capacity(field.len());
-    let mut rest = field;
-    while let Some((&first, tail)) = rest.split_first() {
-        let octal = tail
-            .get(..3)
-            .filter(|digits| first == b'\\' && digits.iter().all(|d| (b'0'..=b'7').contains(d)));
-        if let Some(digits) = octal {
-            plain.push(digits.iter().fold(0_u8, |value, digit| {
-                value.wrapping_mul(8).wrapping_add(digit - b'0')
-            }));
-            rest = &tail[3..];
-        } else {
-            plain.push(first);
-            rest = tail;
-        }
-    }
-    plain
 }
 
 fn clear(path: &Path) -> Result<(), CgroupError> {
@@ -314,26 +264,6 @@ fn remove_tree(path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn finds_cgroup2_by_type_in_every_layout() {
-        let table = b"24 1 0:22 / /proc rw,nosuid - proc proc rw\n\
-            30 25 0:26 / /sys/fs/cgroup ro shared:9 - tmpfs tmpfs ro,mode=755\n\
-            31 30 0:27 / /sys/fs/cgroup/unified rw,nosuid shared:10 master:2 - cgroup2 cgroup2 rw,nsdelegate\n\
-            32 30 0:28 / /sys/fs/cgroup/cgroup2 rw - cgroup cgroup rw,memory\n\
-            33 30 0:29 / /mnt/with\\040space\\134 rw - cgroup2 none rw\n\
-            cut off\n";
-        let expected = [
-            PathBuf::from("/sys/fs/cgroup/unified"),
-            PathBuf::from("/mnt/with space\\"),
-        ];
-        assert_eq!(cgroup2_mounts(table), expected);
-    }
-
-    #[test]
-    fn unescapes_only_what_the_kernel_escapes() {
-        assert_eq!(unescape(b"a\\011b\\9c\\04"), b"a\tb\\9c\\04");
-    }
 
     #[test]
     fn run_ids_name_one_folder() {

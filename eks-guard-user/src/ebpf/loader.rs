@@ -7,14 +7,15 @@ use std::sync::Arc;
 
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapError, PerCpuArray};
-use aya::programs::{Program, ProgramError};
-use aya::{Ebpf, EbpfError, EbpfLoader, include_bytes_aligned};
+use aya::programs::{CgroupSockAddr, Program, ProgramError, ProgramFd, SockOps};
+use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 use eks_guard_ebpf::address::words;
 use eks_guard_ebpf::{ABI_VERSION, Class, Config, MAX_ANCESTOR_LEVELS, POD_AGENT, Pod, limits, stat};
 
-use crate::ebpf::cgroup::{CgroupError, RunCgroup};
+use crate::ebpf::cgroup::RunCgroup;
 use crate::ebpf::classes::{self, Prefix};
 use crate::ebpf::kernel_log::KernelLog;
+use crate::ebpf::load_error::LoadError;
 use crate::ebpf::original_dst::{FlowTable, KernelFlows};
 use crate::ebpf::sys::{self, AttachType};
 
@@ -34,88 +35,6 @@ const PROGRAMS: [(&str, AttachType); 7] = [
 
 /// Oldest kernel the programs are tested on.
 const OLDEST_KERNEL: (u32, u32) = (6, 1);
-
-/// Why nothing is guarded. The run must not start.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum LoadError {
-    /// The binary was built without `cargo xtask build`.
-    #[error("built without its eBPF object: cargo xtask build")]
-    NoObject,
-    /// The kernel is too old.
-    #[error("Linux {found} is too old: eks-guard needs 6.1 or newer")]
-    OldKernel {
-        /// What `uname -r` says.
-        found: String,
-    },
-    /// Nothing to guard: a guard that guards nothing looks like one that works.
-    #[error("the API server has no address to guard")]
-    NoApiAddress,
-    /// Two API addresses share an address but not a port.
-    #[error("the API server is named on two ports of {addr} ({first} and {second}): name one")]
-    PortConflict {
-        /// The address.
-        addr: IpAddr,
-        /// One port.
-        first: u16,
-        /// The other.
-        second: u16,
-    },
-    /// The addresses of this host are not known.
-    #[error("cannot list the addresses of this host")]
-    HostAddresses(#[source] io::Error),
-    /// The object or one of its maps was refused.
-    #[error("the kernel refuses the eBPF object: {}", REMEDY)]
-    Object(#[source] Box<EbpfError>),
-    /// The object is not the one this binary was built for.
-    #[error("the eBPF object lacks {0}: build both together (cargo xtask build)")]
-    Missing(&'static str),
-    /// A map could not be filled or read.
-    #[error("cannot use the eBPF map {name}")]
-    Map {
-        /// The map.
-        name: &'static str,
-        /// What the kernel said.
-        #[source]
-        source: Box<MapError>,
-    },
-    /// A program was refused.
-    #[error("the kernel refuses the eBPF program {name}: {}", REMEDY)]
-    Program {
-        /// The program.
-        name: &'static str,
-        /// What the kernel said.
-        #[source]
-        source: Box<ProgramError>,
-    },
-    /// A program could not be attached.
-    #[error("cannot attach the eBPF program {name} to the cgroup: {}", REMEDY)]
-    Attach {
-        /// The program.
-        name: &'static str,
-        /// What the kernel said.
-        #[source]
-        source: io::Error,
-    },
-    /// The cgroup could not be opened.
-    #[error("the cgroup of the run is not usable")]
-    Cgroup(#[source] CgroupError),
-    /// A descriptor could not be duplicated, or the network namespace not be named.
-    #[error("cannot prepare {what}")]
-    Descriptor {
-        /// For what.
-        what: &'static str,
-        /// What the kernel said.
-        #[source]
-        source: io::Error,
-    },
-    /// The programs' log could not be opened.
-    #[error("cannot read the log of the eBPF programs")]
-    Log(#[source] Box<aya_log::Error>),
-}
-
-const REMEDY: &str =
-    "run as root (CAP_BPF, CAP_NET_ADMIN) on a kernel with BPF, outside containers that forbid bpf()";
 
 /// What to guard, and where to send what is guarded.
 #[derive(Clone, Copy, Debug)]
@@ -351,18 +270,35 @@ fn load_and_attach(
     attach: AttachType,
     cgroup: BorrowedFd<'_>,
 ) -> Result<OwnedFd, LoadError> {
-    let refused = |source| LoadError::Program {
-        name,
-        source: Box::new(source),
-    };
     let program = ebpf.program_mut(name).ok_or(LoadError::Missing(name))?;
-    let descriptor = match program {
-        Program::CgroupSockAddr(program) => program.load().and_then(|()| program.fd()),
-        Program::SockOps(program) => program.load().and_then(|()| program.fd()),
-        _ => return Err(LoadError::Missing(name)),
-    };
-    let descriptor = descriptor.map_err(refused)?.as_fd();
+    let descriptor = load(program, attach);
+    let descriptor = descriptor
+        .map_err(|source| LoadError::Program {
+            name,
+            source: Box::new(source),
+        })?
+        .as_fd();
     sys::link_create(descriptor, cgroup, attach).map_err(|source| LoadError::Attach { name, source })
+}
+
+fn load(program: &mut Program, attach: AttachType) -> Result<&ProgramFd, ProgramError> {
+    match attach {
+        AttachType::SockOps => {
+            let program: &mut SockOps = program.try_into()?;
+            program.load()?;
+            program.fd()
+        }
+        AttachType::Connect4
+        | AttachType::Connect6
+        | AttachType::Sendmsg4
+        | AttachType::Sendmsg6
+        | AttachType::GetPeerName4
+        | AttachType::GetPeerName6 => {
+            let program: &mut CgroupSockAddr = program.try_into()?;
+            program.load()?;
+            program.fd()
+        }
+    }
 }
 
 /// Addresses of all interfaces of the calling thread's network namespace.

@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -23,7 +22,7 @@ use crate::metrics::ConnectionOutcome;
 use crate::proxy::Proxy;
 use crate::proxy::context::Connection;
 use crate::proxy::record::connection_refused;
-use crate::proxy::respond::ReplyBody;
+use crate::proxy::reply::ReplyBody;
 use crate::proxy::service;
 use crate::proxy::strict_http1::StrictHttp1;
 use crate::tls::ALPN_H2;
@@ -199,7 +198,7 @@ async fn serve_h1(
     tls: TlsStream<TcpStream>,
 ) -> Result<(), Fault> {
     let stream = StrictHttp1::new(tls);
-    let violation = stream.violation_flag();
+    let seen = stream.seen();
     let head_bytes = usize::try_from(proxy.limits.head_bytes).unwrap_or(usize::MAX);
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -218,7 +217,7 @@ async fn serve_h1(
             served.await
         }
     };
-    if violation.load(Ordering::Relaxed) {
+    if seen.is_violated() {
         let message = "the peer's HTTP/1.1 can be read in two ways (line ends, folding, lengths)".to_owned();
         return Err(Fault {
             outcome: ConnectionOutcome::Protocol,
@@ -226,7 +225,10 @@ async fn serve_h1(
             message,
         });
     }
-    result.or_else(protocol_fault)
+    match result {
+        Err(error) if error.is_timeout() && !seen.is_unfinished() => Ok(()),
+        result => result.or_else(protocol_fault),
+    }
 }
 
 /// Smallest buffer hyper takes.

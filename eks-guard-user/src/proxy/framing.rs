@@ -66,6 +66,11 @@ impl Framing {
         }
     }
 
+    /// Whether the next byte begins a request.
+    pub(crate) fn is_between_requests(&self) -> bool {
+        self.state == Start
+    }
+
     /// Reads on. Returns how many bytes are fine, and what is wrong with the next one if any remain.
     pub(crate) fn advance(&mut self, bytes: &[u8]) -> (usize, Option<Violation>) {
         let mut at = 0;

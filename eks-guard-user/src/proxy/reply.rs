@@ -1,15 +1,21 @@
 //! The API server's reply: what of it may pass, and the stream to the agent whose end is the outcome.
 
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
 use eks_guard_core::reason::{Reason, Refusal};
 use eks_guard_core::request_info::{ApiRequest, RequestScope};
 use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, DATE, RETRY_AFTER, WARNING};
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::masking::{End, Ending, MaskBody, OnEnd};
+use crate::proxy::admission::Slot;
 use crate::proxy::record::RequestRecord;
-use crate::proxy::respond::ReplyBody;
 use crate::proxy::upstream::Lease;
 
 /// Headers of a reply that pass; all others stay behind.
@@ -58,7 +64,7 @@ pub(crate) struct Forwarded {
 /// A reply and everything that is held until it ended.
 pub(crate) struct Reply {
     pub(crate) forwarded: Forwarded,
-    pub(crate) slot: OwnedSemaphorePermit,
+    pub(crate) slot: Slot,
     pub(crate) memory: Option<OwnedSemaphorePermit>,
 }
 
@@ -66,7 +72,7 @@ pub(crate) struct Reply {
 pub(crate) struct ReplyEnd {
     record: RequestRecord,
     lease: Lease,
-    _slot: OwnedSemaphorePermit,
+    _slot: Slot,
     _memory: Option<OwnedSemaphorePermit>,
 }
 
@@ -76,6 +82,43 @@ impl OnEnd for ReplyEnd {
             self.lease.complete();
         }
         self.record.close(end);
+    }
+}
+
+/// A body of the guard's own, or one that streams from the API server.
+pub(crate) enum ReplyBody {
+    /// A refusal.
+    Own(Full<Bytes>),
+    /// A reply.
+    Upstream(MaskBody<Incoming, ReplyEnd>),
+}
+
+impl Body for ReplyBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match self.get_mut() {
+            Self::Own(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
+            Self::Upstream(body) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Own(body) => body.is_end_stream(),
+            Self::Upstream(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Own(body) => body.size_hint(),
+            Self::Upstream(body) => body.size_hint(),
+        }
     }
 }
 

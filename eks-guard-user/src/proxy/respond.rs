@@ -1,71 +1,33 @@
 //! The only place where a refusal becomes a response.
 
-use std::pin::Pin;
-use std::task::{Context, Poll};
-
 use bytes::Bytes;
 use eks_guard_core::reason::{Reason, Refusal};
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderValue, Response, StatusCode, Version};
-use http_body::{Body, Frame, SizeHint};
+use http::{HeaderValue, Method, Response, StatusCode, Version};
 use http_body_util::Full;
-use hyper::body::Incoming;
 
 use crate::kubeapi::status::{Cause, Details, Status};
-use crate::masking::MaskBody;
 use crate::proxy::record::RequestRecord;
-use crate::proxy::reply::ReplyEnd;
+use crate::proxy::reply::ReplyBody;
 
 /// Seconds after which a refusal that passes by itself is worth a retry.
 const RETRY_SECONDS: u32 = 1;
-
-/// A body of the guard's own, or one that streams from the API server.
-pub(crate) enum ReplyBody {
-    /// A refusal.
-    Own(Full<Bytes>),
-    /// A reply.
-    Upstream(MaskBody<Incoming, ReplyEnd>),
-}
-
-impl Body for ReplyBody {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        match self.get_mut() {
-            Self::Own(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
-            Self::Upstream(body) => Pin::new(body).poll_frame(cx),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Own(body) => body.is_end_stream(),
-            Self::Upstream(body) => body.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Own(body) => body.size_hint(),
-            Self::Upstream(body) => body.size_hint(),
-        }
-    }
-}
 
 /// The response of a refusal; closes the record with it.
 pub(crate) fn refusal(
     record: &mut RequestRecord,
     refusal: &Refusal,
+    method: &Method,
     version: Version,
 ) -> Response<ReplyBody> {
     let reason = refusal.reason;
     let code = StatusCode::from_u16(reason.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let retry = retry_after(reason);
-    let body = status_body(record, refusal, retry);
+    let body = if method == Method::HEAD {
+        Bytes::new()
+    } else {
+        status_body(record, refusal, retry)
+    };
     let audit_id = HeaderValue::from_str(record.id());
     record.refused(refusal, code, body.len());
 

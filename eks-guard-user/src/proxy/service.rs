@@ -5,20 +5,20 @@ use std::sync::Arc;
 use eks_guard_core::negotiation;
 use eks_guard_core::policy::{Decision, Permit};
 use eks_guard_core::reason::{Reason, Refusal};
-use eks_guard_core::request_info::{ApiRequest, Streaming};
+use eks_guard_core::request_info::ApiRequest;
 use http::header::{ACCEPT, USER_AGENT};
 use http::{HeaderMap, HeaderName, Request, Response};
 use hyper::body::Incoming;
-use tokio::sync::OwnedSemaphorePermit;
 
 use crate::proxy::Proxy;
+use crate::proxy::admission::admit;
 use crate::proxy::body::{self, WithBody};
 use crate::proxy::context::Connection;
 use crate::proxy::forward::Onward;
 use crate::proxy::headers;
 use crate::proxy::record::RequestRecord;
-use crate::proxy::reply;
-use crate::proxy::respond::{self, ReplyBody};
+use crate::proxy::reply::{self, ReplyBody};
+use crate::proxy::respond;
 
 /// Answers one request, whatever it is. Every way out of here is recorded.
 pub(crate) async fn handle(
@@ -26,7 +26,7 @@ pub(crate) async fn handle(
     connection: Arc<Connection>,
     request: Request<Incoming>,
 ) -> Response<ReplyBody> {
-    let version = request.version();
+    let (method, version) = (request.method().clone(), request.version());
     let user_agent = request
         .headers()
         .get(USER_AGENT)
@@ -34,7 +34,7 @@ pub(crate) async fn handle(
     let mut record = RequestRecord::open(Arc::clone(&proxy), &connection, user_agent);
     match steps(&proxy, &connection, request, &mut record).await {
         Ok(reply) => reply::stream(reply, record),
-        Err(refusal) => respond::refusal(&mut record, &refusal, version),
+        Err(refusal) => respond::refusal(&mut record, &refusal, &method, version),
     }
 }
 
@@ -75,28 +75,6 @@ async fn steps(
         forwarded,
         slot,
         memory,
-    })
-}
-
-/// Bounds what one agent has under way.
-fn admit(
-    proxy: &Proxy,
-    connection: &Connection,
-    request: &ApiRequest,
-) -> Result<OwnedSemaphorePermit, Refusal> {
-    if connection.drain.is_cancelled() {
-        let message =
-            "The request was refused: the guard is stopping; retry after it has been started again.";
-        return Err(Refusal::new(Reason::Draining, message));
-    }
-    let slots = match request.streaming() {
-        Streaming::Short => &proxy.short_slots,
-        Streaming::Watch | Streaming::Log => &proxy.stream_slots,
-    };
-    Arc::clone(slots).try_acquire_owned().map_err(|_| {
-        let message =
-            "The request was refused: too many requests are under way for this agent; retry in a moment.";
-        Refusal::new(Reason::Overloaded, message)
     })
 }
 

@@ -25,8 +25,27 @@ pub(crate) struct StrictHttp1<S> {
     inner: S,
     framing: Framing,
     state: State,
-    was_violated: Arc<AtomicBool>,
+    seen: Arc<Seen>,
     linger: Option<Linger>,
+}
+
+/// What the one who serves the connection can know of it when it ended.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    violation: AtomicBool,
+    unfinished: AtomicBool,
+}
+
+impl Seen {
+    /// Whether the bytes left the strict reading.
+    pub(crate) fn is_violated(&self) -> bool {
+        self.violation.load(Ordering::Relaxed)
+    }
+
+    /// Whether a request had begun and was not complete: otherwise the connection was only idle.
+    pub(crate) fn is_unfinished(&self) -> bool {
+        self.unfinished.load(Ordering::Relaxed)
+    }
 }
 
 enum State {
@@ -48,14 +67,14 @@ impl<S> StrictHttp1<S> {
             inner,
             framing: Framing::new(),
             state: State::Fine,
-            was_violated: Arc::default(),
+            seen: Arc::default(),
             linger: None,
         }
     }
 
-    /// Becomes true when a violation was seen.
-    pub(crate) fn violation_flag(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.was_violated)
+    /// What is seen of the connection, readable after hyper took it.
+    pub(crate) fn seen(&self) -> Arc<Seen> {
+        Arc::clone(&self.seen)
     }
 
     fn check(&mut self, buffer: &mut ReadBuf<'_>, before: usize) {
@@ -67,8 +86,11 @@ impl<S> StrictHttp1<S> {
         if let (fine, Some(violation)) = self.framing.advance(read) {
             buffer.set_filled(before + fine);
             self.state = State::Violated(violation);
-            self.was_violated.store(true, Ordering::Relaxed);
+            self.seen.violation.store(true, Ordering::Relaxed);
         }
+        self.seen
+            .unfinished
+            .store(!self.framing.is_between_requests(), Ordering::Relaxed);
     }
 
     /// What is read after a violation: the poison, or an error in the middle of a body.

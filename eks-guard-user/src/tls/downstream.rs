@@ -102,7 +102,7 @@ pub fn server_config(ca: &RunCa, endpoint: &Endpoint) -> Result<Arc<ServerConfig
 
 #[cfg(test)]
 mod tests {
-    use super::host_of;
+    use super::{ServerNames, host_of};
 
     #[test]
     fn host_is_what_stands_before_a_valid_port() {
@@ -120,6 +120,36 @@ mod tests {
         ];
         for (authority, host) in table {
             assert_eq!(host_of(authority), host, "{authority}");
+        }
+    }
+
+    #[test]
+    fn names_are_compared_as_clients_write_them() {
+        let names = ServerNames {
+            names: vec!["kubernetes.default.svc".to_owned()],
+            addresses: vec![
+                "10.0.0.1".parse().expect("an address"),
+                "fd00::1".parse().expect("an address"),
+            ],
+        };
+        for known in [
+            "kubernetes.default.svc",
+            "Kubernetes.Default.SVC.:443",
+            "10.0.0.1:6443",
+            "[fd00::1]:443",
+            "[FD00:0::1]",
+        ] {
+            assert!(names.contains(known), "{known}");
+        }
+        for unknown in [
+            "",
+            "default.svc",
+            "kubernetes.default.svc.evil",
+            "10.0.0.2",
+            "10.0.0.1:x",
+            "user@10.0.0.1",
+        ] {
+            assert!(!names.contains(unknown), "{unknown}");
         }
     }
 }

@@ -15,6 +15,17 @@ use crate::upstream::{KubeconfigOptions, UpstreamError};
 /// The token in the generated file. kubectl asks for a login when a user has none at all; the guard ignores it.
 pub const PLACEHOLDER_TOKEN: &str = "eks-guard-placeholder";
 
+/// Where credential plugins and cloud tools keep what they logged in with, below the home folder.
+const CACHES: [&str; 7] = [
+    ".aws",
+    ".azure",
+    ".config/gcloud",
+    ".config/doctl",
+    ".kube/cache/oidc-login",
+    ".kube/cache/kubelogin",
+    ".kube/gke_gcloud_auth_plugin_cache",
+];
+
 /// The generated kubeconfig, and the files of the operator that the agent must not see.
 #[derive(Clone, Debug)]
 pub struct AgentKubeconfig {
@@ -29,6 +40,7 @@ pub struct AgentKubeconfig {
     namespace: Option<String>,
     server: String,
     tls_server_name: Option<String>,
+    home: PathBuf,
 }
 
 impl AgentKubeconfig {
@@ -67,7 +79,18 @@ impl AgentKubeconfig {
             namespace: chosen.namespace.clone(),
             server: chosen.cluster.server.clone().unwrap_or_default(),
             tls_server_name: non_empty(chosen.cluster.tls_server_name.as_deref()).map(str::to_owned),
+            home: options.home.clone(),
         })
+    }
+
+    /// Folders and files in which credential plugins keep credentials, links followed: the agent must not see them
+    /// either. A plugin makes them when it runs, so ask after the first credential was got.
+    #[must_use]
+    pub fn plugin_caches(&self) -> Vec<PathBuf> {
+        CACHES
+            .iter()
+            .filter_map(|name| self.home.join(name).canonicalize().ok())
+            .collect()
     }
 
     /// The path to set as `KUBECONFIG` in the agent's tree.

@@ -193,7 +193,7 @@ fn read(options: &KubeconfigOptions) -> Result<(Vec<PathBuf>, Kubeconfig), Upstr
     for candidate in &candidates {
         let path = absolute(candidate).unwrap_or_else(|_| candidate.clone());
         // kubectl skips files of the list that do not exist, but not one that is named by a flag.
-        if options.file.is_none() && !path.exists() && !path.is_symlink() || files.contains(&path) {
+        if options.file.is_none() && path.try_exists().is_ok_and(|exists| !exists) || files.contains(&path) {
             continue;
         }
         let next = read_one(&path)?;

@@ -125,7 +125,7 @@ fn indent(lines: &str) -> String {
 
 /// The error's text with its cause, as the program prints it.
 pub(super) fn text(outcome: Result<Upstream, UpstreamError>) -> String {
-    let error = outcome.err().expect("must be refused");
+    let error = outcome.expect_err("must be refused");
     let source = std::error::Error::source(&error)
         .map(|source| format!(" ({source})"))
         .unwrap_or_default();

@@ -558,3 +558,26 @@ fn covers_and_hides_everything_that_holds_a_credential() {
     hidden.sort();
     assert_eq!(hidden, expected);
 }
+
+#[test]
+fn the_caches_of_plugins_are_found_once_they_exist() {
+    let home = Home::new();
+    let kubeconfig = home.load(&home.cluster(), "token: t").unwrap().kubeconfig;
+    assert!(kubeconfig.plugin_caches().is_empty());
+    home.write(".aws/cli/cache/x.json", "{}");
+    let token = home.write(".kube/gke_gcloud_auth_plugin_cache", "{}");
+    assert_eq!(kubeconfig.plugin_caches(), [home.path(".aws"), token]);
+}
+
+#[test]
+fn a_link_to_nowhere_in_the_list_is_skipped() {
+    let home = Home::new();
+    let good = home.write("good", &home.kubeconfig(&home.cluster(), "token: t"));
+    symlink(home.path("nowhere"), home.path("dangling")).unwrap();
+    let env = list(&[&home.path("dangling"), &good]);
+    let options = KubeconfigOptions {
+        kubeconfig_env: env,
+        ..home.options()
+    };
+    assert_eq!(load(&options).unwrap().kubeconfig.covered, [good]);
+}

@@ -1,6 +1,6 @@
 //! Plays the demo; `--keep` leaves its cluster running until Ctrl-C. Fails when a promise was not kept.
 
-#![allow(clippy::print_stdout, reason = "a command-line program")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program")]
 
 use std::process::ExitCode;
 use std::{env, thread};
@@ -9,18 +9,24 @@ use anyhow::{Result, bail};
 use rig::cluster::Cluster;
 use rig::demo;
 
-fn main() -> Result<ExitCode> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("the demo broke: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<bool> {
     let keep = match env::args().nth(1).as_deref() {
         None => false,
         Some("--keep") => true,
         Some(other) => bail!("unknown argument {other}; there is: --keep"),
     };
-    let kept = demo::play(|cluster| if keep { stay(cluster) } else { Ok(()) })?;
-    Ok(if kept {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    demo::play(|cluster| if keep { stay(cluster) } else { Ok(()) })
 }
 
 /// Everything goes when this process does.

@@ -1,5 +1,6 @@
 //! Precedence, reach and defaults, as an operator would ask about them.
 
+use crate::body::Body;
 use crate::policy::document::{Names, RuleScope};
 use crate::policy::operation::{Operation, PatchKind};
 use crate::policy::tests::{info, judged, policy, principal, reason, request, snapshot, snapshot_of};
@@ -459,7 +460,7 @@ fn five_hundred_rules_are_found_by_resource() {
     let rules = snapshot(&rules.iter().map(String::as_str).collect::<Vec<_>>());
     let info = info("get example.com/w250 a x");
     let operation = Operation::new(&info, "", PatchKind::Existing);
-    assert_eq!(rules.candidates(&operation).count(), 1);
+    assert_eq!(rules.allowing(&operation).count(), 1);
     assert_eq!(judged(&rules, &operation), (None, Some("p/r250".to_owned())));
 }
 
@@ -473,4 +474,53 @@ fn sets_of_names_are_searched_whatever_their_order() {
         RuleScope::Resources(scope) => !scope.resources.is_empty(),
         RuleScope::Paths(paths) => !paths.is_empty(),
     }));
+}
+
+/// A request with a JSON body, decided on as a whole.
+fn with_body(rules: &Snapshot, line: &str, content_type: &str, json: &str) -> Option<Reason> {
+    let request = request(line);
+    let body = Body::read(&request, Some(content_type), json.as_bytes()).unwrap();
+    match rules.decide(&principal("a"), request.with_body(body).unwrap()) {
+        Decision::Permit(_) => None,
+        Decision::Refuse(_, refusal) => Some(refusal.reason),
+    }
+}
+
+#[test]
+fn bodies_name_the_object_and_tell_apply_from_patch() {
+    let rule = r#"name: r, effect: allow, verbs: [create, patch], apiGroups: [""], resources: [configmaps], namespaces: [a], names: [x]"#;
+    let patch = r#"name: r, effect: allow, verbs: [patch], apiGroups: [""], resources: [configmaps], namespaces: [a]"#;
+    let (both, patch) = (snapshot(&[rule]), snapshot(&[patch]));
+    let no = Some(Reason::NoRuleAllows);
+    let object =
+        |metadata: &str| format!(r#"{{"apiVersion":"v1","kind":"ConfigMap","metadata":{{{metadata}}}}}"#);
+    let create = "POST /api/v1/namespaces/a/configmaps";
+    for (metadata, wanted) in [
+        (r#""name":"x""#, None),
+        (r#""name":"y""#, no),
+        (r#""generateName":"x""#, no),
+        ("", no),
+    ] {
+        assert_eq!(
+            with_body(&both, create, "application/json", &object(metadata)),
+            wanted,
+            "{metadata}"
+        );
+    }
+    let change = "PATCH /api/v1/namespaces/a/configmaps/x";
+    let merge = r#"{"data":{"k":"v"}}"#;
+    assert_eq!(
+        with_body(&patch, change, "application/merge-patch+json", merge),
+        None
+    );
+    let apply = "PATCH /api/v1/namespaces/a/configmaps/x?fieldManager=me";
+    let applied = object(r#""name":"x""#);
+    assert_eq!(
+        with_body(&patch, apply, "application/apply-patch+yaml", &applied),
+        no
+    );
+    assert_eq!(
+        with_body(&both, apply, "application/apply-patch+yaml", &applied),
+        None
+    );
 }

@@ -75,3 +75,12 @@ fn an_empty_body_is_no_body() {
         assert_eq!(request, accepted(line));
     }
 }
+
+#[test]
+fn a_get_takes_no_body() {
+    let body = Body::read(&accepted("POST /api/v1/namespaces/d/pods"), None, POD).unwrap();
+    for line in ["GET /api/v1/namespaces/d/pods/p", "GET /version"] {
+        let refusal = accepted(line).with_body(body.clone()).unwrap_err();
+        assert_eq!(refusal.reason, Reason::RequestMalformed, "{line}");
+    }
+}

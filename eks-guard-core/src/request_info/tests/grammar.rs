@@ -28,6 +28,10 @@ fn segments_hold_no_separators_controls_or_invalid_text() {
         "GET //",
         "GET /api//",
         "GET /version/..",
+        "GET /version/.",
+        "GET /api/v1/nodes/.",
+        "GET /api/v1/nodes/%2E",
+        "GET /api/v1/nodes/%2e%2E",
         "GET /..",
         "GET /version/%5Cx",
         "GET /version/\\x",
@@ -272,16 +276,16 @@ fn unknown_keys_are_dropped_with_one_short_warning() {
         panic!("{:?}", request.warnings())
     };
     assert!(
-        warning.contains("\"key0\", \"key1\"") && warning.ends_with("\"key7\" and 13 more"),
+        warning.contains("`key0`, `key1`") && warning.ends_with("`key7` and 13 more"),
         "{warning}"
     );
 
-    let long = accepted(&format!("GET /api/v1/pods?%0A{}", "x".repeat(500)));
+    let long = accepted(&format!("GET /api/v1/pods?%0A%22%5C%C3%A9{}", "x".repeat(500)));
     let [warning] = long.warnings() else {
         panic!("{:?}", long.warnings())
     };
     assert!(
-        warning.len() < 200 && warning.bytes().all(|byte| (b' '..=b'~').contains(&byte)),
+        warning.ends_with(&format!(" `????{}`", "x".repeat(60))),
         "{warning}"
     );
     assert_eq!(accepted("GET /api/v1/pods?limit=1").warnings(), [""; 0]);

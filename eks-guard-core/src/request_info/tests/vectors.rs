@@ -229,7 +229,7 @@ fn what_the_api_server_would_ignore_is_dropped_with_a_warning() {
             panic!("{line}: {:?}", request.warnings())
         };
         assert!(
-            warning.to_ascii_lowercase().contains("\"watch\""),
+            warning.to_ascii_lowercase().contains("`watch`"),
             "{line}: {warning}"
         );
     }

@@ -350,3 +350,41 @@ fn what_is_not_there_is_said() {
             .contains("there is no such folder")
     );
 }
+
+#[test]
+fn every_field_is_documented() {
+    let page = include_str!("../../../../docs/record.md");
+    let mut full = request("01.000000", "create", "pods", 201);
+    for text in [
+        &mut full.group,
+        &mut full.version,
+        &mut full.subresource,
+        &mut full.name,
+        &mut full.path,
+    ] {
+        *text = "x".to_owned();
+    }
+    for text in [
+        &mut full.model_claimed,
+        &mut full.rule,
+        &mut full.reason,
+        &mut full.message,
+    ] {
+        *text = Some("x".to_owned());
+    }
+    full.user_agent_claimed = Some("x".to_owned());
+    full.original_destination = Some("x".to_owned());
+    full.session_state = Some(SessionState::Ended);
+    (full.bytes, full.duration_us, full.policy_generation, full.lost) = (Some(1), Some(1), Some(1), Some(1));
+    full.exit_code = Some(1);
+    let Value::Object(fields) = serde_json::to_value(full).unwrap() else {
+        panic!()
+    };
+    assert_eq!(fields.len(), 29, "set every field above, and document it");
+    for name in fields.keys().filter(|name| *name != "caller") {
+        assert!(
+            page.contains(&format!("`{name}`")),
+            "{name} is not in docs/record.md"
+        );
+    }
+}

@@ -1,0 +1,237 @@
+//! Processes on either side of the boundary: this test binary, started again with one instruction in its environment.
+//! A probe enters its cgroup, does what it is told, and prints one line that begins with `probe: `.
+
+use std::fs;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{
+    AddressFamily, Protocol, SendFlags, SocketType, connect, connect_unspec, ipproto, sendto, socket,
+};
+
+use crate::world::PATIENCE;
+
+const WHAT: &str = "EKS_GUARD_PROBE";
+const PROCS: &str = "EKS_GUARD_PROBE_PROCS";
+const MSG_FASTOPEN: SendFlags = SendFlags::from_bits_retain(0x2000_0000);
+
+/// A started probe; dropping it kills it.
+pub(crate) struct Probe {
+    child: Child,
+    stdin: Option<ChildStdin>,
+}
+
+impl Probe {
+    /// Starts a probe that enters the cgroup of `procs` first.
+    pub(crate) fn start(procs: Option<&Path>, what: &str) -> Self {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args([
+            "--exact",
+            "probe_child",
+            "--ignored",
+            "--nocapture",
+            "--test-threads=1",
+        ]);
+        command
+            .env(WHAT, what)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
+        if let Some(procs) = procs {
+            command.env(PROCS, procs);
+        }
+        let mut child = command.spawn().unwrap();
+        let stdin = child.stdin.take();
+        Self { child, stdin }
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Ends a waiting probe; the last line it prints.
+    pub(crate) fn finish(mut self) -> String {
+        self.stdin = None;
+        let line = self.line();
+        self.child.wait().unwrap();
+        line
+    }
+
+    /// The next line it prints, while it goes on.
+    pub(crate) fn line(&mut self) -> String {
+        let stdout = self.child.stdout.as_mut().unwrap();
+        let mut text = String::new();
+        let mut byte = [0_u8];
+        // Byte by byte: what follows the line must stay in the pipe.
+        while stdout.read(&mut byte).unwrap() == 1 {
+            text.push(char::from(byte[0]));
+            if byte[0] == b'\n' {
+                if let Some(at) = text.find("probe: ") {
+                    return text[at + 7..].trim_end().to_owned();
+                }
+                text.clear();
+            }
+        }
+        panic!("the probe printed nothing");
+    }
+
+    /// Kills it as a crash would.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Keeps its standard input open beyond it.
+    pub(crate) fn take_stdin(&mut self) -> ChildStdin {
+        self.stdin.take().unwrap()
+    }
+}
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        let _gone_already = self.child.kill();
+        let _reaped_already = self.child.wait();
+    }
+}
+
+/// The child's side. Without an instruction there is nothing to do.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the instruction comes through the environment"
+)]
+pub(crate) fn child() {
+    let Ok(what) = std::env::var(WHAT) else { return };
+    if let Ok(procs) = std::env::var(PROCS) {
+        fs::write(procs, "0").unwrap();
+    }
+    let words: Vec<&str> = what.split(' ').collect();
+    let line = match perform(&words) {
+        Ok(line) => line,
+        Err(error) => format!("error {}", name(&error)),
+    };
+    println!("probe: {line}");
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the instruction comes through the environment"
+)]
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// Leaves the guarded cgroup, as only root can, for the one that holds those of all runs.
+fn leave() -> io::Result<()> {
+    let procs = PathBuf::from(variable(PROCS).unwrap());
+    let all_runs = procs.parent().and_then(Path::parent).unwrap();
+    fs::write(all_runs.join("cgroup.procs"), "0")
+}
+
+fn perform(words: &[&str]) -> io::Result<String> {
+    match *words {
+        ["tcp", to] => answer(TcpStream::connect(address(to))?),
+        ["bound", from, to] => {
+            let socket = tcp(address(to), None)?;
+            rustix::net::bind(&socket, &address(from))?;
+            connect(&socket, &address(to))?;
+            answer(socket.into())
+        }
+        ["mptcp", to] => {
+            let socket = tcp(address(to), Some(ipproto::MPTCP))?;
+            connect(&socket, &address(to))?;
+            answer(socket.into())
+        }
+        ["fastopen", to] => {
+            let socket = tcp(address(to), None)?;
+            sendto(&socket, b"early", MSG_FASTOPEN, &address(to))?;
+            // Connected when the answer is there.
+            let timeout = Timespec::try_from(PATIENCE).map_err(io::Error::other)?;
+            poll(&mut [PollFd::new(&socket, PollFlags::IN)], Some(&timeout))?;
+            answer(socket.into())
+        }
+        ["udp-connect", to] => {
+            udp(address(to))?.connect(address(to))?;
+            Ok("connected".to_owned())
+        }
+        ["udp-send", to] => {
+            udp(address(to))?.send_to(b"x", address(to))?;
+            Ok("sent".to_owned())
+        }
+        ["udp-flood", to] => {
+            let socket = udp(address(to))?;
+            let refused = (0..200)
+                .filter(|_| socket.send_to(b"x", address(to)).is_err())
+                .count();
+            Ok(format!("refused {refused}"))
+        }
+        ["reconnect", first, second] => reconnect(address(first), address(second)),
+        ["hold", to] => {
+            let _held = TcpStream::connect(address(to))?;
+            println!("probe: connected");
+            wait_for_end_of_stdin()?;
+            Ok("closed".to_owned())
+        }
+        ["leave", to] => {
+            let socket = tcp(address(to), None)?;
+            leave()?;
+            connect(&socket, &address(to))?;
+            answer(socket.into())
+        }
+        ["unprivileged-load", run_id] => Ok(crate::unprivileged_load(run_id)),
+        ["load", run_id] => crate::killed_loader(run_id),
+        _ => panic!("unknown probe {words:?}"),
+    }
+}
+
+/// One socket, two destinations: the second must not look like the first.
+fn reconnect(first: SocketAddr, second: SocketAddr) -> io::Result<String> {
+    let socket = tcp(first, None)?;
+    connect(&socket, &first)?;
+    println!("probe: {}", answer(socket.try_clone()?.into())?);
+    connect_unspec(&socket)?;
+    connect(&socket, &second)?;
+    answer(socket.into())
+}
+
+fn answer(stream: TcpStream) -> io::Result<String> {
+    let peer = stream.peer_addr()?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line)?;
+    Ok(format!("peer {peer} answer {}", line.trim_end()))
+}
+
+/// Returns when the test closes the pipe.
+pub(crate) fn wait_for_end_of_stdin() -> io::Result<()> {
+    io::stdout().flush()?;
+    io::stdin().read_to_end(&mut Vec::new()).map(|_| ())
+}
+
+fn tcp(to: SocketAddr, protocol: Option<Protocol>) -> io::Result<OwnedFd> {
+    let family = if to.is_ipv4() {
+        AddressFamily::INET
+    } else {
+        AddressFamily::INET6
+    };
+    Ok(socket(family, SocketType::STREAM, protocol)?)
+}
+
+fn udp(to: SocketAddr) -> io::Result<UdpSocket> {
+    let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    UdpSocket::bind(address(any))
+}
+
+fn address(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+fn name(error: &io::Error) -> String {
+    match error.raw_os_error().map(nix::errno::Errno::from_raw) {
+        Some(errno) => format!("{errno:?}"),
+        None => error.to_string(),
+    }
+}
