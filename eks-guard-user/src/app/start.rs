@@ -1,5 +1,6 @@
 //! Every part of a run, built in order. An error, or calling it off, drops what was built so far.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -66,7 +67,7 @@ pub(crate) async fn start(config: RunConfig, blocked_signals: Vec<i32>) -> Resul
     let session = Uuid::now_v7().to_string();
     let upstream = load_upstream(&config).await?;
     notes::warnings(&config, &upstream);
-    let ground = Ground::prepare(&config, &session)?;
+    let ground = Ground::prepare(&config, &session).await?;
     let authority = RunCa::generate().map_err(|error| Failure::machine_says(&error))?;
     let door = Door::open(&config, &upstream, &ground, &authority, &session).await?;
     let checked = door.proxy.check_upstream().await;
@@ -111,14 +112,11 @@ pub(crate) async fn start(config: RunConfig, blocked_signals: Vec<i32>) -> Resul
 }
 
 impl Ground {
-    fn prepare(config: &RunConfig, session: &str) -> Result<Ground, Failure> {
-        let state = RunState::create(Path::new(STATE), session, |alive| {
-            // A cgroup whose name is no run's is somebody else's.
-            let removed = remove_leftovers(|run| alive.contains(run) || Uuid::try_parse(run).is_err());
-            if removed > 0 {
-                say(&format!("removed what {removed} killed run(s) had left"));
-            }
-        });
+    async fn prepare(config: &RunConfig, session: &str) -> Result<Ground, Failure> {
+        let run = session.to_owned();
+        // Waits for a start that is cleaning up.
+        let state = spawn_blocking(move || RunState::create(Path::new(STATE), &run, remove_dead_runs)).await;
+        let state = state.map_err(|error| Failure::machine("cannot register the run", &error))?;
         let state = state.map_err(|error| Failure::machine_says(&error))?;
         let facts = SessionFacts {
             session: session.to_owned(),
@@ -220,6 +218,15 @@ impl Running {
     }
 }
 
+/// Kills what guards that were killed have left running, and removes their cgroups.
+fn remove_dead_runs(alive: &BTreeSet<String>) {
+    // A cgroup whose name is no run's is somebody else's.
+    let removed = remove_leftovers(|run| alive.contains(run) || Uuid::try_parse(run).is_err());
+    if removed > 0 {
+        say(&format!("removed what {removed} killed run(s) had left"));
+    }
+}
+
 async fn load_upstream(config: &RunConfig) -> Result<Upstream, Failure> {
     let options = KubeconfigOptions {
         file: config.kubeconfig.clone(),
@@ -251,7 +258,7 @@ async fn secrets(upstream: &Upstream) -> Vec<String> {
 
 fn covers(config: &RunConfig, upstream: &Upstream, authority: &RunCa, recorder: &DiskRecorder) -> Covers {
     let account = &config.account;
-    let mut covers = Covers::plan((account.uid, account.gid), &account.home, &config.other_homes());
+    let mut covers = Covers::plan((account.uid, account.gid), &config.homes());
     covers.kubeconfigs.clone_from(&upstream.kubeconfig.covered);
     covers.kubeconfig_text = upstream.kubeconfig.render(&authority.ca_pem());
     covers.hidden.extend(upstream.kubeconfig.hidden.iter().cloned());

@@ -20,7 +20,11 @@ pub const FALLBACK_KUBECONFIG: &str = "/run/eks-guard/kube/config";
 const NOTHING: &str = "/run/eks-guard/nothing";
 
 /// Credentials below a home folder.
-const HOME_FOLDERS: [&str; 4] = [".aws", ".azure", ".config/gcloud", ".kube"];
+const HOME_FOLDERS: [&str; 3] = [".aws", ".azure", ".config/gcloud"];
+/// Where kubeconfigs, their caches and the tokens in them stand below a home folder: emptied as a whole, because other
+/// kubeconfigs lie beside the chosen one. A generated `config` is put into it, and it can be written, so that
+/// `kubectl config use-context` and kubectl's cache work, for as long as the run lasts.
+const KUBE: &str = ".kube";
 /// Credentials and the guard's own files, wherever they exist.
 const SYSTEM_FOLDERS: [&str; 3] = [
     "/var/run/secrets/kubernetes.io",
@@ -48,7 +52,7 @@ pub struct Covers {
     pub kubeconfig_text: String,
     /// Files and folders that become empty.
     pub hidden: Vec<PathBuf>,
-    /// Folders of the command's user that become empty and stay writable: `~/.kube` and the runtime folder.
+    /// Folders that become empty, and the command's user's own: `.kube`, and the user's runtime folder.
     pub emptied: Vec<PathBuf>,
     /// Owner of the generated file and the emptied folders.
     pub uid: u32,
@@ -57,25 +61,18 @@ pub struct Covers {
 }
 
 impl Covers {
-    /// The covers of a run: what is always hidden for these homes, and what the kubeconfig names.
+    /// The covers of a run, before the kubeconfig is known: what is always hidden, below these homes and elsewhere.
     #[must_use]
-    pub fn plan(user: (u32, u32), home: &Path, other_homes: &[PathBuf]) -> Covers {
-        let (uid, gid) = user;
-        let homes = other_homes.iter().filter(|other| *other != home);
-        let elsewhere = homes.flat_map(|home| HOME_FOLDERS.iter().map(move |folder| home.join(folder)));
-        let own = HOME_FOLDERS
+    pub fn plan((uid, gid): (u32, u32), homes: &[PathBuf]) -> Covers {
+        let credentials = homes
             .iter()
-            .filter(|folder| **folder != ".kube")
-            .map(|folder| home.join(folder));
+            .flat_map(|home| HOME_FOLDERS.iter().map(move |folder| home.join(folder)));
         let fixed = SYSTEM_FOLDERS.iter().chain(&LAUNCHERS).map(PathBuf::from);
-        let multiplexers = [format!("/tmp/tmux-{uid}"), format!("/run/screen/S-{uid}")];
+        let multiplexers = [format!("/tmp/tmux-{uid}"), format!("/run/screen/S-{uid}")].map(PathBuf::from);
+        let kube = homes.iter().map(|home| home.join(KUBE));
         Covers {
-            hidden: own
-                .chain(elsewhere)
-                .chain(fixed)
-                .chain(multiplexers.map(PathBuf::from))
-                .collect(),
-            emptied: vec![home.join(".kube"), PathBuf::from(format!("/run/user/{uid}"))],
+            hidden: credentials.chain(fixed).chain(multiplexers).collect(),
+            emptied: kube.chain([PathBuf::from(format!("/run/user/{uid}"))]).collect(),
             uid,
             gid,
             ..Covers::default()
@@ -242,7 +239,7 @@ fn lay(covers: &Covers, cover: &Cover) -> io::Result<()> {
         Kind::Folder => mounts::memory_filesystem(&cover.path, "mode=0555")?,
         Kind::OwnFolder => {
             mounts::memory_filesystem(&cover.path, &format!("mode=0700,uid={uid},gid={gid}"))?;
-            if cover.path.file_name().is_some_and(|name| name == ".kube") {
+            if cover.path.file_name().is_some_and(|name| name == KUBE) {
                 write_kubeconfig(covers, &cover.path.join("config"))?;
             }
         }
@@ -322,7 +319,7 @@ fn holds_only_ours(folder: &Path) -> io::Result<bool> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::{Path, PathBuf};
+    use std::path::PathBuf;
 
     use crate::run::hide::{Cover, Covers, Kind, outermost};
 
@@ -352,25 +349,19 @@ mod tests {
     }
 
     #[test]
-    fn the_plan_hides_credentials_of_every_home_and_empties_the_users_own_folders() {
-        let covers = Covers::plan(
-            (1000, 1000),
-            Path::new("/home/u"),
-            &["/root".into(), "/home/u".into()],
-        );
+    fn the_plan_hides_credentials_of_every_home_and_empties_the_kube_folders() {
+        let covers = Covers::plan((1000, 1000), &["/home/u".into(), "/root".into()]);
         for hidden in [
             "/home/u/.aws",
             "/root/.aws",
-            "/root/.kube",
             "/var/lib/eks-guard",
             "/tmp/tmux-1000",
         ] {
             assert!(covers.hidden.contains(&PathBuf::from(hidden)), "{hidden}");
         }
-        assert!(!covers.hidden.contains(&PathBuf::from("/home/u/.kube")));
         assert_eq!(
             covers.emptied,
-            [PathBuf::from("/home/u/.kube"), PathBuf::from("/run/user/1000")]
+            ["/home/u/.kube", "/root/.kube", "/run/user/1000"].map(PathBuf::from)
         );
     }
 }

@@ -139,13 +139,11 @@ fn a_kubeconfig_elsewhere_or_behind_a_link_is_covered_too() -> Result<()> {
         output.stdout == ".kube/config:0\ndotfiles.yaml:0\n.kube/config:1\ndotfiles.yaml:1\n",
         "{output:?}"
     );
-    let output = operator.run(
-        &["-q", "--kubeconfig", "second.yaml"],
-        &["/bin/sh", "-c", "grep -c client-key *.yaml"],
-    )?;
+    let script = "grep -c client-key second.yaml; cat .kube/config dotfiles.yaml";
+    let output = operator.run(&["-q", "--kubeconfig", "second.yaml"], &["/bin/sh", "-c", script])?;
     ensure!(
-        output.stdout == "dotfiles.yaml:0\npolicy.yaml:0\nsecond.yaml:0\n",
-        "{output:?}"
+        output.stdout.starts_with("0\n") && !output.stdout.contains("client-key"),
+        "the kubeconfigs that were not chosen are out of sight too: {output:?}"
     );
     Ok(())
 }

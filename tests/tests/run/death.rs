@@ -1,6 +1,6 @@
 //! Ends: signals, what the command leaves running, the guard killed, two guards at once, what stays behind.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdout, Stdio};
 
@@ -115,9 +115,13 @@ fn a_killed_guard_is_a_closed_door_and_the_next_start_cleans_up() -> Result<()> 
     );
     let mut running = Running::start(&operator, &script)?;
     ensure!(running.line()? == "up");
+    let mut stdin = running.guard.stdin.take().context("stdin")?;
+    // Every start cleans up, those of the tests beside this one too; the lock under which they do it keeps them waiting.
+    let gate = File::open("/run/eks-guard/gate")?;
+    gate.lock()?;
     running.signal(Signal::KILL)?;
     running.code()?;
-    running.guard.stdin.as_mut().context("stdin")?.write_all(b"\n")?;
+    stdin.write_all(b"\n")?;
     let refused = running.line()?;
     ensure!(refused.contains("refused"), "{refused}");
     let curl = running.line()?;
@@ -129,6 +133,7 @@ fn a_killed_guard_is_a_closed_door_and_the_next_start_cleans_up() -> Result<()> 
         "the tree lives on, in its cgroup: {name}"
     );
 
+    drop(gate);
     operator.shell("true")?.ok()?;
     eventually("the end of the orphaned tree", || {
         processes(&sleep).is_empty().then_some(())

@@ -25,11 +25,12 @@ struct Terminal {
 impl Terminal {
     fn open(operator: &Operator) -> Result<Terminal> {
         let guarded = operator.command(&["-q"], &[])?;
-        let words = std::iter::once(guarded.get_program()).chain(guarded.get_args());
-        let guarded = words
-            .map(|word| word.to_string_lossy().into_owned())
-            .collect::<Vec<_>>()
-            .join(" ");
+        // Without the leash, which wants this process as its parent: the shell's terminal ends with the test.
+        let words = guarded
+            .get_args()
+            .skip(2)
+            .map(|word| word.to_string_lossy().into_owned());
+        let guarded = words.collect::<Vec<_>>().join(" ");
         let mut script = leash::hold("/usr/bin/script".as_ref())?;
         script.args(["-qfec", "bash --norc --noprofile -i", "/dev/null"]);
         script
@@ -157,7 +158,9 @@ fn a_shell_inside_has_job_control_of_its_own() -> Result<()> {
     terminal.guard("bash --norc --noprofile -i")?;
     terminal.press("PS1='IN''NER> '\n")?;
     terminal.expect("INNER> ")?;
-    terminal.press("cat\n\x1a")?;
+    terminal.press("sh -c 'echo rea\"\"dy; exec cat'\n")?;
+    terminal.expect("ready")?;
+    terminal.press("\x1a")?;
     terminal.expect("Stopped")?;
     terminal.expect("INNER> ")?;
     terminal.press("suspend\n")?;
