@@ -113,7 +113,7 @@ fn build(spec: &Spec) -> Result<(), InitError> {
     for mount in mounts::table().doing("read the mounts")? {
         match mount.kind.as_str() {
             // Another view of the machine's processes, in a chroot for example.
-            "proc" if !mount.point.starts_with("/proc") => {
+            "proc" if !mount.point.starts_with("/proc") && visible(&mount.point) => {
                 mounts::detach(&mount.point).doing("hide another /proc")?
             }
             // Leaving the cgroup needs a write here. Without root it is refused anyway; root without capabilities
@@ -131,9 +131,10 @@ fn build(spec: &Spec) -> Result<(), InitError> {
 /// Whether the mount is the one found at its path, and not below a later one.
 fn visible(point: &Path) -> bool {
     let kind = rustix::fs::statfs(point).map(|found| found.f_type);
-    kind.is_ok_and(|kind| [CGROUP2_MAGIC, CGROUP_MAGIC].contains(&kind))
+    kind.is_ok_and(|kind| [PROC_MAGIC, CGROUP2_MAGIC, CGROUP_MAGIC].contains(&kind))
 }
 
+const PROC_MAGIC: rustix::fs::FsWord = 0x9fa0;
 const CGROUP2_MAGIC: rustix::fs::FsWord = 0x6367_7270;
 const CGROUP_MAGIC: rustix::fs::FsWord = 0x0027_e0eb;
 
