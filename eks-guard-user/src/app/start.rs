@@ -286,6 +286,9 @@ fn covers(config: &RunConfig, upstream: &Upstream, authority: &RunCa, recorder: 
     covers.kubeconfigs.clone_from(&upstream.kubeconfig.covered);
     covers.kubeconfig_text = upstream.kubeconfig.render(&authority.ca_pem());
     covers.hidden.extend(upstream.kubeconfig.hidden.iter().cloned());
+    covers
+        .hidden
+        .extend(environment::credential_files(&config.variables));
     // Records are root's own and unreadable anyway; a working folder that holds them must stay visible.
     let records = recorder
         .path()
