@@ -62,18 +62,48 @@ impl Drop for Door {
 /// Builds everything and starts the command.
 ///
 /// # Errors
-/// The first part that cannot be built; nothing is left of the others.
+/// The first part that cannot be built; nothing is left of the others but the record, which says why.
 pub(crate) async fn start(config: RunConfig, blocked_signals: Vec<i32>) -> Result<Running, Failure> {
     let session = Uuid::now_v7().to_string();
     let upstream = load_upstream(&config).await?;
     notes::warnings(&config, &upstream);
     let ground = Ground::prepare(&config, &session).await?;
+    match inside(config, blocked_signals, &upstream, &ground, &session).await {
+        Ok((sandbox, door)) => Ok(Running {
+            sandbox,
+            door,
+            ground,
+        }),
+        Err(failure) => {
+            let message = Some(format!("not started: {}", failure.line()));
+            // The failure itself is what the operator has to hear.
+            ground
+                .recorder
+                .end(SessionEnd {
+                    exit_code: None,
+                    message,
+                })
+                .await
+                .ok();
+            Err(failure)
+        }
+    }
+}
+
+/// Opens the only way to the API server, tries it, and starts the command behind it.
+async fn inside(
+    config: RunConfig,
+    blocked_signals: Vec<i32>,
+    upstream: &Upstream,
+    ground: &Ground,
+    session: &str,
+) -> Result<(Sandbox, Door), Failure> {
     let authority = RunCa::generate().map_err(|error| Failure::machine_says(&error))?;
-    let door = Door::open(&config, &upstream, &ground, &authority, &session).await?;
+    let door = Door::open(&config, upstream, ground, &authority, session).await?;
     let checked = door.proxy.check_upstream().await;
     checked.map_err(|refusal| Failure::api_server(&upstream.endpoint.url, &refusal))?;
 
-    let secrets = secrets(&upstream).await;
+    let secrets = secrets(upstream).await;
     let rules = Rules {
         keep: &config.keep_env,
         secrets: &secrets,
@@ -85,8 +115,8 @@ pub(crate) async fn start(config: RunConfig, blocked_signals: Vec<i32>) -> Resul
         &config.account,
         kubeconfig,
     );
-    notes::summary(&config, &upstream, &session, &cleaned.removed);
-    let covers = covers(&config, &upstream, &authority, &ground.recorder);
+    notes::summary(&config, upstream, session, &cleaned.removed);
+    let covers = covers(&config, upstream, &authority, &ground.recorder);
     let spec = spec(config, cleaned.variables, blocked_signals, covers);
     let cgroup_procs = ground
         .cgroup
@@ -96,19 +126,13 @@ pub(crate) async fn start(config: RunConfig, blocked_signals: Vec<i32>) -> Resul
         .datapath
         .link_fds()
         .map_err(|error| Failure::machine_says(&error))?;
-    let launch = Launch {
+    let sandbox = Sandbox::start(Launch {
         spec,
         cgroup_procs,
         links,
-    };
-    let sandbox = Sandbox::start(launch)
-        .await
-        .map_err(|error| Failure::machine_says(&error))?;
-    Ok(Running {
-        sandbox,
-        door,
-        ground,
     })
+    .await;
+    Ok((sandbox.map_err(|error| Failure::machine_says(&error))?, door))
 }
 
 impl Ground {
