@@ -79,7 +79,8 @@ fn a_covered_file_that_is_replaced_outside_ends_the_run() -> Result<()> {
     let next = operator.home.join("next.yaml");
     fs::copy(&file, &next)?;
     fs::rename(&next, &file)?;
-    ensure!(running.code()? == Some(3), "the run has ended");
+    let ended = eventually("the end of the run", || running.guard.try_wait().ok()?)?;
+    ensure!(ended.code() == Some(3), "{ended}");
     ensure!(running.line().is_err(), "and the command with it");
     drop(stdin);
     Ok(())
@@ -127,11 +128,12 @@ fn another_mount_of_hidden_files_is_hidden_too() -> Result<()> {
     let line = [
         "/bin/sh",
         "-c",
-        "cat part/token all/.aws/sso/token all/.kube/config; ls part",
+        "cat part/token all/.aws/sso/token all/.kube/config; ls part; echo looked",
     ];
     let output = with_mounts(&operator, script, &line)?;
     hides(&output)?;
     ensure!(!output.stdout.contains("client-key"), "{output:?}");
+    ensure!(output.stdout.ends_with("looked\n"), "{output:?}");
     Ok(())
 }
 
