@@ -40,7 +40,10 @@ pub enum CompileError {
 pub struct Snapshot {
     generation: u64,
     policies: Box<[PolicyEntry]>,
+    /// Sorted: strongest effect first.
     rules: Box<[RuleEntry]>,
+    /// Where the allow rules begin.
+    first_allow: usize,
     index: Index,
 }
 
@@ -86,6 +89,7 @@ impl Snapshot {
         }
         let rules = ordered_rules(&sorted);
         let index = Index::of(&rules);
+        let first_allow = rules.partition_point(|rule| rule.effect != Effect::Allow);
         let policies = sorted
             .iter()
             .map(|it| PolicyEntry {
@@ -97,6 +101,7 @@ impl Snapshot {
             generation,
             policies,
             rules: rules.into_boxed_slice(),
+            first_allow,
             index,
         })
     }
@@ -112,19 +117,23 @@ impl Snapshot {
         &self.rules
     }
 
-    /// The rules that may match, in the order in which they decide.
-    pub(crate) fn candidates<'a>(&'a self, operation: &Operation<'_>) -> impl Iterator<Item = &'a RuleEntry> {
-        let (keyed, any): (&[usize], &[usize]) = match &operation.target {
-            Target::Resource(target) => (
-                self.index
-                    .by_resource
-                    .get(target.resource)
-                    .map_or(&[], Vec::as_slice),
-                &self.index.any_resource,
-            ),
-            Target::Path(_) => (&self.index.paths, &[]),
-        };
+    /// The rules that may restrict, in the order in which they decide.
+    pub(crate) fn restricting<'a>(
+        &'a self,
+        operation: &Operation<'_>,
+    ) -> impl Iterator<Item = &'a RuleEntry> {
+        let [keyed, any] = self.index.positions(operation).map(|list| self.split(list).0);
         merge(keyed, any).filter_map(|position| self.rules.get(position))
+    }
+
+    /// The rules that may allow, in the order in which they decide.
+    pub(crate) fn allowing<'a>(&'a self, operation: &Operation<'_>) -> impl Iterator<Item = &'a RuleEntry> {
+        let [keyed, any] = self.index.positions(operation).map(|list| self.split(list).1);
+        merge(keyed, any).filter_map(|position| self.rules.get(position))
+    }
+
+    fn split<'a>(&self, positions: &'a [usize]) -> (&'a [usize], &'a [usize]) {
+        positions.split_at(positions.partition_point(|position| *position < self.first_allow))
     }
 
     /// Whether the policy of a rule selects the agent.
@@ -203,6 +212,19 @@ impl Index {
             }
         }
         index
+    }
+
+    fn positions(&self, operation: &Operation<'_>) -> [&[usize]; 2] {
+        match &operation.target {
+            Target::Resource(target) => {
+                let keyed = self
+                    .by_resource
+                    .get(target.resource)
+                    .map_or(&[][..], Vec::as_slice);
+                [keyed, &self.any_resource]
+            }
+            Target::Path(_) => [&self.paths, &[]],
+        }
     }
 
     fn insert(&mut self, resource: &str, position: usize) {

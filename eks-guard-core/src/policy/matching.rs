@@ -36,7 +36,7 @@ pub(crate) enum Dimension {
 }
 
 impl Dimension {
-    /// In the order in which they are compared: cheapest and most telling first.
+    /// In the order in which people read them.
     const ALL: [Self; 7] = [
         Self::Kind,
         Self::Verb,
@@ -44,6 +44,17 @@ impl Dimension {
         Self::Resource,
         Self::Namespace,
         Self::Name,
+        Self::Path,
+    ];
+
+    /// The same, in the order in which they tell rules apart soonest; candidates are found by resource.
+    const SOONEST: [Self; 7] = [
+        Self::Kind,
+        Self::Verb,
+        Self::Namespace,
+        Self::Name,
+        Self::Group,
+        Self::Resource,
         Self::Path,
     ];
 
@@ -82,7 +93,9 @@ impl Clause {
 
     /// Whether the rule matches.
     pub(crate) fn matches(&self, operation: &Operation<'_>) -> bool {
-        self.mismatches(operation).next().is_none()
+        Dimension::SOONEST
+            .iter()
+            .all(|dimension| self.agrees(*dimension, operation, self.reach))
     }
 
     /// Every dimension in which it does not, lazily.

@@ -460,7 +460,7 @@ fn five_hundred_rules_are_found_by_resource() {
     let rules = snapshot(&rules.iter().map(String::as_str).collect::<Vec<_>>());
     let info = info("get example.com/w250 a x");
     let operation = Operation::new(&info, "", PatchKind::Existing);
-    assert_eq!(rules.candidates(&operation).count(), 1);
+    assert_eq!(rules.allowing(&operation).count(), 1);
     assert_eq!(judged(&rules, &operation), (None, Some("p/r250".to_owned())));
 }
 

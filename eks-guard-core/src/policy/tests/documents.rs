@@ -1,5 +1,6 @@
 //! Every mistake in a document is found, with its exact place and a hint.
 
+use crate::policy::operation::{Operation, PatchKind};
 use crate::policy::{CompileError, Snapshot, read_policies};
 
 const GOOD: &str = "\
@@ -445,4 +446,54 @@ fn two_policies_of_one_name_do_not_compile() {
         text.starts_with("b.yaml:1:1: policy \"shop\" is already defined at a.yaml:1:1"),
         "{text}"
     );
+}
+
+#[test]
+fn documents_in_the_manual_are_good() {
+    for (page, text) in [
+        ("README.md", include_str!("../../../../README.md")),
+        ("docs/policy.md", include_str!("../../../../docs/policy.md")),
+    ] {
+        let blocks = text
+            .split("```yaml\n")
+            .skip(1)
+            .filter_map(|rest| rest.split("```").next());
+        let policies: Vec<_> = blocks
+            .flat_map(|block| read_policies(page, block).unwrap())
+            .collect();
+        assert!(!policies.is_empty(), "{page}");
+        assert!(Snapshot::compile(&policies, 1).is_ok());
+    }
+}
+
+/// The table "also catches" in docs/policy.md, against the code.
+#[test]
+fn table_of_caught_verbs_is_true() {
+    let page = include_str!("../../../../docs/policy.md");
+    for (named, caught) in [
+        (
+            "`get`",
+            "`list`, `watch`, `update`, `patch`, `delete`, `deletecollection`",
+        ),
+        ("`list`", "`watch`, `deletecollection`"),
+    ] {
+        assert!(page.contains(&format!("| {named} | {caught} |")));
+        let all = crate::policy::operation::RESOURCE_VERBS;
+        let verb = |text: &str| *all.iter().find(|it| text.contains(&format!("`{it}`"))).unwrap();
+        let rule = verb(named).as_str();
+        let text = GOOD
+            .replace("[get, list]", &format!("[{rule}]"))
+            .replace("allow", "deny");
+        let snapshot = Snapshot::compile(&read_policies("p.yaml", &text).unwrap(), 1).unwrap();
+        for verb in all {
+            let info = crate::policy::tests::info(&format!("{verb} -/pods shop x"));
+            let operation = Operation::new(&info, "", PatchKind::Existing);
+            let denied = crate::policy::tests::judged(&snapshot, &operation).1.is_some();
+            assert_eq!(
+                denied,
+                verb.as_str() == rule || caught.contains(&format!("`{verb}`")),
+                "{named} {verb}"
+            );
+        }
+    }
 }

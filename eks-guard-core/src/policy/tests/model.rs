@@ -445,7 +445,8 @@ fn order_of_policies_and_rules_does_not_matter_and_the_index_leaves_nothing_out(
                 effect_or_protection(&single, &operation)
             );
             for step in operation.each_verb() {
-                let indexed = single.candidates(&step).filter(|rule| rule.clause.matches(&step));
+                let found = single.restricting(&step).chain(single.allowing(&step));
+                let indexed = found.filter(|rule| rule.clause.matches(&step));
                 let all = single.rules().iter().filter(|rule| rule.clause.matches(&step));
                 assert!(
                     indexed.map(|rule| &rule.label).eq(all.map(|rule| &rule.label)),
