@@ -149,10 +149,14 @@ impl RunConfig {
         })
     }
 
-    /// Home folders other than the command's user's, whose credentials are hidden too.
+    /// Home folders below which credentials are hidden.
     #[must_use]
-    pub fn other_homes(&self) -> Vec<PathBuf> {
-        vec![self.operator.home.clone(), PathBuf::from("/root")]
+    pub fn homes(&self) -> Vec<PathBuf> {
+        vec![
+            self.account.home.clone(),
+            self.operator.home.clone(),
+            PathBuf::from("/root"),
+        ]
     }
 
     /// Where the operator's credential plugins are looked for.

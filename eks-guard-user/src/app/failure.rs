@@ -63,11 +63,15 @@ impl Failure {
         }
     }
 
-    /// Prints one line; returns the exit code. What follows the first line, as the kernel's verifier writes, is logged.
+    /// The one line of the operator.
+    pub(crate) fn line(&self) -> &str {
+        self.message.lines().next().unwrap_or_default().trim_end()
+    }
+
+    /// Prints the line; returns the exit code. What follows the first line, as the kernel's verifier writes, is logged.
     pub(crate) fn report(&self) -> u8 {
-        let (line, rest) = self.message.split_once('\n').unwrap_or((&self.message, ""));
-        say(line.trim_end());
-        if !rest.is_empty() {
+        say(self.line());
+        if let Some((_, rest)) = self.message.split_once('\n') {
             tracing::info!("{rest}");
         }
         self.code

@@ -1,5 +1,6 @@
 //! Every part of a run, built in order. An error, or calling it off, drops what was built so far.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -61,18 +62,48 @@ impl Drop for Door {
 /// Builds everything and starts the command.
 ///
 /// # Errors
-/// The first part that cannot be built; nothing is left of the others.
+/// The first part that cannot be built; nothing is left of the others but the record, which says why.
 pub(crate) async fn start(config: RunConfig, blocked_signals: Vec<i32>) -> Result<Running, Failure> {
     let session = Uuid::now_v7().to_string();
     let upstream = load_upstream(&config).await?;
     notes::warnings(&config, &upstream);
-    let ground = Ground::prepare(&config, &session)?;
+    let ground = Ground::prepare(&config, &session).await?;
+    match inside(config, blocked_signals, &upstream, &ground, &session).await {
+        Ok((sandbox, door)) => Ok(Running {
+            sandbox,
+            door,
+            ground,
+        }),
+        Err(failure) => {
+            let message = Some(format!("not started: {}", failure.line()));
+            // The failure itself is what the operator has to hear.
+            ground
+                .recorder
+                .end(SessionEnd {
+                    exit_code: None,
+                    message,
+                })
+                .await
+                .ok();
+            Err(failure)
+        }
+    }
+}
+
+/// Opens the only way to the API server, tries it, and starts the command behind it.
+async fn inside(
+    config: RunConfig,
+    blocked_signals: Vec<i32>,
+    upstream: &Upstream,
+    ground: &Ground,
+    session: &str,
+) -> Result<(Sandbox, Door), Failure> {
     let authority = RunCa::generate().map_err(|error| Failure::machine_says(&error))?;
-    let door = Door::open(&config, &upstream, &ground, &authority, &session).await?;
+    let door = Door::open(&config, upstream, ground, &authority, session).await?;
     let checked = door.proxy.check_upstream().await;
     checked.map_err(|refusal| Failure::api_server(&upstream.endpoint.url, &refusal))?;
 
-    let secrets = secrets(&upstream).await;
+    let secrets = secrets(upstream).await;
     let rules = Rules {
         keep: &config.keep_env,
         secrets: &secrets,
@@ -84,8 +115,8 @@ pub(crate) async fn start(config: RunConfig, blocked_signals: Vec<i32>) -> Resul
         &config.account,
         kubeconfig,
     );
-    notes::summary(&config, &upstream, &session, &cleaned.removed);
-    let covers = covers(&config, &upstream, &authority, &ground.recorder);
+    notes::summary(&config, upstream, session, &cleaned.removed);
+    let covers = covers(&config, upstream, &authority, &ground.recorder);
     let spec = spec(config, cleaned.variables, blocked_signals, covers);
     let cgroup_procs = ground
         .cgroup
@@ -95,30 +126,21 @@ pub(crate) async fn start(config: RunConfig, blocked_signals: Vec<i32>) -> Resul
         .datapath
         .link_fds()
         .map_err(|error| Failure::machine_says(&error))?;
-    let launch = Launch {
+    let sandbox = Sandbox::start(Launch {
         spec,
         cgroup_procs,
         links,
-    };
-    let sandbox = Sandbox::start(launch)
-        .await
-        .map_err(|error| Failure::machine_says(&error))?;
-    Ok(Running {
-        sandbox,
-        door,
-        ground,
     })
+    .await;
+    Ok((sandbox.map_err(|error| Failure::machine_says(&error))?, door))
 }
 
 impl Ground {
-    fn prepare(config: &RunConfig, session: &str) -> Result<Ground, Failure> {
-        let state = RunState::create(Path::new(STATE), session, |alive| {
-            // A cgroup whose name is no run's is somebody else's.
-            let removed = remove_leftovers(|run| alive.contains(run) || Uuid::try_parse(run).is_err());
-            if removed > 0 {
-                say(&format!("removed what {removed} killed run(s) had left"));
-            }
-        });
+    async fn prepare(config: &RunConfig, session: &str) -> Result<Ground, Failure> {
+        let run = session.to_owned();
+        // Waits for a start that is cleaning up.
+        let state = spawn_blocking(move || RunState::create(Path::new(STATE), &run, remove_dead_runs)).await;
+        let state = state.map_err(|error| Failure::machine("cannot register the run", &error))?;
         let state = state.map_err(|error| Failure::machine_says(&error))?;
         let facts = SessionFacts {
             session: session.to_owned(),
@@ -220,6 +242,15 @@ impl Running {
     }
 }
 
+/// Kills what guards that were killed have left running, and removes their cgroups.
+fn remove_dead_runs(alive: &BTreeSet<String>) {
+    // A cgroup whose name is no run's is somebody else's.
+    let removed = remove_leftovers(|run| alive.contains(run) || Uuid::try_parse(run).is_err());
+    if removed > 0 {
+        say(&format!("removed what {removed} killed run(s) had left"));
+    }
+}
+
 async fn load_upstream(config: &RunConfig) -> Result<Upstream, Failure> {
     let options = KubeconfigOptions {
         file: config.kubeconfig.clone(),
@@ -251,10 +282,13 @@ async fn secrets(upstream: &Upstream) -> Vec<String> {
 
 fn covers(config: &RunConfig, upstream: &Upstream, authority: &RunCa, recorder: &DiskRecorder) -> Covers {
     let account = &config.account;
-    let mut covers = Covers::plan((account.uid, account.gid), &account.home, &config.other_homes());
+    let mut covers = Covers::plan((account.uid, account.gid), &config.homes());
     covers.kubeconfigs.clone_from(&upstream.kubeconfig.covered);
     covers.kubeconfig_text = upstream.kubeconfig.render(&authority.ca_pem());
     covers.hidden.extend(upstream.kubeconfig.hidden.iter().cloned());
+    covers
+        .hidden
+        .extend(environment::credential_files(&config.variables));
     // Records are root's own and unreadable anyway; a working folder that holds them must stay visible.
     let records = recorder
         .path()
