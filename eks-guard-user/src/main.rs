@@ -1,11 +1,11 @@
 //! The `eks-guard` program: arguments, logging, run, exit code.
 
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
-use eks_guard::cli::{Cli, Command, RunArgs, exit};
+use clap::Parser;
+use eks_guard::cli::{Cli, Command, RunArgs, completion, exit};
 use eks_guard::config::{RunConfig, Surroundings};
 use eks_guard::recording::sessions::{self, SessionsArgs};
 use eks_guard::recording::writer::DEFAULT_FOLDER;
@@ -38,11 +38,13 @@ fn main() -> ExitCode {
             .run(&mut io::stdout().lock(), &mut io::stderr())
             .unwrap_or(exit::USAGE),
         Command::Sessions(args) => sessions(args, &around),
-        Command::Completion { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "eks-guard", &mut io::stdout());
-            0
-        }
+        Command::Completion(args) => print(&completion::script(args.shell)),
     })
+}
+
+fn print(text: &[u8]) -> u8 {
+    // An output that cannot be written has nobody who reads it.
+    io::stdout().write_all(text).map_or(exit::USAGE, |()| 0)
 }
 
 fn start(args: RunArgs, around: &Surroundings) -> u8 {

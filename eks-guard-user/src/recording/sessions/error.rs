@@ -13,9 +13,9 @@ pub enum SessionsError {
         folder: PathBuf,
         /// Cause and remedy in short.
         hint: &'static str,
-        /// What the system said.
+        /// What the system said, where the hint does not say it.
         #[source]
-        source: io::Error,
+        source: Option<io::Error>,
     },
     /// One record cannot be read.
     #[error("cannot read the record {path}", path = path.display())]

@@ -177,7 +177,7 @@ fn shows_what_happened() {
     let folder = with_story();
     let expected = "\
 TIME          VERB       RESOURCE                      NAMESPACE/NAME                    DECISION  REASON              STATUS   CALLER
-18:00:00.000  --- session of shop started: kubectl get pods
+18:00:00.000  --- session of shop started on 2026-11-25 (UTC): kubectl get pods
 18:00:01.000  get        pods                          shop/                             allow     -                   200      kubectl[4242]
 18:00:02.250  patch      deployments.apps              shop/web                          allow     -                   200      kubectl[4242]
 18:00:03.000  delete     pods                          shop/web-0                        refuse    NoRuleAllows        403      kubectl[4242]
