@@ -20,6 +20,7 @@ pub(crate) struct Attempt {
     pub(crate) home: PathBuf,
     wrapper: Vec<String>,
     user: Option<&'static str>,
+    usual: Vec<(&'static str, &'static str)>,
     flags: Vec<String>,
     line: Vec<String>,
 }
@@ -37,6 +38,11 @@ impl Attempt {
             home,
             wrapper: Vec::new(),
             user: Some("nobody"),
+            usual: vec![
+                ("--kubeconfig", "kubeconfig"),
+                ("--policy", "policy.yaml"),
+                ("--records", "records"),
+            ],
             flags: Vec::new(),
             line: vec!["echo".to_owned(), MARK.to_owned()],
         };
@@ -62,6 +68,12 @@ impl Attempt {
     /// More flags; a later one replaces the usual one.
     pub(crate) fn flags(mut self, flags: &[&str]) -> Attempt {
         self.flags = flags.iter().map(|&flag| flag.to_owned()).collect();
+        self
+    }
+
+    /// Without one of the usual flags.
+    pub(crate) fn without(mut self, flag: &str) -> Attempt {
+        self.usual.retain(|(usual, _)| *usual != flag);
         self
     }
 
@@ -95,13 +107,9 @@ impl Attempt {
         let mut command = leash::hold(Path::new(program))?;
         command.args(before);
         let given = |flag: &str| self.flags.iter().any(|word| word == flag);
-        for (flag, value) in [
-            ("--kubeconfig", "kubeconfig"),
-            ("--policy", "policy.yaml"),
-            ("--records", "records"),
-        ] {
+        for (flag, value) in &self.usual {
             if !given(flag) {
-                command.args([flag, value]);
+                command.args([*flag, *value]);
             }
         }
         command

@@ -91,15 +91,18 @@ fn is_task(line: &str) -> Result<()> {
     let mut xtask = leash::hold(&programs::workspace().join("target/debug/xtask"))?;
     xtask.args([task, "--help"]);
     let help = command::run(xtask)?.ok()?;
+    let mut after_flag = false;
     for word in words {
-        let known = match (word.starts_with('-'), task) {
-            (true, _) => help.contains(word),
-            (false, "test") => {
-                let suite = programs::workspace().join(format!("tests/tests/{word}.rs"));
-                ["tidy", "unit"].contains(&word) || suite.exists()
-            }
-            (false, _) => true,
+        let is_flag = word.starts_with('-');
+        let known = if is_flag {
+            help.contains(word)
+        } else if task == "test" && !after_flag {
+            let suite = programs::workspace().join(format!("tests/tests/{word}.rs"));
+            ["tidy", "unit"].contains(&word) || suite.exists()
+        } else {
+            true
         };
+        after_flag = is_flag;
         ensure!(known, "`cargo xtask {task}` does not take {word:?}: {help}");
     }
     Ok(())
