@@ -33,18 +33,24 @@ fn main() -> ExitCode {
     }
     ExitCode::from(match cli.command {
         Command::Run(args) => start(args, &around),
-        // An output that cannot be written has nobody who reads it.
-        Command::Policy(args) => args
-            .run(&mut io::stdout().lock(), &mut io::stderr())
-            .unwrap_or(exit::USAGE),
+        Command::Policy(args) => written(args.run(&mut io::stdout().lock(), &mut io::stderr())),
         Command::Sessions(args) => sessions(args, &around),
-        Command::Completion(args) => print(&completion::script(args.shell)),
+        Command::Completion(args) => {
+            let script = completion::script(args.shell);
+            written(io::stdout().write_all(&script).map(|()| 0))
+        }
     })
 }
 
-fn print(text: &[u8]) -> u8 {
-    // An output that cannot be written has nobody who reads it.
-    io::stdout().write_all(text).map_or(exit::USAGE, |()| 0)
+/// The exit code of a command whose output may not have been written. That is never 0, which would say "allowed".
+fn written(outcome: io::Result<u8>) -> u8 {
+    outcome.unwrap_or_else(|error| {
+        // A reader that has gone, as `head` goes, has seen enough.
+        if error.kind() != io::ErrorKind::BrokenPipe {
+            say(&format!("cannot write the output: {error}"));
+        }
+        exit::USAGE
+    })
 }
 
 fn start(args: RunArgs, around: &Surroundings) -> u8 {

@@ -13,8 +13,12 @@ Examples:
   sudo eks-guard sessions show latest --refused
   sudo eks-guard sessions show 01a2149c-5eb2 --mutating -o jsonl
 
-Records are root's: read them with sudo. Times are UTC. Without --records, the folder `records` in $EKS_GUARD_STATE_DIR
-is read when that is set. Exit codes: 0 shown, 2 the records cannot be read or there is no such session.";
+Records are root's: read them with sudo. Times are UTC.
+
+Environment:
+  EKS_GUARD_STATE_DIR  folder whose `records` folder is read in place of /var/lib/eks-guard
+
+Exit codes: 0 shown, 2 the records cannot be read or there is no such session.";
 
 /// Arguments of `eks-guard sessions`.
 #[derive(Args, Clone, Debug)]

@@ -26,6 +26,12 @@ pub enum SessionsError {
         #[source]
         source: io::Error,
     },
+    /// There is none at all.
+    #[error("no session is recorded in {folder} yet: start one with `eks-guard run`", folder = folder.display())]
+    Empty {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// There is no such session.
     #[error("no session {name:?} in {folder}: `eks-guard sessions list` shows what there is", folder = folder.display())]
     Unknown {

@@ -59,6 +59,11 @@ impl Folder {
     /// The session a person means: an id, the beginning of one, or `latest`.
     pub(super) fn find(&self, wanted: &str) -> Result<String, SessionsError> {
         let sessions = self.sessions()?;
+        if sessions.is_empty() {
+            return Err(SessionsError::Empty {
+                folder: self.path.clone(),
+            });
+        }
         let unknown = || SessionsError::Unknown {
             name: wanted.to_owned(),
             folder: self.path.clone(),

@@ -340,7 +340,7 @@ fn what_is_not_there_is_said() {
     assert!(
         sessions(&empty, &["show"])
             .unwrap_err()
-            .contains("no session \"latest\"")
+            .contains("no session is recorded")
     );
     assert_eq!(ok(&empty, &["list"]).lines().count(), 1);
     fs::remove_dir(empty.path()).unwrap();
