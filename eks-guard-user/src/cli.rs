@@ -1,11 +1,13 @@
 //! What can be typed. Checking what it means is `config`'s work.
 
+pub mod completion;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
-use clap_complete::Shell;
+use clap::{Args, Parser, Subcommand, ValueHint};
 
+use crate::cli::completion::CompletionArgs;
 use crate::policy::PolicyArgs;
 use crate::recording::sessions::SessionsArgs;
 
@@ -19,17 +21,20 @@ pub mod exit {
     pub const API_SERVER: u8 = 4;
 }
 
-const EXIT_CODES: &str = "\
-Exit codes of `run`: the command's own (128+N when signal N ended it, 127 when it was not found, 126 when it could not be executed), or, with nothing started:
-  2  wrong usage, kubeconfig or policy
-  3  this machine cannot hold the boundary: no root, no cgroup2, kernel too old, BPF refused
-  4  the API server is unreachable, is not the one of the kubeconfig, or refuses the credential";
+const START: &str = "\
+Start here:
+  eks-guard policy check policy.yaml
+  sudo eks-guard run --policy policy.yaml --agent my-agent -- kubectl get pods -n shop
+  sudo eks-guard sessions show latest
+
+`eks-guard COMMAND --help` has examples and the exit codes.";
 
 const RUN_EXAMPLES: &str = "\
 Examples:
   sudo eks-guard run --policy policy.yaml -- kubectl get pods
   sudo eks-guard run --policy team.yaml --policy extra.yaml --agent reviewer -- ./agent.sh
   sudo eks-guard run --kubeconfig staging.yaml --context staging --policy p.yaml -- bash
+  eks-guard run --user nobody --policy policy.yaml -- ./agent.sh     (as root in a container or a CI job, without sudo)
 
 What the command does not see: environment variables that carry credentials (their names are printed), ~/.aws, ~/.azure, ~/.config/gcloud, ~/.kube (emptied, with a generated config), the files that the kubeconfig names, and sockets that start processes elsewhere (docker, containerd, the session bus). Names that end in _API_KEY stay: the agent needs its model.
 
@@ -38,11 +43,14 @@ Environment:
   EKS_GUARD_STATE_DIR  folder whose `records` folder is used in place of /var/lib/eks-guard
   NO_COLOR             no colour, whatever standard error is
 
-Exit codes: see `eks-guard --help`.";
+Exit codes: the command's own (128+N when signal N ended it, 127 when it was not found, 126 when it could not be executed), or, with nothing started:
+  2  wrong usage, kubeconfig or policy
+  3  this machine cannot hold the boundary: no root, no cgroup2, kernel too old, BPF refused
+  4  the API server is unreachable, is not the one of the kubeconfig, or refuses the credential";
 
 /// A production access boundary for AI agents on Kubernetes.
 #[derive(Debug, Parser)]
-#[command(name = "eks-guard", version, after_help = EXIT_CODES, max_term_width = 110)]
+#[command(name = "eks-guard", version, after_help = START, max_term_width = 110)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -58,11 +66,8 @@ pub enum Command {
     Policy(PolicyArgs),
     /// Show what was recorded
     Sessions(SessionsArgs),
-    /// Print a completion script
-    Completion {
-        /// For which shell
-        shell: Shell,
-    },
+    /// Print a completion script for a shell
+    Completion(CompletionArgs),
 }
 
 /// Arguments of `eks-guard run`.
@@ -85,7 +90,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "NAME")]
     pub model: Option<String>,
     /// Run the command as this user: NAME, UID or UID:GID [default: whoever called sudo]
-    #[arg(long, value_name = "USER")]
+    #[arg(long, value_name = "USER", value_hint = ValueHint::Username)]
     pub user: Option<String>,
     /// Keep this environment variable although its name says that it carries a credential; may be given several times
     #[arg(long, value_name = "NAME")]
@@ -97,7 +102,7 @@ pub struct RunArgs {
     #[arg(short, long)]
     pub quiet: bool,
     /// The command and its arguments
-    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
+    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND", value_hint = ValueHint::CommandWithArguments)]
     pub command: Vec<OsString>,
 }
 
