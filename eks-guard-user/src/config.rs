@@ -1,5 +1,7 @@
 //! Flags, environment and files, checked as a whole: every mistake is reported at once, before anything is touched.
 
+mod args;
+pub mod exit;
 mod surroundings;
 
 use std::ffi::OsString;
@@ -8,11 +10,11 @@ use std::sync::Arc;
 
 use eks_guard_core::policy::Snapshot;
 
-use crate::cli::{RunArgs, exit};
 use crate::policy;
 use crate::run::user::{self, Account, Sudo, UserError};
 use crate::telemetry::chain;
 
+pub use args::RunArgs;
 pub use surroundings::Surroundings;
 
 /// Longest agent or model name.
@@ -211,14 +213,13 @@ mod tests {
     use std::ffi::OsString;
     use std::path::PathBuf;
 
-    use crate::cli::{RunArgs, exit};
-    use crate::config::{ConfigError, RunConfig, Surroundings};
+    use crate::config::{ConfigError, RunArgs, RunConfig, Surroundings, exit};
 
     fn around(uid: u32, variables: &[(&str, &str)]) -> Surroundings {
         Surroundings {
             euid: uid,
             kernel: "6.12.3-generic".to_owned(),
-            directory: Ok(PathBuf::from("/work")),
+            directory: Ok(PathBuf::from("/project")),
             variables: variables
                 .iter()
                 .map(|(name, value)| (OsString::from(name), OsString::from(value)))
@@ -240,7 +241,7 @@ mod tests {
 
     #[test]
     fn defaults_come_from_the_command_and_the_surroundings() {
-        let around = around(0, &[("HOME", "/home/op"), ("KUBECONFIG", "/k")]);
+        let around = around(0, &[("HOME", "/homes/op"), ("KUBECONFIG", "/k")]);
         let given = RunArgs {
             kubeconfig: Some("k.yaml".into()),
             records: Some("rec".into()),
@@ -248,9 +249,9 @@ mod tests {
         };
         let config = RunConfig::check(given, &around).unwrap();
         assert_eq!(config.agent, "claude");
-        assert_eq!(config.kubeconfig, Some("/work/k.yaml".into()));
-        assert_eq!(config.records, PathBuf::from("/work/rec"));
-        assert_eq!(config.operator.home, PathBuf::from("/home/op"));
+        assert_eq!(config.kubeconfig, Some("/project/k.yaml".into()));
+        assert_eq!(config.records, PathBuf::from("/project/rec"));
+        assert_eq!(config.operator.home, PathBuf::from("/homes/op"));
         assert_eq!(config.kubeconfig_env, Some("/k".into()));
         let config = RunConfig::check(args("ls"), &around).unwrap();
         assert_eq!(config.records, PathBuf::from("/var/lib/eks-guard/records"));

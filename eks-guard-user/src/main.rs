@@ -5,8 +5,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
-use eks_guard::cli::{Cli, Command, RunArgs, completion, exit};
-use eks_guard::config::{RunConfig, Surroundings};
+use eks_guard::cli::{Cli, Command, completion};
+use eks_guard::config::{RunArgs, RunConfig, Surroundings, exit};
 use eks_guard::recording::sessions::{self, SessionsArgs};
 use eks_guard::recording::writer::DEFAULT_FOLDER;
 use eks_guard::telemetry::{self, Colour, say};

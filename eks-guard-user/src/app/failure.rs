@@ -4,7 +4,7 @@ use std::error::Error;
 
 use eks_guard_core::reason::{Reason, Refusal};
 
-use crate::cli::exit;
+use crate::config::exit;
 use crate::recording::writer::SessionEnd;
 use crate::telemetry::{chain, say};
 use crate::upstream::UpstreamError;
