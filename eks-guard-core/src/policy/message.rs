@@ -146,7 +146,7 @@ pub(crate) fn breadth(rule: &RuleEntry, operation: &Operation<'_>) -> Vec<String
         )),
         Dimension::Name => Some(format!(
             "the request may reach name {} among others",
-            notation::names(&scope.names)
+            notation::names(&scope.resource_names)
         )),
         Dimension::Kind | Dimension::Path => None,
     };
@@ -206,7 +206,7 @@ pub(crate) fn smallest_rule(operation: &Operation<'_>) -> String {
         Extent::Nothing | Extent::Many => rule += ", namespaces: [\"*\"]",
     }
     if let Extent::One(name) = target.name {
-        rule += &format!(", names: [{}]", notation::item(name));
+        rule += &format!(", resourceNames: [{}]", notation::item(name));
     }
     rule + "}"
 }
@@ -254,7 +254,7 @@ pub(crate) fn difference(rule: &RuleEntry, dimension: Dimension, operation: &Ope
                 format!("{what} {} is not in {patterns}", notation::resource(target))
             }
             Dimension::Namespace => outside(what, target.namespace, &notation::names(&scope.namespaces)),
-            Dimension::Name => outside(what, target.name, &notation::names(&scope.names)),
+            Dimension::Name => outside(what, target.name, &notation::names(&scope.resource_names)),
             Dimension::Kind | Dimension::Verb | Dimension::Path => format!("the {what} differs"),
         },
         (RuleScope::Paths(patterns), Target::Path(path)) => {

@@ -81,18 +81,21 @@ impl Failure {
 
     /// What the record says about a session whose command was never started.
     pub(crate) fn end(&self) -> SessionEnd {
-        let line = self.message.lines().next().unwrap_or_default();
         SessionEnd {
             exit_code: None,
-            message: Some(format!("nothing was started: {line}")),
+            message: Some(format!("not started: {}", self.line())),
         }
     }
 
-    /// Prints one line; returns the exit code. What follows the first line, as the kernel's verifier writes, is logged.
+    /// The one line of the operator.
+    pub(crate) fn line(&self) -> &str {
+        self.message.lines().next().unwrap_or_default().trim_end()
+    }
+
+    /// Prints the line; returns the exit code. What follows the first line, as the kernel's verifier writes, is logged.
     pub(crate) fn report(&self) -> u8 {
-        let (line, rest) = self.message.split_once('\n').unwrap_or((&self.message, ""));
-        say(line.trim_end());
-        if !rest.is_empty() {
+        say(self.line());
+        if let Some((_, rest)) = self.message.split_once('\n') {
             tracing::info!("{rest}");
         }
         self.code
@@ -129,7 +132,7 @@ mod tests {
         let end = failure.end();
         assert_eq!(
             (end.exit_code, end.message.as_deref()),
-            (None, Some("nothing was started: no cgroup2"))
+            (None, Some("not started: no cgroup2"))
         );
     }
 }

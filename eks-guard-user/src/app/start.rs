@@ -62,32 +62,33 @@ impl Drop for Door {
 /// Builds everything and starts the command.
 ///
 /// # Errors
-/// The first part that cannot be built; nothing is left of the others.
+/// The first part that cannot be built; nothing is left of the others but the record, which says why.
 pub(crate) async fn start(config: RunConfig, blocked_signals: Vec<i32>) -> Result<Running, Failure> {
     let session = Uuid::now_v7().to_string();
     let upstream = load_upstream(&config).await?;
     notes::warnings(&config, &upstream);
     let ground = Ground::prepare(&config, &session).await?;
-    match launch(config, blocked_signals, &session, &upstream, &ground).await {
+    match inside(config, blocked_signals, &upstream, &ground, &session).await {
         Ok((sandbox, door)) => Ok(Running {
             sandbox,
             door,
             ground,
         }),
         Err(failure) => {
-            // The failure is what the operator must see; a record that does not take its end shows as broken off.
+            // The failure itself is what the operator has to hear.
             ground.recorder.end(failure.end()).await.ok();
             Err(failure)
         }
     }
 }
 
-async fn launch(
+/// Opens the only way to the API server, tries it, and starts the command behind it.
+async fn inside(
     config: RunConfig,
     blocked_signals: Vec<i32>,
-    session: &str,
     upstream: &Upstream,
     ground: &Ground,
+    session: &str,
 ) -> Result<(Sandbox, Door), Failure> {
     let authority = RunCa::generate().map_err(|error| Failure::machine_says(&error))?;
     let door = Door::open(&config, upstream, ground, &authority, session).await?;
@@ -118,15 +119,13 @@ async fn launch(
         .datapath
         .link_fds()
         .map_err(|error| Failure::machine_says(&error))?;
-    let launch = Launch {
+    let sandbox = Sandbox::start(Launch {
         spec,
         cgroup_procs,
         links,
-    };
-    let sandbox = Sandbox::start(launch)
-        .await
-        .map_err(|error| Failure::machine_says(&error))?;
-    Ok((sandbox, door))
+    })
+    .await;
+    Ok((sandbox.map_err(|error| Failure::machine_says(&error))?, door))
 }
 
 impl Ground {
@@ -278,6 +277,9 @@ fn covers(config: &RunConfig, upstream: &Upstream, authority: &RunCa, recorder: 
     covers.kubeconfigs.clone_from(&upstream.kubeconfig.covered);
     covers.kubeconfig_text = upstream.kubeconfig.render(&authority.ca_pem());
     covers.hidden.extend(upstream.kubeconfig.hidden.iter().cloned());
+    covers
+        .hidden
+        .extend(environment::credential_files(&config.variables));
     // Records are root's own and unreadable anyway; a working folder that holds them must stay visible.
     let records = recorder
         .path()

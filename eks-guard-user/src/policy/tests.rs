@@ -215,7 +215,7 @@ fn text_shows_why() {
     let wanted = r#"refused: delete pods "web-0" in namespace "shop"
 reason:  NoRuleAllows
 rule:    none
-message: agent "my-agent" may not delete pods "web-0" in namespace "shop": no rule allows it; an allow rule for {verbs: [delete], apiGroups: [""], resources: [pods], namespaces: [shop], names: [web-0]} would; closest is rule "shop-developer/read", but verb delete is not in [get, list, watch]
+message: agent "my-agent" may not delete pods "web-0" in namespace "shop": no rule allows it; an allow rule for {verbs: [delete], apiGroups: [""], resources: [pods], namespaces: [shop], resourceNames: [web-0]} would; closest is rule "shop-developer/read", but verb delete is not in [get, list, watch]
 agent:   my-agent, selected by shop-developer
 
 RULE                      EFFECT  MATCHES  WHY

@@ -126,7 +126,7 @@ fn a_killed_guard_is_a_closed_door_and_the_next_start_cleans_up() -> Result<()> 
     ensure!(refused.contains("refused"), "{refused}");
     let curl = running.line()?;
     ensure!(curl == "curl=7", "connection refused, nothing of a reply: {curl}");
-    let pid = eventually("the tree's last command", || processes(&sleep).into_iter().last())?;
+    let pid = eventually("the tree's last command", || processes(&sleep).pop_last())?;
     let name = cgroup(pid)?;
     ensure!(
         name.starts_with("/eks-guard/"),

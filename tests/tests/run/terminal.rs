@@ -163,10 +163,14 @@ fn a_shell_inside_has_job_control_of_its_own() -> Result<()> {
     terminal.press("\x1a")?;
     terminal.expect("Stopped")?;
     terminal.expect("INNER> ")?;
+    terminal.press("fg\n")?;
+    terminal.expect("exec cat'")?;
+    terminal.press("\x04")?;
+    terminal.expect("INNER> ")?;
     terminal.press("suspend\n")?;
     terminal.expect("SHELL> ")?;
     terminal.press("fg\n")?;
-    terminal.press("kill -KILL %1; exit 5\n")?;
+    terminal.press("exit 5\n")?;
     terminal.expect("SHELL> ")?;
     terminal.press("echo code=$?.\n")?;
     terminal.expect("code=5.")?;
