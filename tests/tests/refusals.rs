@@ -28,7 +28,7 @@ spec:
       apiGroups: ['']
       resources: [configmaps]
       namespaces: ['*']
-      names: [sealed]
+      resourceNames: [sealed]
     - name: ask
       effect: requireApproval
       verbs: [delete]

@@ -17,9 +17,9 @@ const WANTED: [&str; 9] = [
 
 /// Folders of the machines the project is written on; in two parts, or this file would be found.
 const MACHINE: [&str; 3] = [
-    concat!("/wo", "rk/"),
-    concat!("/tmp/", "plan"),
-    concat!("/tmp/", "pre/"),
+    concat!("/wo", "rk/shared"),
+    concat!("/wo", "rk/main"),
+    concat!("/wo", "rk/wt"),
 ];
 /// A home that code has to know and documents have not.
 const HOME: &str = concat!("/ro", "ot/");
