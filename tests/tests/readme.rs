@@ -1,7 +1,7 @@
 //! A new person's evening: every command in the documents is run, as it stands there, against a real API server.
 //!
 //! `sudo` is left out (the suite runs as root, with the variables sudo sets), the built program takes the place of the
-//! release build, and tasks of `cargo xtask` are only looked up. A comment `# exit code N` says what a command ends with.
+//! release build; of `cargo xtask` the demo is played, other tasks are looked up. A comment `# exit code N` says what a command ends with.
 
 #[path = "readme/commands.rs"]
 mod commands;

@@ -5,8 +5,6 @@
 mod boundary;
 #[path = "run/death.rs"]
 mod death;
-#[path = "run/refusals.rs"]
-mod refusals;
 #[path = "run/support.rs"]
 mod support;
 #[path = "run/terminal.rs"]

@@ -7,7 +7,7 @@ use crate::policy::known::{KnownResource, Scope};
 use crate::policy::matching::Dimension;
 use crate::policy::notation::{self, Quoted};
 use crate::policy::operation::{Extent, Operation, ResourceTarget, Target};
-use crate::policy::protection::SECRETS_LABEL;
+use crate::policy::protection::{SECRETS_LABEL, is_secret};
 use crate::principal::Principal;
 use crate::reason::Reason;
 use crate::request_info::Verb;
@@ -161,6 +161,12 @@ fn nothing_allows(
 ) -> String {
     let agent = Quoted(&principal.agent);
     let request = describe(operation);
+    if is_secret(operation) {
+        return format!(
+            "agent {agent} may not {request}: no rule allows it, and none can yet: replies carry values of Secrets, and this \
+             version cannot mask them"
+        );
+    }
     let needed = Operation { verb, ..*operation };
     let rule = smallest_rule(&needed);
     let because = if verb == operation.verb {

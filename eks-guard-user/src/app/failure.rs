@@ -81,10 +81,9 @@ impl Failure {
 
     /// What the record says about a session whose command was never started.
     pub(crate) fn end(&self) -> SessionEnd {
-        let line = self.message.lines().next().unwrap_or_default();
         SessionEnd {
             exit_code: None,
-            message: Some(format!("nothing was started: {line}")),
+            message: Some(format!("not started: {}", self.line())),
         }
     }
 
@@ -133,7 +132,7 @@ mod tests {
         let end = failure.end();
         assert_eq!(
             (end.exit_code, end.message.as_deref()),
-            (None, Some("nothing was started: no cgroup2"))
+            (None, Some("not started: no cgroup2"))
         );
     }
 }

@@ -18,6 +18,7 @@ const MARK: &str = "the command was started";
 /// `WRAPPER eks-guard run FLAGS -- LINE`, in a home folder of its own with a kubeconfig and a policy that are right.
 pub(crate) struct Attempt {
     pub(crate) home: PathBuf,
+    program: PathBuf,
     wrapper: Vec<String>,
     user: Option<&'static str>,
     usual: Vec<(&'static str, &'static str)>,
@@ -36,6 +37,7 @@ impl Attempt {
         let credential = Credential::ClientCertificate(cluster.upstream_identity("errors-operator")?);
         let attempt = Attempt {
             home,
+            program: programs::eks_guard()?,
             wrapper: Vec::new(),
             user: Some("nobody"),
             usual: vec![
@@ -89,6 +91,14 @@ impl Attempt {
         self
     }
 
+    /// With the program in a place where every user can execute it.
+    pub(crate) fn installed(mut self) -> Result<Attempt> {
+        let place = self.home.join("eks-guard");
+        fs::copy(&self.program, &place).context("installing the program")?;
+        self.program = place;
+        Ok(self)
+    }
+
     /// A program that starts the guard in some worse place.
     pub(crate) fn through(mut self, wrapper: &[&str]) -> Attempt {
         self.wrapper = wrapper.iter().map(|&word| word.to_owned()).collect();
@@ -96,12 +106,12 @@ impl Attempt {
     }
 
     pub(crate) fn run(&self) -> Result<Output> {
-        let guard = programs::eks_guard()?.to_string_lossy().into_owned();
+        let guard = self.program.to_string_lossy();
         let words: Vec<&str> = self
             .wrapper
             .iter()
             .map(String::as_str)
-            .chain([guard.as_str(), "run"])
+            .chain([guard.as_ref(), "run"])
             .collect();
         let (program, before) = words.split_first().context("a program")?;
         let mut command = leash::hold(Path::new(program))?;

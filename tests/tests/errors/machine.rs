@@ -14,14 +14,10 @@ fn without_root() -> Result<()> {
         "--regid=nogroup",
         "--clear-groups",
     ];
-    Attempt::new()?
-        .through(&nobody)
-        .is_refused(3, &["need root", "sudo"])?;
+    let attempt = Attempt::new()?.installed()?.through(&nobody);
+    attempt.is_refused(3, &["need root", "sudo"])?;
     // Nobody is named, as when one has forgotten sudo: that is the one thing to say.
-    Attempt::new()?
-        .user(None)
-        .through(&nobody)
-        .is_refused(3, &["need root", "sudo"])
+    attempt.user(None).is_refused(3, &["need root", "sudo"])
 }
 
 #[test]
