@@ -7,8 +7,6 @@ mod boundary;
 mod death;
 #[path = "run/hostile.rs"]
 mod hostile;
-#[path = "run/refusals.rs"]
-mod refusals;
 #[path = "run/secrets.rs"]
 mod secrets;
 #[path = "run/support.rs"]

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::policy::document::{AgentPolicy, Effect, Names, Origin, RuleScope};
-use crate::policy::matching::Clause;
+use crate::policy::matching::{Clause, Reach};
 use crate::policy::operation::{Operation, Target};
 use crate::policy::protection::allowed_to_everyone;
+use crate::policy::sieve::Sieve;
 use crate::principal::Principal;
 
 /// Rules of all policies together: more would no longer be decided on in microseconds.
@@ -45,6 +46,8 @@ pub struct Snapshot {
     /// Where the allow rules begin.
     first_allow: usize,
     index: Index,
+    /// Of each rule, in the same order.
+    sieves: Box<[Sieve]>,
 }
 
 /// A policy, as far as deciding needs it.
@@ -90,14 +93,19 @@ impl Snapshot {
         let rules = ordered_rules(&sorted);
         let index = Index::of(&rules);
         let first_allow = rules.partition_point(|rule| rule.effect != Effect::Allow);
-        let policies = sorted
+        let policies: Box<[PolicyEntry]> = sorted
             .iter()
             .map(|it| PolicyEntry {
                 name: it.name.clone(),
                 agents: it.agents.clone(),
             })
             .collect();
+        let sieves = rules.iter().map(|rule| {
+            let policy = rule.policy.and_then(|position| policies.get(position));
+            Sieve::of_rule(&rule.clause, policy.map_or(&Names::Any, |policy| &policy.agents))
+        });
         Ok(Snapshot {
+            sieves: sieves.collect(),
             generation,
             policies,
             rules: rules.into_boxed_slice(),
@@ -117,23 +125,26 @@ impl Snapshot {
         &self.rules
     }
 
-    /// The rules that may restrict, in the order in which they decide.
-    pub(crate) fn restricting<'a>(
+    /// The rules of this reach that may match, in the order in which they decide.
+    pub(crate) fn candidates<'a>(
         &'a self,
+        principal: &Principal,
         operation: &Operation<'_>,
+        reach: Reach,
     ) -> impl Iterator<Item = &'a RuleEntry> {
-        let [keyed, any] = self.index.positions(operation).map(|list| self.split(list).0);
+        let request = Sieve::of_request(operation, &principal.agent, reach);
+        let [keyed, any] = self.index.positions(operation).map(|list| {
+            let first_allow = list.partition_point(|position| *position < self.first_allow);
+            let (restricting, allowing) = list.split_at(first_allow);
+            let list = match reach {
+                Reach::Touches => restricting,
+                Reach::Covers => allowing,
+            };
+            let meets =
+                move |position: &usize| self.sieves.get(*position).is_some_and(|it| it.meets(&request));
+            list.iter().copied().filter(meets)
+        });
         merge(keyed, any).filter_map(|position| self.rules.get(position))
-    }
-
-    /// The rules that may allow, in the order in which they decide.
-    pub(crate) fn allowing<'a>(&'a self, operation: &Operation<'_>) -> impl Iterator<Item = &'a RuleEntry> {
-        let [keyed, any] = self.index.positions(operation).map(|list| self.split(list).1);
-        merge(keyed, any).filter_map(|position| self.rules.get(position))
-    }
-
-    fn split<'a>(&self, positions: &'a [usize]) -> (&'a [usize], &'a [usize]) {
-        positions.split_at(positions.partition_point(|position| *position < self.first_allow))
     }
 
     /// Whether the policy of a rule selects the agent.
@@ -235,17 +246,15 @@ impl Index {
     }
 }
 
-/// Two ascending lists without common elements as one.
-fn merge<'a>(mut left: &'a [usize], mut right: &'a [usize]) -> impl Iterator<Item = usize> + 'a {
-    std::iter::from_fn(move || {
-        let from_left = match (left.first(), right.first()) {
-            (Some(a), Some(b)) => a < b,
-            (Some(_), None) => true,
-            (None, _) => false,
-        };
-        let list = if from_left { &mut left } else { &mut right };
-        let (first, rest) = list.split_first()?;
-        *list = rest;
-        Some(*first)
+/// Two ascending sequences without common elements as one.
+fn merge(
+    left: impl Iterator<Item = usize>,
+    right: impl Iterator<Item = usize>,
+) -> impl Iterator<Item = usize> {
+    let (mut left, mut right) = (left.peekable(), right.peekable());
+    std::iter::from_fn(move || match (left.peek(), right.peek()) {
+        (Some(a), Some(b)) if b < a => right.next(),
+        (Some(_), _) => left.next(),
+        (None, _) => right.next(),
     })
 }

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use eks_guard_core::record::Caller;
 use jiff::Timestamp;
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
@@ -18,6 +17,7 @@ use crate::app::notes;
 use crate::config::RunConfig;
 use crate::ebpf::cgroup::{RunCgroup, remove_leftovers};
 use crate::ebpf::loader::{Datapath, LoadRequest};
+use crate::identity;
 use crate::metrics::Metrics;
 use crate::proxy::{Limits, Listener, Proxy, ProxyParts};
 use crate::recording::writer::{DiskRecorder, SessionEnd, SessionFacts};
@@ -68,40 +68,32 @@ pub(crate) async fn start(config: RunConfig, blocked_signals: Vec<i32>) -> Resul
     let upstream = load_upstream(&config).await?;
     notes::warnings(&config, &upstream);
     let ground = Ground::prepare(&config, &session).await?;
-    match inside(config, blocked_signals, &upstream, &ground, &session).await {
+    match launch(config, blocked_signals, &session, &upstream, &ground).await {
         Ok((sandbox, door)) => Ok(Running {
             sandbox,
             door,
             ground,
         }),
         Err(failure) => {
-            let message = Some(format!("not started: {}", failure.line()));
-            // The failure itself is what the operator has to hear.
-            ground
-                .recorder
-                .end(SessionEnd {
-                    exit_code: None,
-                    message,
-                })
-                .await
-                .ok();
+            // The failure is what the operator must see; a record that does not take its end shows as broken off.
+            ground.recorder.end(failure.end()).await.ok();
             Err(failure)
         }
     }
 }
 
-/// Opens the only way to the API server, tries it, and starts the command behind it.
-async fn inside(
+async fn launch(
     config: RunConfig,
     blocked_signals: Vec<i32>,
+    session: &str,
     upstream: &Upstream,
     ground: &Ground,
-    session: &str,
 ) -> Result<(Sandbox, Door), Failure> {
     let authority = RunCa::generate().map_err(|error| Failure::machine_says(&error))?;
     let door = Door::open(&config, upstream, ground, &authority, session).await?;
-    let checked = door.proxy.check_upstream().await;
-    checked.map_err(|refusal| Failure::api_server(&upstream.endpoint.url, &refusal))?;
+    let url = &upstream.endpoint.url;
+    let checked = notes::while_waiting(&config, url, door.proxy.check_upstream()).await;
+    checked.map_err(|refusal| Failure::api_server(url, &refusal))?;
 
     let secrets = secrets(upstream).await;
     let rules = Rules {
@@ -126,13 +118,15 @@ async fn inside(
         .datapath
         .link_fds()
         .map_err(|error| Failure::machine_says(&error))?;
-    let sandbox = Sandbox::start(Launch {
+    let launch = Launch {
         spec,
         cgroup_procs,
         links,
-    })
-    .await;
-    Ok((sandbox.map_err(|error| Failure::machine_says(&error))?, door))
+    };
+    let sandbox = Sandbox::start(launch)
+        .await
+        .map_err(|error| Failure::machine_says(&error))?;
+    Ok((sandbox, door))
 }
 
 impl Ground {
@@ -142,18 +136,16 @@ impl Ground {
         let state = spawn_blocking(move || RunState::create(Path::new(STATE), &run, remove_dead_runs)).await;
         let state = state.map_err(|error| Failure::machine("cannot register the run", &error))?;
         let state = state.map_err(|error| Failure::machine_says(&error))?;
+        // Before the record: a machine without cgroups begins no session.
+        let cgroup = RunCgroup::create(session).map_err(|error| Failure::machine_says(&error))?;
         let facts = SessionFacts {
             session: session.to_owned(),
             agent: config.agent.clone(),
             model_claimed: config.model.clone(),
-            command: config.command.first().map(|program| Caller {
-                executable: program.to_string_lossy().into_owned(),
-                ..Caller::default()
-            }),
+            command: Some(identity::command(&config.command)),
         };
         let recorder = DiskRecorder::open(&config.records, facts);
         let recorder = Arc::new(recorder.map_err(|error| Failure::machine_says(&error))?);
-        let cgroup = RunCgroup::create(session).map_err(|error| Failure::machine_says(&error))?;
         Ok(Ground {
             cgroup,
             recorder,

@@ -160,7 +160,7 @@ mod tests {
             uid: 1000,
             gid: 1000,
             groups: vec![1000],
-            home: "/home/ada".into(),
+            home: "/homes/ada".into(),
             shell: "/bin/zsh".into(),
         }
     }
@@ -180,7 +180,7 @@ mod tests {
                 secrets: &secrets,
             },
             &account(),
-            Path::new("/home/ada/.kube/config"),
+            Path::new("/homes/ada/.kube/config"),
         )
     }
 
@@ -261,7 +261,7 @@ mod tests {
             ("GITHUB_TOKEN", "x"),
             ("NPM_TOKEN", "y"),
             ("HOME", "/root"),
-            ("KUBECONFIG", "/root/k"),
+            ("KUBECONFIG", "/operator/k"),
         ];
         let result = cleaned(&given, &["GITHUB_TOKEN"], &[]);
         assert_eq!(result.removed, ["NPM_TOKEN"]);
@@ -276,8 +276,8 @@ mod tests {
             only
         };
         assert_eq!(value("GITHUB_TOKEN"), Some("x".into()));
-        assert_eq!(value("HOME"), Some("/home/ada".into()));
+        assert_eq!(value("HOME"), Some("/homes/ada".into()));
         assert_eq!(value("USER"), Some("ada".into()));
-        assert_eq!(value("KUBECONFIG"), Some("/home/ada/.kube/config".into()));
+        assert_eq!(value("KUBECONFIG"), Some("/homes/ada/.kube/config".into()));
     }
 }

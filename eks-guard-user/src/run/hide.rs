@@ -427,10 +427,10 @@ mod tests {
 
     #[test]
     fn the_plan_hides_credentials_of_every_home_and_empties_the_kube_folders() {
-        let covers = Covers::plan((1000, 1000), &["/home/u".into(), "/root".into()]);
+        let covers = Covers::plan((1000, 1000), &["/homes/u".into(), "/operator".into()]);
         for hidden in [
-            "/home/u/.aws",
-            "/root/.aws",
+            "/homes/u/.aws",
+            "/operator/.aws",
             "/var/lib/eks-guard",
             "/tmp/tmux-1000",
         ] {
@@ -438,7 +438,7 @@ mod tests {
         }
         assert_eq!(
             covers.emptied,
-            ["/home/u/.kube", "/root/.kube", "/run/user/1000"].map(PathBuf::from)
+            ["/homes/u/.kube", "/operator/.kube", "/run/user/1000"].map(PathBuf::from)
         );
     }
 }
