@@ -152,7 +152,6 @@ fn feed(operator: &Operator, line: &[OsString], input: &str) -> Result<String> {
 /// written backwards.
 #[test]
 #[ignore = "started by the other tests"]
-#[expect(clippy::print_stdout, reason = "the probe answers on standard output")]
 fn memory_probe() -> Result<()> {
     let mut text = String::new();
     io::stdin().read_to_string(&mut text)?;
