@@ -7,7 +7,7 @@ use std::{env, thread};
 
 use anyhow::{Result, bail};
 use rig::cluster::Cluster;
-use rig::demo;
+use rig::{demo, programs};
 
 fn main() -> ExitCode {
     match run() {
@@ -33,12 +33,11 @@ fn run() -> Result<bool> {
 fn stay(cluster: &Cluster) -> Result<()> {
     let kubeconfig = cluster.admin_kubeconfig().display();
     println!("\nThe cluster stays until Ctrl-C. In another terminal:");
+    let kubectl = cluster.kubectl_program().display();
+    println!("  sudo {kubectl} --kubeconfig {kubeconfig} -n shop get all,configmaps");
     println!(
-        "  {} --kubeconfig {kubeconfig} -n shop get all,configmaps",
-        cluster.kubectl_program().display()
-    );
-    println!(
-        "  sudo target/debug/eks-guard run --kubeconfig {kubeconfig} --policy policy.yaml -- kubectl get pods"
+        "  sudo {} run --kubeconfig {kubeconfig} --user nobody -- {kubectl} version",
+        programs::eks_guard()?.display()
     );
     loop {
         thread::park();
