@@ -14,6 +14,7 @@ mod notation;
 mod operation;
 mod permit;
 mod protection;
+mod sieve;
 
 #[cfg(test)]
 mod tests;

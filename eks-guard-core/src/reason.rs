@@ -145,3 +145,30 @@ impl Refusal {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Reason;
+
+    #[test]
+    fn every_code_is_explained_in_the_documents_with_its_status() {
+        let page = include_str!("../../docs/reasons.md");
+        // serde names all variants when it is given another one.
+        let error = serde_json::from_str::<Reason>("\"none\"")
+            .unwrap_err()
+            .to_string();
+        let codes: Vec<&str> = error
+            .split('`')
+            .skip(1)
+            .step_by(2)
+            .filter(|name| *name != "none")
+            .collect();
+        assert!(codes.len() > 20, "{error}");
+        for code in codes {
+            let reason: Reason = serde_json::from_str(&format!("{code:?}")).unwrap();
+            assert_eq!(reason.as_str(), code);
+            let row = format!("| `{code}` | {} | ", reason.http_status());
+            assert!(page.contains(&row), "docs/reasons.md has no row {row:?}");
+        }
+    }
+}

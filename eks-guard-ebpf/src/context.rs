@@ -135,7 +135,11 @@ pub(crate) fn flow_key(ctx: &SockOpsContext, netns: u64) -> FlowKey {
     };
     // SAFETY: as above.
     let v6 = four(|i| unsafe { addr_of!((*ops).local_ip6[i]).read_volatile() });
-    let addr = if family == AF_INET6 { v6 } else { address::mapped(v4) };
+    let addr = if family == AF_INET6 {
+        v6
+    } else {
+        address::mapped(v4)
+    };
     FlowKey {
         netns,
         addr,

@@ -1,48 +1,25 @@
 //! What can be typed. Checking what it means is `config`'s work.
 
-use std::ffi::OsString;
-use std::path::PathBuf;
+pub mod completion;
 
-use clap::{Args, Parser, Subcommand};
-use clap_complete::Shell;
+use clap::{Parser, Subcommand};
 
+use crate::cli::completion::CompletionArgs;
+use crate::config::RunArgs;
 use crate::policy::PolicyArgs;
 use crate::recording::sessions::SessionsArgs;
 
-/// Exit codes of the guard itself; everything else is the command's own.
-pub mod exit {
-    /// Wrong usage, configuration or policy.
-    pub const USAGE: u8 = 2;
-    /// This machine cannot hold the boundary: no root, no cgroup2, kernel too old, BPF refused.
-    pub const MACHINE: u8 = 3;
-    /// The API server: unreachable, not the one of the kubeconfig, or it refuses the credential.
-    pub const API_SERVER: u8 = 4;
-}
+const START: &str = "\
+Start here:
+  eks-guard policy check policy.yaml
+  sudo eks-guard run --policy policy.yaml --agent my-agent -- kubectl get pods -n shop
+  sudo eks-guard sessions show latest
 
-const EXIT_CODES: &str = "\
-Exit codes of `run`: the command's own (128+N when signal N ended it, 127 when it was not found, 126 when it could not be executed), or, with nothing started:
-  2  wrong usage, kubeconfig or policy
-  3  this machine cannot hold the boundary: no root, no cgroup2, kernel too old, BPF refused
-  4  the API server is unreachable, is not the one of the kubeconfig, or refuses the credential";
-
-const RUN_EXAMPLES: &str = "\
-Examples:
-  sudo eks-guard run --policy policy.yaml -- kubectl get pods
-  sudo eks-guard run --policy team.yaml --policy extra.yaml --agent reviewer -- ./agent.sh
-  sudo eks-guard run --kubeconfig staging.yaml --context staging --policy p.yaml -- bash
-
-What the command does not see: environment variables that carry credentials (their names are printed), ~/.aws, ~/.azure, ~/.config/gcloud, ~/.kube (emptied, with a generated config), the files that the kubeconfig names, and sockets that start processes elsewhere (docker, containerd, the session bus). Names that end in _API_KEY stay: the agent needs its model.
-
-Environment:
-  EKS_GUARD_LOG        log filter, for example debug or eks_guard=trace (default warn)
-  EKS_GUARD_STATE_DIR  folder whose `records` folder is used in place of /var/lib/eks-guard
-  NO_COLOR             no colour, whatever standard error is
-
-Exit codes: see `eks-guard --help`.";
+`eks-guard COMMAND --help` has examples and the exit codes.";
 
 /// A production access boundary for AI agents on Kubernetes.
 #[derive(Debug, Parser)]
-#[command(name = "eks-guard", version, after_help = EXIT_CODES, max_term_width = 110)]
+#[command(name = "eks-guard", version, after_help = START, max_term_width = 110)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -58,47 +35,8 @@ pub enum Command {
     Policy(PolicyArgs),
     /// Show what was recorded
     Sessions(SessionsArgs),
-    /// Print a completion script
-    Completion {
-        /// For which shell
-        shell: Shell,
-    },
-}
-
-/// Arguments of `eks-guard run`.
-#[derive(Debug, Default, Args)]
-#[command(after_help = RUN_EXAMPLES, after_long_help = RUN_EXAMPLES)]
-pub struct RunArgs {
-    /// Policy file; may be given several times. Without one only discovery is allowed
-    #[arg(long = "policy", value_name = "FILE")]
-    pub policies: Vec<PathBuf>,
-    /// The operator's kubeconfig [default: $KUBECONFIG, else ~/.kube/config of whoever called sudo]
-    #[arg(long, value_name = "FILE")]
-    pub kubeconfig: Option<PathBuf>,
-    /// Context of the kubeconfig [default: its current one]
-    #[arg(long, value_name = "NAME")]
-    pub context: Option<String>,
-    /// Name under which policies know the agent [default: the command's file name]
-    #[arg(long, value_name = "NAME")]
-    pub agent: Option<String>,
-    /// Model the agent says it runs; recorded as claimed, never decided on
-    #[arg(long, value_name = "NAME")]
-    pub model: Option<String>,
-    /// Run the command as this user: NAME, UID or UID:GID [default: whoever called sudo]
-    #[arg(long, value_name = "USER")]
-    pub user: Option<String>,
-    /// Keep this environment variable although its name says that it carries a credential; may be given several times
-    #[arg(long, value_name = "NAME")]
-    pub keep_env: Vec<String>,
-    /// Folder of the records [default: /var/lib/eks-guard/records]
-    #[arg(long, value_name = "DIR")]
-    pub records: Option<PathBuf>,
-    /// Say nothing but errors
-    #[arg(short, long)]
-    pub quiet: bool,
-    /// The command and its arguments
-    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
-    pub command: Vec<OsString>,
+    /// Print a completion script for a shell
+    Completion(CompletionArgs),
 }
 
 #[cfg(test)]

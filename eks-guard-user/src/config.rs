@@ -1,18 +1,20 @@
 //! Flags, environment and files, checked as a whole: every mistake is reported at once, before anything is touched.
 
+mod args;
+pub mod exit;
 mod surroundings;
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use eks_guard_core::policy::Snapshot;
 
-use crate::cli::{RunArgs, exit};
 use crate::policy;
-use crate::run::user::{self, Account, Sudo};
+use crate::run::user::{self, Account, Sudo, UserError};
 use crate::telemetry::chain;
 
+pub use args::RunArgs;
 pub use surroundings::Surroundings;
 
 /// Longest agent or model name.
@@ -81,6 +83,20 @@ pub struct ConfigError {
     pub code: u8,
 }
 
+impl ConfigError {
+    fn new(machine: Vec<String>, usage: Vec<String>) -> ConfigError {
+        let code = if usage.is_empty() {
+            exit::MACHINE
+        } else {
+            exit::USAGE
+        };
+        ConfigError {
+            problems: [machine, usage].concat(),
+            code,
+        }
+    }
+}
+
 impl RunConfig {
     /// Checks flags and surroundings.
     ///
@@ -94,14 +110,17 @@ impl RunConfig {
             uid: around.variable("SUDO_UID"),
             gid: around.variable("SUDO_GID"),
         };
-        let account = user::resolve(args.user.as_deref(), &sudo).map_err(|error| note(error.to_string()));
+        let account = user::resolve(args.user.as_deref(), &sudo).map_err(|error| {
+            // Who is not root has not used sudo either: `machine` says so, and sudo brings the user along.
+            if around.euid == 0 || error != UserError::NoUser {
+                note(error.to_string());
+            }
+        });
         let operator = operator(&sudo, around).map_err(|error| note(error.to_string()));
         let agent = args.agent.unwrap_or_else(|| agent_of(&args.command));
-        for (what, name) in [("--agent", Some(&agent)), ("--model", args.model.as_ref())] {
-            if let Some(problem) = name.and_then(|name| name_problem(what, name)) {
-                note(problem);
-            }
-        }
+        let names = [("--agent", Some(&agent)), ("--model", args.model.as_ref())];
+        let names = names.map(|(what, name)| name.and_then(|name| name_problem(what, name)));
+        names.into_iter().flatten().for_each(&mut note);
         let directory = around.directory.as_ref().map_err(|error| {
             note(format!(
                 "cannot find the working folder: {error}. Change to a folder that exists"
@@ -110,25 +129,16 @@ impl RunConfig {
         let snapshot = policy::load(&args.policies).map_err(|error| {
             chain(&error).lines().map(str::to_owned).for_each(&mut note);
         });
-        let (Ok(account), Ok(operator), Ok(directory), Ok(snapshot)) =
-            (account, operator, directory, snapshot)
-        else {
-            return Err(ConfigError {
-                problems: [machine, problems].concat(),
-                code: exit::USAGE,
-            });
+        let (Ok(account), Ok(operator), Ok(directory), Ok(snapshot), true, true) = (
+            account,
+            operator,
+            directory,
+            snapshot,
+            problems.is_empty(),
+            machine.is_empty(),
+        ) else {
+            return Err(ConfigError::new(machine, problems));
         };
-        if !problems.is_empty() || !machine.is_empty() {
-            let code = if problems.is_empty() {
-                exit::MACHINE
-            } else {
-                exit::USAGE
-            };
-            return Err(ConfigError {
-                problems: [machine, problems].concat(),
-                code,
-            });
-        }
         let records = args.records.unwrap_or_else(|| around.records());
         Ok(RunConfig {
             command: args.command,
@@ -149,10 +159,14 @@ impl RunConfig {
         })
     }
 
-    /// Home folders other than the command's user's, whose credentials are hidden too.
+    /// Home folders below which credentials are hidden.
     #[must_use]
-    pub fn other_homes(&self) -> Vec<PathBuf> {
-        vec![self.operator.home.clone(), PathBuf::from("/root")]
+    pub fn homes(&self) -> Vec<PathBuf> {
+        vec![
+            self.account.home.clone(),
+            self.operator.home.clone(),
+            PathBuf::from("/root"),
+        ]
     }
 
     /// Where the operator's credential plugins are looked for.
@@ -178,14 +192,13 @@ fn operator(sudo: &Sudo, around: &Surroundings) -> Result<Operator, user::UserEr
     })
 }
 
-/// `claude` for `/usr/local/bin/claude`.
+/// `claude` for `/usr/local/bin/claude`; what has no file name is not found later, and that is what is said then.
 fn agent_of(command: &[OsString]) -> String {
-    let name = command
-        .first()
-        .map(Path::new)
-        .and_then(Path::file_name)
-        .map(OsStr::to_string_lossy);
-    name.map(std::borrow::Cow::into_owned).unwrap_or_default()
+    let Some(program) = command.first().filter(|program| !program.is_empty()) else {
+        return "command".to_owned();
+    };
+    let name = Path::new(program).file_name().unwrap_or(program);
+    name.to_string_lossy().into_owned()
 }
 
 fn name_problem(what: &str, name: &str) -> Option<String> {
@@ -200,14 +213,13 @@ mod tests {
     use std::ffi::OsString;
     use std::path::PathBuf;
 
-    use crate::cli::{RunArgs, exit};
-    use crate::config::{ConfigError, RunConfig, Surroundings};
+    use crate::config::{ConfigError, RunArgs, RunConfig, Surroundings, exit};
 
     fn around(uid: u32, variables: &[(&str, &str)]) -> Surroundings {
         Surroundings {
             euid: uid,
             kernel: "6.12.3-generic".to_owned(),
-            directory: Ok(PathBuf::from("/work")),
+            directory: Ok(PathBuf::from("/project")),
             variables: variables
                 .iter()
                 .map(|(name, value)| (OsString::from(name), OsString::from(value)))
@@ -229,7 +241,7 @@ mod tests {
 
     #[test]
     fn defaults_come_from_the_command_and_the_surroundings() {
-        let around = around(0, &[("HOME", "/home/op"), ("KUBECONFIG", "/k")]);
+        let around = around(0, &[("HOME", "/homes/op"), ("KUBECONFIG", "/k")]);
         let given = RunArgs {
             kubeconfig: Some("k.yaml".into()),
             records: Some("rec".into()),
@@ -237,9 +249,9 @@ mod tests {
         };
         let config = RunConfig::check(given, &around).unwrap();
         assert_eq!(config.agent, "claude");
-        assert_eq!(config.kubeconfig, Some("/work/k.yaml".into()));
-        assert_eq!(config.records, PathBuf::from("/work/rec"));
-        assert_eq!(config.operator.home, PathBuf::from("/home/op"));
+        assert_eq!(config.kubeconfig, Some("/project/k.yaml".into()));
+        assert_eq!(config.records, PathBuf::from("/project/rec"));
+        assert_eq!(config.operator.home, PathBuf::from("/homes/op"));
         assert_eq!(config.kubeconfig_env, Some("/k".into()));
         let config = RunConfig::check(args("ls"), &around).unwrap();
         assert_eq!(config.records, PathBuf::from("/var/lib/eks-guard/records"));
@@ -271,6 +283,12 @@ mod tests {
     #[test]
     fn the_machine_has_its_own_exit_code() {
         assert_eq!(problems(args("ls"), &around(1000, &[])).code, exit::MACHINE);
+        let nobody_named = RunArgs {
+            user: None,
+            ..args("ls")
+        };
+        let error = problems(nobody_named, &around(1000, &[]));
+        assert_eq!((error.code, error.problems.len()), (exit::MACHINE, 1), "{error}");
         let old = Surroundings {
             kernel: "5.4.0".to_owned(),
             ..around(0, &[])

@@ -1,7 +1,9 @@
 //! Who asks: the process behind a connection, as the kernel knows it, and the principal that policies decide on.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,6 +62,25 @@ pub fn principal(agent: &str, model_claimed: Option<&str>) -> Principal {
     Principal {
         agent: agent.to_owned(),
         model_claimed: model_claimed.map(str::to_owned),
+    }
+}
+
+/// The guarded command as it was typed, in the form of a caller: its process does not exist yet.
+#[must_use]
+pub fn command(words: &[OsString]) -> Caller {
+    let mut raw = Vec::new();
+    for word in words {
+        raw.extend_from_slice(word.as_bytes());
+        raw.push(0);
+    }
+    raw.truncate(usize::try_from(COMMAND_LINE_LIMIT).unwrap_or(usize::MAX));
+    Caller {
+        pid: 0,
+        executable: words
+            .first()
+            .map(|program| program.to_string_lossy().into_owned())
+            .unwrap_or_default(),
+        command_line: command_line(&raw),
     }
 }
 
@@ -153,7 +174,14 @@ fn redact_into(line: &mut String, argument: &str) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Callers, command_line};
+    use super::{Callers, command, command_line};
+
+    #[test]
+    fn the_guarded_command_is_shown_as_typed() {
+        let command = command(&["./agent.sh", "--token", "abc"].map(Into::into));
+        assert_eq!((command.pid, command.executable.as_str()), (0, "./agent.sh"));
+        assert_eq!(command.command_line, "./agent.sh --token [redacted]");
+    }
 
     #[test]
     fn command_line_keeps_words_and_hides_credentials() {

@@ -1,20 +1,30 @@
-//! The rooms of the `eks-guard` program, in the order in which one request is handled.
+//! The rooms of the `eks-guard` program, in groups that follow a run: asked for, built, one request, the ground below.
 
-pub mod app;
+// What was asked for.
 pub mod cli;
 pub mod config;
-pub mod drain;
-pub mod ebpf;
+pub mod policy;
+
+// Everything is put together here, and taken down again.
+pub mod app;
+
+// One connection and its requests.
 pub mod identity;
+pub mod proxy;
+// The reply's way back.
 pub mod kubeapi;
 pub mod masking;
-pub mod metrics;
-pub mod policy;
-pub mod proxy;
+
+// The ground they stand on: the kernel, the record, the command, TLS, the API server's side. None imports another.
+pub mod ebpf;
 pub mod recording;
 pub mod run;
+pub mod tls;
+pub mod upstream;
+
+// Used everywhere.
+pub mod drain;
+pub mod metrics;
 pub mod telemetry;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
-pub mod tls;
-pub mod upstream;

@@ -1,12 +1,12 @@
 //! The `eks-guard` program: arguments, logging, run, exit code.
 
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
-use eks_guard::cli::{Cli, Command, RunArgs, exit};
-use eks_guard::config::{RunConfig, Surroundings};
+use clap::Parser;
+use eks_guard::cli::{Cli, Command, completion};
+use eks_guard::config::{RunArgs, RunConfig, Surroundings, exit};
 use eks_guard::recording::sessions::{self, SessionsArgs};
 use eks_guard::recording::writer::DEFAULT_FOLDER;
 use eks_guard::telemetry::{self, Colour, say};
@@ -33,15 +33,23 @@ fn main() -> ExitCode {
     }
     ExitCode::from(match cli.command {
         Command::Run(args) => start(args, &around),
-        // An output that cannot be written has nobody who reads it.
-        Command::Policy(args) => args
-            .run(&mut io::stdout().lock(), &mut io::stderr())
-            .unwrap_or(exit::USAGE),
+        Command::Policy(args) => written(args.run(&mut io::stdout().lock(), &mut io::stderr())),
         Command::Sessions(args) => sessions(args, &around),
-        Command::Completion { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "eks-guard", &mut io::stdout());
-            0
+        Command::Completion(args) => {
+            let script = completion::script(args.shell);
+            written(io::stdout().write_all(&script).map(|()| 0))
         }
+    })
+}
+
+/// The exit code of a command whose output may not have been written. That is never 0, which would say "allowed".
+fn written(outcome: io::Result<u8>) -> u8 {
+    outcome.unwrap_or_else(|error| {
+        // A reader that has gone, as `head` goes, has seen enough.
+        if error.kind() != io::ErrorKind::BrokenPipe {
+            say(&format!("cannot write the output: {error}"));
+        }
+        exit::USAGE
     })
 }
 

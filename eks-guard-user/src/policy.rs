@@ -44,8 +44,17 @@ enum PolicyCommand {
     Explain(ExplainArgs),
 }
 
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  eks-guard policy check policy.yaml
+  eks-guard policy check team.yaml extra.yaml
+  kubectl get configmap policies -o jsonpath='{.data.policy}' | eks-guard policy check -
+
+Exit codes: 0 all valid, 2 not; each mistake is a line FILE:LINE:COLUMN: MESSAGE on standard error.";
+
 /// `eks-guard policy check FILE…`
 #[derive(Debug, Args)]
+#[command(after_help = CHECK_EXAMPLES)]
 pub struct CheckArgs {
     /// Policy files that are used together; `-` is standard input
     #[arg(required = true, value_name = "FILE")]
@@ -56,7 +65,7 @@ pub struct CheckArgs {
 #[derive(Debug, thiserror::Error)]
 pub enum PolicyError {
     /// A file cannot be read.
-    #[error("{}: the policy file cannot be read", path.display())]
+    #[error("cannot read the policy file {}: check the path", path.display())]
     Read {
         /// Which.
         path: PathBuf,

@@ -168,16 +168,21 @@ impl Cluster {
 
     /// kubectl with a kubeconfig, straight to the API server.
     pub fn kubectl_with(&self, kubeconfig: &Path, args: &[&str]) -> Result<Output> {
+        self.kubectl_in(kubeconfig, &[], args)
+    }
+
+    /// The same with more environment.
+    pub fn kubectl_in(&self, kubeconfig: &Path, env: &[(String, String)], args: &[&str]) -> Result<Output> {
         let mut kubectl = leash::hold(&self.kubectl)?;
         kubectl
             .args(args)
             .env_clear()
             .env("PATH", "/usr/bin:/bin")
             .env("HOME", self.workdir.path());
-        command::run({
-            kubectl.env("KUBECONFIG", kubeconfig);
-            kubectl
-        })
+        kubectl
+            .env("KUBECONFIG", kubeconfig)
+            .envs(env.iter().map(|(name, value)| (name, value)));
+        command::run(kubectl)
     }
 
     /// Applies a manifest with every right.

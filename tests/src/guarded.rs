@@ -49,6 +49,10 @@ impl<'a> Guarded<'a> {
         let kubeconfig = home.join("kubeconfig");
         fs::write(&kubeconfig, cluster.kubeconfig(credential).render())?;
         fs::set_permissions(&kubeconfig, Permissions::from_mode(0o600))?;
+        // kubectl keeps what it learnt about the API; the guarded user has no home to keep it in.
+        let cache = home.join("kubectl-cache");
+        fs::create_dir(&cache)?;
+        fs::set_permissions(&cache, Permissions::from_mode(0o777))?;
         let policy_file = home.join("policy.yaml");
         fs::write(&policy_file, policy)?;
         Ok(Self {
@@ -58,7 +62,7 @@ impl<'a> Guarded<'a> {
             home,
             kubeconfig,
             policy: policy_file,
-            env: Vec::new(),
+            env: vec![("KUBECACHEDIR".to_owned(), cache.display().to_string())],
         })
     }
 
@@ -67,6 +71,12 @@ impl<'a> Guarded<'a> {
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.env.push((name.to_owned(), value.to_owned()));
         self
+    }
+
+    /// The variables that were set.
+    #[must_use]
+    pub fn variables(&self) -> &[(String, String)] {
+        &self.env
     }
 
     /// Whom the API server takes the guard for.
@@ -122,7 +132,7 @@ impl<'a> Guarded<'a> {
             .arg("--records")
             .arg(self.records());
         command
-            .args(["--agent", &self.agent, "--user", "nobody", "--"])
+            .args(["--quiet", "--agent", &self.agent, "--user", "nobody", "--"])
             .args(line);
         command.current_dir(&self.home).env_clear();
         command
@@ -133,14 +143,15 @@ impl<'a> Guarded<'a> {
         Ok(command)
     }
 
-    /// `eks-guard` itself, for `policy`, `sessions` and the like.
+    /// `eks-guard` itself with this operator's records, for `policy`, `sessions` and the like.
     pub fn eks_guard(&self, args: &[&str]) -> Result<Output> {
         let mut command = leash::hold(&programs::eks_guard()?)?;
         command
             .args(args)
             .current_dir(&self.home)
             .env_clear()
-            .env("PATH", self.path());
+            .env("PATH", self.path())
+            .env("EKS_GUARD_STATE_DIR", &self.home);
         command::run(command)
     }
 

@@ -3,6 +3,7 @@
 
 pub mod audit;
 pub mod bench;
+pub mod both;
 pub mod cluster;
 pub mod command;
 pub mod demo;
@@ -14,4 +15,5 @@ pub mod leash;
 pub mod pki;
 pub mod policies;
 pub mod programs;
+pub mod records;
 pub mod workdir;

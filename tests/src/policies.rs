@@ -14,6 +14,6 @@ spec:
       effect: allow
       verbs: ['*']
       apiGroups: ['*']
-      resources: ['*']
+      resources: ['*', '*/*']
       namespaces: ['*']
 ";

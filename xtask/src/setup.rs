@@ -3,6 +3,7 @@
 
 mod cargo_deny;
 mod compiler;
+mod packages;
 mod servers;
 
 use std::fs::{self, File, TryLockError};
@@ -23,10 +24,17 @@ pub(crate) enum Need {
     Servers,
     /// cargo-deny, for the suite `tidy`.
     Deny,
+    /// nginx, HAProxy and h2load, for `bench proxy`.
+    Rivals,
 }
 
+/// What demo and suites call besides the servers.
+const TOOLS: [&str; 3] = ["curl", "iproute2", "util-linux"];
+/// Who is measured beside the guard, and the load generator.
+const RIVALS: [&str; 3] = ["nginx-light", "haproxy", "nghttp2-client"];
+
 impl Need {
-    pub(crate) const ALL: [Need; 3] = [Need::Ebpf, Need::Servers, Need::Deny];
+    pub(crate) const ALL: [Need; 4] = [Need::Ebpf, Need::Servers, Need::Deny, Need::Rivals];
 }
 
 /// Work to do: shown first, then done.
@@ -45,9 +53,13 @@ pub(crate) fn run(needs: &[Need]) -> Result<()> {
     }
     if needs.contains(&Need::Servers) {
         works.extend(servers::missing()?);
+        works.extend(packages::missing("tools", &TOOLS));
     }
     if needs.contains(&Need::Deny) {
         works.extend(cargo_deny::missing()?);
+    }
+    if needs.contains(&Need::Rivals) {
+        works.extend(packages::missing("rivals", &RIVALS));
     }
     if works.is_empty() {
         console::step("setup: everything is there");

@@ -16,8 +16,9 @@ use crate::test::count::Count;
 use crate::{console, paths, process, tidy};
 
 /// The order in which suites run; those not named here come last.
-const ORDER: [&str; 8] = [
-    "tidy", "unit", "cluster", "clients", "netns", "kernels", "web", "node",
+const ORDER: [&str; 13] = [
+    "tidy", "unit", "cluster", "netns", "run", "clients", "refusals", "errors", "failures", "readme",
+    "kernels", "web", "node",
 ];
 
 #[derive(Args)]

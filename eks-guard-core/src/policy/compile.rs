@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::policy::document::{AgentPolicy, Effect, Names, Origin, RuleScope};
-use crate::policy::matching::Clause;
+use crate::policy::matching::{Clause, Reach};
 use crate::policy::operation::{Operation, Target};
 use crate::policy::protection::allowed_to_everyone;
+use crate::policy::sieve::Sieve;
 use crate::principal::Principal;
 
 /// Rules of all policies together: more would no longer be decided on in microseconds.
@@ -40,8 +41,13 @@ pub enum CompileError {
 pub struct Snapshot {
     generation: u64,
     policies: Box<[PolicyEntry]>,
+    /// Sorted: strongest effect first.
     rules: Box<[RuleEntry]>,
+    /// Where the allow rules begin.
+    first_allow: usize,
     index: Index,
+    /// Of each rule, in the same order.
+    sieves: Box<[Sieve]>,
 }
 
 /// A policy, as far as deciding needs it.
@@ -86,17 +92,24 @@ impl Snapshot {
         }
         let rules = ordered_rules(&sorted);
         let index = Index::of(&rules);
-        let policies = sorted
+        let first_allow = rules.partition_point(|rule| rule.effect != Effect::Allow);
+        let policies: Box<[PolicyEntry]> = sorted
             .iter()
             .map(|it| PolicyEntry {
                 name: it.name.clone(),
                 agents: it.agents.clone(),
             })
             .collect();
+        let sieves = rules.iter().map(|rule| {
+            let policy = rule.policy.and_then(|position| policies.get(position));
+            Sieve::of_rule(&rule.clause, policy.map_or(&Names::Any, |policy| &policy.agents))
+        });
         Ok(Snapshot {
+            sieves: sieves.collect(),
             generation,
             policies,
             rules: rules.into_boxed_slice(),
+            first_allow,
             index,
         })
     }
@@ -112,18 +125,25 @@ impl Snapshot {
         &self.rules
     }
 
-    /// The rules that may match, in the order in which they decide.
-    pub(crate) fn candidates<'a>(&'a self, operation: &Operation<'_>) -> impl Iterator<Item = &'a RuleEntry> {
-        let (keyed, any): (&[usize], &[usize]) = match &operation.target {
-            Target::Resource(target) => (
-                self.index
-                    .by_resource
-                    .get(target.resource)
-                    .map_or(&[], Vec::as_slice),
-                &self.index.any_resource,
-            ),
-            Target::Path(_) => (&self.index.paths, &[]),
-        };
+    /// The rules of this reach that may match, in the order in which they decide.
+    pub(crate) fn candidates<'a>(
+        &'a self,
+        principal: &Principal,
+        operation: &Operation<'_>,
+        reach: Reach,
+    ) -> impl Iterator<Item = &'a RuleEntry> {
+        let request = Sieve::of_request(operation, &principal.agent, reach);
+        let [keyed, any] = self.index.positions(operation).map(|list| {
+            let first_allow = list.partition_point(|position| *position < self.first_allow);
+            let (restricting, allowing) = list.split_at(first_allow);
+            let list = match reach {
+                Reach::Touches => restricting,
+                Reach::Covers => allowing,
+            };
+            let meets =
+                move |position: &usize| self.sieves.get(*position).is_some_and(|it| it.meets(&request));
+            list.iter().copied().filter(meets)
+        });
         merge(keyed, any).filter_map(|position| self.rules.get(position))
     }
 
@@ -205,6 +225,19 @@ impl Index {
         index
     }
 
+    fn positions(&self, operation: &Operation<'_>) -> [&[usize]; 2] {
+        match &operation.target {
+            Target::Resource(target) => {
+                let keyed = self
+                    .by_resource
+                    .get(target.resource)
+                    .map_or(&[][..], Vec::as_slice);
+                [keyed, &self.any_resource]
+            }
+            Target::Path(_) => [&self.paths, &[]],
+        }
+    }
+
     fn insert(&mut self, resource: &str, position: usize) {
         let positions = self.by_resource.entry(resource.into()).or_default();
         if positions.last() != Some(&position) {
@@ -213,17 +246,15 @@ impl Index {
     }
 }
 
-/// Two ascending lists without common elements as one.
-fn merge<'a>(mut left: &'a [usize], mut right: &'a [usize]) -> impl Iterator<Item = usize> + 'a {
-    std::iter::from_fn(move || {
-        let from_left = match (left.first(), right.first()) {
-            (Some(a), Some(b)) => a < b,
-            (Some(_), None) => true,
-            (None, _) => false,
-        };
-        let list = if from_left { &mut left } else { &mut right };
-        let (first, rest) = list.split_first()?;
-        *list = rest;
-        Some(*first)
+/// Two ascending sequences without common elements as one.
+fn merge(
+    left: impl Iterator<Item = usize>,
+    right: impl Iterator<Item = usize>,
+) -> impl Iterator<Item = usize> {
+    let (mut left, mut right) = (left.peekable(), right.peekable());
+    std::iter::from_fn(move || match (left.peek(), right.peek()) {
+        (Some(a), Some(b)) if b < a => right.next(),
+        (Some(_), _) => left.next(),
+        (None, _) => right.next(),
     })
 }

@@ -128,7 +128,7 @@ pub(crate) struct ResourceScope {
     pub(crate) groups: Names,
     pub(crate) resources: Box<[ResourcePattern]>,
     pub(crate) namespaces: Names,
-    pub(crate) names: Names,
+    pub(crate) resource_names: Names,
 }
 
 /// A set of names: a list, or all there are.

@@ -1,7 +1,7 @@
 //! The order in which everything is asked: protection, deny, requireApproval, mask, allow; otherwise no.
 
 use crate::policy::compile::{RuleEntry, Snapshot};
-use crate::policy::document::Effect;
+use crate::policy::matching::Reach;
 use crate::policy::operation::Operation;
 use crate::policy::protection::{Protection, is_secret};
 use crate::principal::Principal;
@@ -36,8 +36,7 @@ impl Snapshot {
             return Judgement::Refuse(Ground::Protected(protection));
         }
         let restricting = self
-            .candidates(operation)
-            .take_while(|rule| rule.effect != Effect::Allow)
+            .candidates(principal, operation, Reach::Touches)
             .find(|rule| self.applies(rule, principal, operation));
         if let Some(rule) = restricting {
             return Judgement::Refuse(Ground::Restricted(rule));
@@ -45,8 +44,7 @@ impl Snapshot {
         let mut allowing = None;
         for step in operation.each_verb() {
             let rule = self
-                .candidates(&step)
-                .skip_while(|rule| rule.effect != Effect::Allow)
+                .candidates(principal, &step, Reach::Covers)
                 .find(|rule| self.applies(rule, principal, &step));
             let Some(rule) = rule else {
                 return Judgement::Refuse(Ground::NothingAllows(step.verb));

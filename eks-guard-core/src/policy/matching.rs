@@ -36,7 +36,7 @@ pub(crate) enum Dimension {
 }
 
 impl Dimension {
-    /// In the order in which they are compared: cheapest and most telling first.
+    /// In the order in which people read them.
     const ALL: [Self; 7] = [
         Self::Kind,
         Self::Verb,
@@ -44,6 +44,17 @@ impl Dimension {
         Self::Resource,
         Self::Namespace,
         Self::Name,
+        Self::Path,
+    ];
+
+    /// The same, in the order in which they tell rules apart soonest; candidates are found by resource.
+    const SOONEST: [Self; 7] = [
+        Self::Kind,
+        Self::Verb,
+        Self::Namespace,
+        Self::Name,
+        Self::Group,
+        Self::Resource,
         Self::Path,
     ];
 
@@ -55,7 +66,7 @@ impl Dimension {
             Self::Group => "apiGroup",
             Self::Resource => "resource",
             Self::Namespace => "namespace",
-            Self::Name => "name",
+            Self::Name => "resourceName",
             Self::Path => "path",
         }
     }
@@ -67,7 +78,7 @@ pub(crate) struct Clause {
     pub(crate) verbs: VerbSet,
     pub(crate) scope: RuleScope,
     pub(crate) reach: Reach,
-    actions: ActionSet,
+    pub(crate) actions: ActionSet,
 }
 
 impl Clause {
@@ -82,7 +93,9 @@ impl Clause {
 
     /// Whether the rule matches.
     pub(crate) fn matches(&self, operation: &Operation<'_>) -> bool {
-        self.mismatches(operation).next().is_none()
+        Dimension::SOONEST
+            .iter()
+            .all(|dimension| self.agrees(*dimension, operation, self.reach))
     }
 
     /// Every dimension in which it does not, lazily.
@@ -109,7 +122,7 @@ impl Clause {
                     .iter()
                     .any(|it| resource_agrees(it, target, reach)),
                 Dimension::Namespace => extent_agrees(&scope.namespaces, target.namespace, reach),
-                Dimension::Name => extent_agrees(&scope.names, target.name, reach),
+                Dimension::Name => extent_agrees(&scope.resource_names, target.name, reach),
                 Dimension::Kind | Dimension::Path => true,
             },
             (RuleScope::Paths(patterns), Target::Path(path)) => match dimension {
@@ -147,14 +160,18 @@ impl ResourceScope {
     }
 }
 
-/// Events are the same objects in the core group and in `events.k8s.io`.
 fn group_agrees(groups: &Names, target: &ResourceTarget<'_>, reach: Reach) -> bool {
+    groups_within(target, reach).any(|group| groups.contains(group))
+}
+
+/// The groups in which a rule may have the objects: Events are the same in the core group and in `events.k8s.io`.
+pub(crate) fn groups_within<'a>(target: &ResourceTarget<'a>, reach: Reach) -> impl Iterator<Item = &'a str> {
     let twin = match (reach, target.group, target.resource) {
         (Reach::Touches, "", "events") => Some("events.k8s.io"),
         (Reach::Touches, "events.k8s.io", "events") => Some(""),
         (Reach::Covers | Reach::Touches, _, _) => None,
     };
-    groups.contains(target.group) || twin.is_some_and(|twin| groups.contains(twin))
+    [Some(target.group), twin].into_iter().flatten()
 }
 
 /// Subresources show and change the object they belong to, so a rule that restricts the object restricts them.

@@ -7,7 +7,7 @@ use crate::policy::known::{KnownResource, Scope};
 use crate::policy::matching::Dimension;
 use crate::policy::notation::{self, Quoted};
 use crate::policy::operation::{Extent, Operation, ResourceTarget, Target};
-use crate::policy::protection::SECRETS_LABEL;
+use crate::policy::protection::{SECRETS_LABEL, is_secret};
 use crate::principal::Principal;
 use crate::reason::Reason;
 use crate::request_info::Verb;
@@ -146,7 +146,7 @@ pub(crate) fn breadth(rule: &RuleEntry, operation: &Operation<'_>) -> Vec<String
         )),
         Dimension::Name => Some(format!(
             "the request may reach name {} among others",
-            notation::names(&scope.names)
+            notation::names(&scope.resource_names)
         )),
         Dimension::Kind | Dimension::Path => None,
     };
@@ -161,6 +161,12 @@ fn nothing_allows(
 ) -> String {
     let agent = Quoted(&principal.agent);
     let request = describe(operation);
+    if is_secret(operation) {
+        return format!(
+            "agent {agent} may not {request}: no rule allows it, and none can yet: replies carry values of Secrets, and this \
+             version cannot mask them"
+        );
+    }
     let needed = Operation { verb, ..*operation };
     let rule = smallest_rule(&needed);
     let because = if verb == operation.verb {
@@ -206,7 +212,7 @@ pub(crate) fn smallest_rule(operation: &Operation<'_>) -> String {
         Extent::Nothing | Extent::Many => rule += ", namespaces: [\"*\"]",
     }
     if let Extent::One(name) = target.name {
-        rule += &format!(", names: [{}]", notation::item(name));
+        rule += &format!(", resourceNames: [{}]", notation::item(name));
     }
     rule + "}"
 }
@@ -254,7 +260,7 @@ pub(crate) fn difference(rule: &RuleEntry, dimension: Dimension, operation: &Ope
                 format!("{what} {} is not in {patterns}", notation::resource(target))
             }
             Dimension::Namespace => outside(what, target.namespace, &notation::names(&scope.namespaces)),
-            Dimension::Name => outside(what, target.name, &notation::names(&scope.names)),
+            Dimension::Name => outside(what, target.name, &notation::names(&scope.resource_names)),
             Dimension::Kind | Dimension::Verb | Dimension::Path => format!("the {what} differs"),
         },
         (RuleScope::Paths(patterns), Target::Path(path)) => {

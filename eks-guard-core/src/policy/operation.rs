@@ -75,6 +75,10 @@ impl VerbSet {
         self.0 & Self::bit(verb) != 0
     }
 
+    pub(crate) fn bits(self) -> u64 {
+        self.0.into()
+    }
+
     const fn bit(verb: Verb) -> u16 {
         1 << match verb {
             Verb::Get => 0,
@@ -121,6 +125,10 @@ impl ActionSet {
 
     pub(crate) const fn intersects(self, other: Self) -> bool {
         self.0 & other.0 != 0
+    }
+
+    pub(crate) fn bits(self) -> u64 {
+        self.0.into()
     }
 
     /// The one action a verb stands for in a rule that restricts.

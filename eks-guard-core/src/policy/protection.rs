@@ -185,7 +185,7 @@ pub(crate) fn allowed_to_everyone() -> [(&'static str, Clause); 2] {
             })
             .collect(),
         namespaces: Names::Any,
-        names: Names::Any,
+        resource_names: Names::Any,
     });
     [
         (

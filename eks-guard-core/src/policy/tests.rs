@@ -12,6 +12,7 @@ mod documents;
 mod explanations;
 mod model;
 mod protections;
+mod tools;
 
 /// A policy file with one policy for agent `a`; each rule is written in flow style.
 fn policy(name: &str, rules: &[&str]) -> String {

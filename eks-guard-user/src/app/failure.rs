@@ -4,7 +4,8 @@ use std::error::Error;
 
 use eks_guard_core::reason::{Reason, Refusal};
 
-use crate::cli::exit;
+use crate::config::exit;
+use crate::recording::writer::SessionEnd;
 use crate::telemetry::{chain, say};
 use crate::upstream::UpstreamError;
 
@@ -45,31 +46,93 @@ impl Failure {
         }
     }
 
-    /// The API server cannot be used.
+    /// The API server cannot be used. What a refusal tells the agent to do is not what the operator has to do.
     pub(crate) fn api_server(url: &str, refusal: &Refusal) -> Failure {
-        let doing = [
-            (Reason::UpstreamUnreachable, "reach"),
-            (Reason::UpstreamUntrusted, "trust"),
-            (Reason::UpstreamCredential, "log in to"),
+        let known = [
+            (
+                Reason::UpstreamUnreachable,
+                "reach",
+                "check that it runs, and the `server` of the kubeconfig",
+            ),
+            (
+                Reason::UpstreamUntrusted,
+                "trust",
+                "check `certificate-authority` and `server` of the kubeconfig",
+            ),
+            (
+                Reason::UpstreamCredential,
+                "log in to",
+                "log in again, or correct the user entry of the kubeconfig",
+            ),
         ];
-        let doing = doing
+        let (doing, remedy) = known
             .iter()
-            .find(|(reason, _)| *reason == refusal.reason)
-            .map_or("use", |(_, doing)| doing);
-        let message = format!("cannot {doing} the API server {url}: {}", refusal.message);
+            .find(|(reason, ..)| *reason == refusal.reason)
+            .map_or(("use", "check the kubeconfig"), |(_, doing, remedy)| {
+                (*doing, *remedy)
+            });
+        let fact = refusal.message.trim_end_matches('.');
+        let fact = fact.rsplit_once("; ").map_or(fact, |(fact, _)| fact);
         Failure {
             code: exit::API_SERVER,
-            message,
+            message: format!("cannot {doing} the API server {url}; {remedy}. {fact}"),
         }
     }
 
-    /// Prints one line; returns the exit code. What follows the first line, as the kernel's verifier writes, is logged.
+    /// What the record says about a session whose command was never started.
+    pub(crate) fn end(&self) -> SessionEnd {
+        SessionEnd {
+            exit_code: None,
+            message: Some(format!("not started: {}", self.line())),
+        }
+    }
+
+    /// The one line of the operator.
+    pub(crate) fn line(&self) -> &str {
+        self.message.lines().next().unwrap_or_default().trim_end()
+    }
+
+    /// Prints the line; returns the exit code. What follows the first line, as the kernel's verifier writes, is logged.
     pub(crate) fn report(&self) -> u8 {
-        let (line, rest) = self.message.split_once('\n').unwrap_or((&self.message, ""));
-        say(line.trim_end());
-        if !rest.is_empty() {
+        say(self.line());
+        if let Some((_, rest)) = self.message.split_once('\n') {
             tracing::info!("{rest}");
         }
         self.code
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use eks_guard_core::reason::{Reason, Refusal};
+
+    use crate::app::failure::Failure;
+
+    #[test]
+    fn the_operator_is_told_what_the_operator_can_do() {
+        let refusal = Refusal::new(
+            Reason::UpstreamUnreachable,
+            "The API server cannot be reached at [::1]:1: Connection refused; retry in a moment.",
+        );
+        let failure = Failure::api_server("https://[::1]:1", &refusal);
+        assert_eq!(
+            failure.message,
+            "cannot reach the API server https://[::1]:1; check that it runs, and the `server` of the kubeconfig. \
+             The API server cannot be reached at [::1]:1: Connection refused"
+        );
+        assert_eq!(failure.code, 4);
+    }
+
+    #[test]
+    fn a_session_that_never_began_ends_with_the_reason() {
+        let failure = Failure {
+            code: 3,
+            message: "no cgroup2\nmore".to_owned(),
+        };
+        let end = failure.end();
+        assert_eq!(
+            (end.exit_code, end.message.as_deref()),
+            (None, Some("not started: no cgroup2"))
+        );
     }
 }

@@ -1,8 +1,31 @@
 //! What the operator is told at the start: what the agent may do, what it lost, and what deserves a warning.
 
+use std::future::Future;
+use std::pin::pin;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
 use crate::config::{Notes, RunConfig};
 use crate::telemetry::say;
 use crate::upstream::Upstream;
+
+/// A person wonders after this long.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Says what is waited for when the API server, or a credential plugin, takes its time.
+pub(crate) async fn while_waiting<T>(config: &RunConfig, url: &str, answer: impl Future<Output = T>) -> T {
+    let mut answer = pin!(answer);
+    if let Ok(answer) = timeout(PATIENCE, answer.as_mut()).await {
+        return answer;
+    }
+    if config.notes == Notes::Print {
+        say(&format!(
+            "waiting for a credential and for the API server {url} (Ctrl-C calls it off)"
+        ));
+    }
+    answer.await
+}
 
 /// Said whatever `--quiet` says: it changes what the boundary is worth.
 pub(crate) fn warnings(config: &RunConfig, upstream: &Upstream) {
@@ -40,10 +63,16 @@ pub(crate) fn summary(config: &RunConfig, upstream: &Upstream, session: &str, re
             .collect();
         say(&format!("policy {}", files.join(", ")));
     }
-    if !removed.is_empty() {
+    // Nobody misses what sudo and the guard itself had put there.
+    let missed: Vec<&str> = removed
+        .iter()
+        .map(String::as_str)
+        .filter(|name| !name.starts_with("SUDO_") && !name.starts_with("EKS_GUARD_"))
+        .collect();
+    if !missed.is_empty() {
         say(&format!(
             "removed from the environment: {} (--keep-env NAME keeps one)",
-            removed.join(", ")
+            missed.join(", ")
         ));
     }
 }

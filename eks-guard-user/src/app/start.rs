@@ -1,11 +1,11 @@
 //! Every part of a run, built in order. An error, or calling it off, drops what was built so far.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use eks_guard_core::record::Caller;
 use jiff::Timestamp;
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
@@ -17,6 +17,7 @@ use crate::app::notes;
 use crate::config::RunConfig;
 use crate::ebpf::cgroup::{RunCgroup, remove_leftovers};
 use crate::ebpf::loader::{Datapath, LoadRequest};
+use crate::identity;
 use crate::metrics::Metrics;
 use crate::proxy::{Limits, Listener, Proxy, ProxyParts};
 use crate::recording::writer::{DiskRecorder, SessionEnd, SessionFacts};
@@ -61,18 +62,40 @@ impl Drop for Door {
 /// Builds everything and starts the command.
 ///
 /// # Errors
-/// The first part that cannot be built; nothing is left of the others.
+/// The first part that cannot be built; nothing is left of the others but the record, which says why.
 pub(crate) async fn start(config: RunConfig, blocked_signals: Vec<i32>) -> Result<Running, Failure> {
     let session = Uuid::now_v7().to_string();
     let upstream = load_upstream(&config).await?;
     notes::warnings(&config, &upstream);
-    let ground = Ground::prepare(&config, &session)?;
-    let authority = RunCa::generate().map_err(|error| Failure::machine_says(&error))?;
-    let door = Door::open(&config, &upstream, &ground, &authority, &session).await?;
-    let checked = door.proxy.check_upstream().await;
-    checked.map_err(|refusal| Failure::api_server(&upstream.endpoint.url, &refusal))?;
+    let ground = Ground::prepare(&config, &session).await?;
+    match launch(config, blocked_signals, &session, &upstream, &ground).await {
+        Ok((sandbox, door)) => Ok(Running {
+            sandbox,
+            door,
+            ground,
+        }),
+        Err(failure) => {
+            // The failure is what the operator must see; a record that does not take its end shows as broken off.
+            ground.recorder.end(failure.end()).await.ok();
+            Err(failure)
+        }
+    }
+}
 
-    let secrets = secrets(&upstream).await;
+async fn launch(
+    config: RunConfig,
+    blocked_signals: Vec<i32>,
+    session: &str,
+    upstream: &Upstream,
+    ground: &Ground,
+) -> Result<(Sandbox, Door), Failure> {
+    let authority = RunCa::generate().map_err(|error| Failure::machine_says(&error))?;
+    let door = Door::open(&config, upstream, ground, &authority, session).await?;
+    let url = &upstream.endpoint.url;
+    let checked = notes::while_waiting(&config, url, door.proxy.check_upstream()).await;
+    checked.map_err(|refusal| Failure::api_server(url, &refusal))?;
+
+    let secrets = secrets(upstream).await;
     let rules = Rules {
         keep: &config.keep_env,
         secrets: &secrets,
@@ -84,8 +107,8 @@ pub(crate) async fn start(config: RunConfig, blocked_signals: Vec<i32>) -> Resul
         &config.account,
         kubeconfig,
     );
-    notes::summary(&config, &upstream, &session, &cleaned.removed);
-    let covers = covers(&config, &upstream, &authority, &ground.recorder);
+    notes::summary(&config, upstream, session, &cleaned.removed);
+    let covers = covers(&config, upstream, &authority, &ground.recorder);
     let spec = spec(config, cleaned.variables, blocked_signals, covers);
     let cgroup_procs = ground
         .cgroup
@@ -103,35 +126,26 @@ pub(crate) async fn start(config: RunConfig, blocked_signals: Vec<i32>) -> Resul
     let sandbox = Sandbox::start(launch)
         .await
         .map_err(|error| Failure::machine_says(&error))?;
-    Ok(Running {
-        sandbox,
-        door,
-        ground,
-    })
+    Ok((sandbox, door))
 }
 
 impl Ground {
-    fn prepare(config: &RunConfig, session: &str) -> Result<Ground, Failure> {
-        let state = RunState::create(Path::new(STATE), session, |alive| {
-            // A cgroup whose name is no run's is somebody else's.
-            let removed = remove_leftovers(|run| alive.contains(run) || Uuid::try_parse(run).is_err());
-            if removed > 0 {
-                say(&format!("removed what {removed} killed run(s) had left"));
-            }
-        });
+    async fn prepare(config: &RunConfig, session: &str) -> Result<Ground, Failure> {
+        let run = session.to_owned();
+        // Waits for a start that is cleaning up.
+        let state = spawn_blocking(move || RunState::create(Path::new(STATE), &run, remove_dead_runs)).await;
+        let state = state.map_err(|error| Failure::machine("cannot register the run", &error))?;
         let state = state.map_err(|error| Failure::machine_says(&error))?;
+        // Before the record: a machine without cgroups begins no session.
+        let cgroup = RunCgroup::create(session).map_err(|error| Failure::machine_says(&error))?;
         let facts = SessionFacts {
             session: session.to_owned(),
             agent: config.agent.clone(),
             model_claimed: config.model.clone(),
-            command: config.command.first().map(|program| Caller {
-                executable: program.to_string_lossy().into_owned(),
-                ..Caller::default()
-            }),
+            command: Some(identity::command(&config.command)),
         };
         let recorder = DiskRecorder::open(&config.records, facts);
         let recorder = Arc::new(recorder.map_err(|error| Failure::machine_says(&error))?);
-        let cgroup = RunCgroup::create(session).map_err(|error| Failure::machine_says(&error))?;
         Ok(Ground {
             cgroup,
             recorder,
@@ -220,6 +234,15 @@ impl Running {
     }
 }
 
+/// Kills what guards that were killed have left running, and removes their cgroups.
+fn remove_dead_runs(alive: &BTreeSet<String>) {
+    // A cgroup whose name is no run's is somebody else's.
+    let removed = remove_leftovers(|run| alive.contains(run) || Uuid::try_parse(run).is_err());
+    if removed > 0 {
+        say(&format!("removed what {removed} killed run(s) had left"));
+    }
+}
+
 async fn load_upstream(config: &RunConfig) -> Result<Upstream, Failure> {
     let options = KubeconfigOptions {
         file: config.kubeconfig.clone(),
@@ -251,10 +274,13 @@ async fn secrets(upstream: &Upstream) -> Vec<String> {
 
 fn covers(config: &RunConfig, upstream: &Upstream, authority: &RunCa, recorder: &DiskRecorder) -> Covers {
     let account = &config.account;
-    let mut covers = Covers::plan((account.uid, account.gid), &account.home, &config.other_homes());
+    let mut covers = Covers::plan((account.uid, account.gid), &config.homes());
     covers.kubeconfigs.clone_from(&upstream.kubeconfig.covered);
     covers.kubeconfig_text = upstream.kubeconfig.render(&authority.ca_pem());
     covers.hidden.extend(upstream.kubeconfig.hidden.iter().cloned());
+    covers
+        .hidden
+        .extend(environment::credential_files(&config.variables));
     // Records are root's own and unreadable anyway; a working folder that holds them must stay visible.
     let records = recorder
         .path()

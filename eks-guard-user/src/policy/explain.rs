@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
 use eks_guard_core::policy::{Answer, KnownResource, Scope};
 use eks_guard_core::principal::Principal;
@@ -24,14 +25,42 @@ const RESOURCE_VERBS: [Verb; 8] = [
 /// Verbs of requests for plain paths.
 const PATH_VERBS: [Verb; 5] = [Verb::Get, Verb::Post, Verb::Put, Verb::Patch, Verb::Delete];
 
+/// Subresources that kube-apiserver itself serves.
+const SUBRESOURCES: [&str; 14] = [
+    "approval",
+    "attach",
+    "binding",
+    "ephemeralcontainers",
+    "eviction",
+    "exec",
+    "finalize",
+    "log",
+    "portforward",
+    "proxy",
+    "resize",
+    "scale",
+    "status",
+    "token",
+];
+
+const EXAMPLES: &str = "\
+Examples:
+  eks-guard policy explain --policy policy.yaml --as my-agent delete pods web-0 -n shop
+  eks-guard policy explain --policy policy.yaml --as my-agent list deployments.apps -A
+  eks-guard policy explain --policy policy.yaml --as my-agent get pods/log web-0 -n shop -o json
+  eks-guard policy explain --policy policy.yaml --as my-agent get /metrics
+
+Exit codes: 0 allowed, 1 refused, 2 the policy or the command line is wrong.";
+
 /// `eks-guard policy explain --policy FILE --as AGENT VERB RESOURCE [NAME]`
 #[derive(Debug, Clone, Args)]
+#[command(after_help = EXAMPLES)]
 pub struct ExplainArgs {
     /// Policy file; may be given several times; `-` is standard input
     #[arg(long = "policy", value_name = "FILE", required = true)]
     pub policies: Vec<PathBuf>,
     /// Agent that asks
-    #[arg(long = "as", value_name = "AGENT")]
+    #[arg(long = "as", value_name = "AGENT", value_parser = NonEmptyStringValueParser::new())]
     pub agent: String,
     /// Namespace of the object [default: `default`, for resources in namespaces]
     #[arg(short, long, value_name = "NAMESPACE", conflicts_with = "all_namespaces")]
@@ -105,6 +134,9 @@ pub fn explain(args: &ExplainArgs, out: &mut dyn Write, err: &mut dyn Write) -> 
             return Ok(INVALID);
         }
     };
+    for note in notes(args, &info) {
+        writeln!(err, "note: {note}")?;
+    }
     let principal = Principal {
         agent: args.agent.clone(),
         model_claimed: None,
@@ -150,6 +182,25 @@ pub fn request_info(args: &ExplainArgs) -> Result<RequestInfo, RequestError> {
             name: args.name.clone().unwrap_or_default(),
         }),
     })
+}
+
+/// What was taken literally, although the person may have meant something else.
+fn notes(args: &ExplainArgs, info: &RequestInfo) -> Vec<String> {
+    let RequestScope::Resource(asked) = &info.scope else {
+        return Vec::new();
+    };
+    let (resource, sub) = (&asked.resource, &asked.subresource);
+    match KnownResource::find(&asked.group, resource) {
+        None if asked.group.is_empty() => vec![format!(
+            "{resource:?} is not known in the core group; write the group of other resources: {resource}.example.com"
+        )],
+        Some(_) if !sub.is_empty() && args.name.is_none() && !SUBRESOURCES.contains(&sub.as_str()) => {
+            vec![format!(
+                "{sub:?} is taken as a subresource of {resource}; write a name apart: {resource} {sub}"
+            )]
+        }
+        Some(_) | None => Vec::new(),
+    }
 }
 
 fn verb(text: &str, known: &[Verb]) -> Result<Verb, RequestError> {

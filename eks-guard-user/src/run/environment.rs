@@ -5,7 +5,8 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 
 use crate::run::user::Account;
 
@@ -20,7 +21,7 @@ const PREFIXES: [&str; 7] = [
     "EKS_GUARD_",
 ];
 /// Whole names of the same kind.
-const NAMES: [&str; 9] = [
+const NAMES: [&str; 12] = [
     "SSH_AUTH_SOCK",
     "SSH_AGENT_PID",
     "GPG_AGENT_INFO",
@@ -28,11 +29,14 @@ const NAMES: [&str; 9] = [
     "DBUS_SYSTEM_BUS_ADDRESS",
     "XDG_RUNTIME_DIR",
     "DOCKER_HOST",
+    "DISPLAY",
+    "WAYLAND_DISPLAY",
+    "XAUTHORITY",
     "TMUX",
     "STY",
 ];
 /// Words that make a name suspicious wherever they stand in it.
-const WORDS: [&str; 7] = [
+const WORDS: [&str; 9] = [
     "TOKEN",
     "SECRET",
     "PASSWORD",
@@ -40,6 +44,8 @@ const WORDS: [&str; 7] = [
     "CREDENTIAL",
     "PRIVATE_KEY",
     "ACCESS_KEY",
+    "KUBECONFIG",
+    "KUBE_CONFIG",
 ];
 /// Names that match a rule above and carry nothing secret.
 const HARMLESS: [&str; 4] = [
@@ -104,6 +110,24 @@ pub fn clean(
     cleaned
 }
 
+/// Files that hold credentials, as variables of such a name tell.
+#[must_use]
+pub fn credential_files(variables: &[(OsString, OsString)]) -> Vec<PathBuf> {
+    let told = variables.iter().filter(|(name, _)| {
+        let name = name.to_string_lossy();
+        // What sudo tells is about the caller's programs.
+        is_credential(&name) && !name.starts_with("SUDO_") && name != "EKS_GUARD_STATE_DIR"
+    });
+    let paths = told.map(|(_, value)| PathBuf::from(value));
+    paths.filter(|path| path.is_absolute() && is_data(path)).collect()
+}
+
+/// Whether it is a file that is read and not run. A folder may be anything, the home folder included.
+fn is_data(path: &Path) -> bool {
+    let found = std::fs::metadata(path);
+    found.is_ok_and(|found| !found.is_dir() && found.permissions().mode() & 0o111 == 0)
+}
+
 fn is_credential(name: &str) -> bool {
     let name = name.to_ascii_uppercase();
     if HARMLESS.contains(&name.as_str()) {
@@ -127,7 +151,7 @@ mod tests {
     use std::ffi::OsString;
     use std::path::Path;
 
-    use crate::run::environment::{Cleaned, Rules, clean, is_credential};
+    use crate::run::environment::{Cleaned, Rules, clean, credential_files, is_credential};
     use crate::run::user::Account;
 
     fn account() -> Account {
@@ -136,7 +160,7 @@ mod tests {
             uid: 1000,
             gid: 1000,
             groups: vec![1000],
-            home: "/home/ada".into(),
+            home: "/homes/ada".into(),
             shell: "/bin/zsh".into(),
         }
     }
@@ -156,7 +180,7 @@ mod tests {
                 secrets: &secrets,
             },
             &account(),
-            Path::new("/home/ada/.kube/config"),
+            Path::new("/homes/ada/.kube/config"),
         )
     }
 
@@ -180,9 +204,28 @@ mod tests {
             "XDG_RUNTIME_DIR",
             "SUDO_COMMAND",
             "EKS_GUARD_LOG",
+            "KUBE_CONFIG_DATA",
+            "DISPLAY",
         ] {
             assert!(is_credential(name), "{name}");
         }
+    }
+
+    #[test]
+    fn files_that_variables_name_are_told_and_programs_are_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = folder.path().join("key.json");
+        std::fs::write(&key, "key").unwrap();
+        let variables: Vec<(OsString, OsString)> = [
+            ("GOOGLE_APPLICATION_CREDENTIALS", key.as_os_str()),
+            ("PAGER", key.as_os_str()),
+            ("AWS_CLI", "/bin/sh".as_ref()),
+            ("AWS_HOME", folder.path().as_os_str()),
+            ("VAULT_TOKEN", "s.123".as_ref()),
+        ]
+        .map(|(name, value)| (name.into(), value.into()))
+        .into();
+        assert_eq!(credential_files(&variables), [key]);
     }
 
     #[test]
@@ -218,7 +261,7 @@ mod tests {
             ("GITHUB_TOKEN", "x"),
             ("NPM_TOKEN", "y"),
             ("HOME", "/root"),
-            ("KUBECONFIG", "/root/k"),
+            ("KUBECONFIG", "/operator/k"),
         ];
         let result = cleaned(&given, &["GITHUB_TOKEN"], &[]);
         assert_eq!(result.removed, ["NPM_TOKEN"]);
@@ -233,8 +276,8 @@ mod tests {
             only
         };
         assert_eq!(value("GITHUB_TOKEN"), Some("x".into()));
-        assert_eq!(value("HOME"), Some("/home/ada".into()));
+        assert_eq!(value("HOME"), Some("/homes/ada".into()));
         assert_eq!(value("USER"), Some("ada".into()));
-        assert_eq!(value("KUBECONFIG"), Some("/home/ada/.kube/config".into()));
+        assert_eq!(value("KUBECONFIG"), Some("/homes/ada/.kube/config".into()));
     }
 }

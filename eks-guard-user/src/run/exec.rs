@@ -109,14 +109,29 @@ fn execute(spec: Spec) -> Stopped {
         .env_clear()
         .envs(environment)
         .exec();
-    let code = if error.kind() == io::ErrorKind::NotFound {
-        NOT_FOUND
+    not_executed(&program, &error)
+}
+
+/// Why the kernel did not execute it, and what helps. The user's view counts: root sees more.
+fn not_executed(program: &Path, error: &io::Error) -> Stopped {
+    let missing = error.kind() == io::ErrorKind::NotFound;
+    let refused = error.kind() == io::ErrorKind::PermissionDenied;
+    let why = if missing && program.exists() {
+        "its interpreter (the first line, or the loader) is not there".to_owned()
+    } else if missing {
+        "there is no such file; check the path".to_owned()
+    } else if refused && program.is_dir() {
+        "it is a folder; name a program".to_owned()
+    } else if refused {
+        "permission denied to the user of the command; make it executable (chmod +x), and its folders open to them"
+            .to_owned()
     } else {
-        NOT_EXECUTABLE
+        error.to_string()
     };
+    let code = if missing { NOT_FOUND } else { NOT_EXECUTABLE };
     Stopped {
         code,
-        message: format!("cannot execute {}: {error}", program.display()),
+        message: format!("cannot execute {}: {why}", program.display()),
     }
 }
 
@@ -152,13 +167,18 @@ fn find(name: &OsStr, environment: &[(OsString, OsString)]) -> Result<PathBuf, S
     Err(match refused {
         Some(found) => Stopped {
             code: NOT_EXECUTABLE,
-            message: format!("cannot execute {}: permission denied", found.display()),
+            message: format!(
+                "cannot execute {}: it is not executable by the user of the command; make it so (chmod +x)",
+                found.display()
+            ),
         },
         None => {
             let path = path.to_string_lossy();
             Stopped {
                 code: NOT_FOUND,
-                message: format!("cannot find the command {shown:?} in PATH ({path})"),
+                message: format!(
+                    "cannot find the command {shown:?}: install it, or write its path; PATH is {path}"
+                ),
             }
         }
     })

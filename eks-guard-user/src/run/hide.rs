@@ -1,14 +1,21 @@
 //! What the command must not see, and how it is taken out of sight: an empty file system over a folder, an empty file
 //! over a file, the generated kubeconfig over the operator's. A path that exists and cannot be covered stops the start.
 
+mod sockets;
+mod watch;
+
 use std::fs::{self, DirBuilder, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown};
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::run::mounts::{self, Mount};
+
+pub use watch::Watch;
 
 /// The guard's own folder for running state. Inside the boundary an empty one, with the staging files, stands there.
 pub const STATE: &str = "/run/eks-guard";
@@ -19,8 +26,20 @@ pub const FALLBACK_KUBECONFIG: &str = "/run/eks-guard/kube/config";
 /// The file that stands in for every hidden file: empty, mode 000.
 const NOTHING: &str = "/run/eks-guard/nothing";
 
-/// Credentials below a home folder.
-const HOME_FOLDERS: [&str; 4] = [".aws", ".azure", ".config/gcloud", ".kube"];
+/// Credentials below a home folder, and what opens a session on this machine that is not guarded: keys and
+/// `authorized_keys` of ssh, the key to the screen.
+const HOME_PATHS: [&str; 6] = [
+    ".aws",
+    ".azure",
+    ".config/gcloud",
+    ".config/doctl",
+    ".ssh",
+    ".Xauthority",
+];
+/// Where kubeconfigs, their caches and the tokens in them stand below a home folder: emptied as a whole, because other
+/// kubeconfigs lie beside the chosen one. A generated `config` is put into it, and it can be written, so that
+/// `kubectl config use-context` and kubectl's cache work, for as long as the run lasts.
+const KUBE: &str = ".kube";
 /// Credentials and the guard's own files, wherever they exist.
 const SYSTEM_FOLDERS: [&str; 3] = [
     "/var/run/secrets/kubernetes.io",
@@ -48,7 +67,7 @@ pub struct Covers {
     pub kubeconfig_text: String,
     /// Files and folders that become empty.
     pub hidden: Vec<PathBuf>,
-    /// Folders of the command's user that become empty and stay writable: `~/.kube` and the runtime folder.
+    /// Folders that become empty, and the command's user's own: `.kube`, and the user's runtime folder.
     pub emptied: Vec<PathBuf>,
     /// Owner of the generated file and the emptied folders.
     pub uid: u32,
@@ -57,25 +76,18 @@ pub struct Covers {
 }
 
 impl Covers {
-    /// The covers of a run: what is always hidden for these homes, and what the kubeconfig names.
+    /// The covers of a run, before the kubeconfig is known: what is always hidden, below these homes and elsewhere.
     #[must_use]
-    pub fn plan(user: (u32, u32), home: &Path, other_homes: &[PathBuf]) -> Covers {
-        let (uid, gid) = user;
-        let homes = other_homes.iter().filter(|other| *other != home);
-        let elsewhere = homes.flat_map(|home| HOME_FOLDERS.iter().map(move |folder| home.join(folder)));
-        let own = HOME_FOLDERS
+    pub fn plan((uid, gid): (u32, u32), homes: &[PathBuf]) -> Covers {
+        let credentials = homes
             .iter()
-            .filter(|folder| **folder != ".kube")
-            .map(|folder| home.join(folder));
+            .flat_map(|home| HOME_PATHS.iter().map(move |path| home.join(path)));
         let fixed = SYSTEM_FOLDERS.iter().chain(&LAUNCHERS).map(PathBuf::from);
-        let multiplexers = [format!("/tmp/tmux-{uid}"), format!("/run/screen/S-{uid}")];
+        let multiplexers = [format!("/tmp/tmux-{uid}"), format!("/run/screen/S-{uid}")].map(PathBuf::from);
+        let kube = homes.iter().map(|home| home.join(KUBE));
         Covers {
-            hidden: own
-                .chain(elsewhere)
-                .chain(fixed)
-                .chain(multiplexers.map(PathBuf::from))
-                .collect(),
-            emptied: vec![home.join(".kube"), PathBuf::from(format!("/run/user/{uid}"))],
+            hidden: credentials.chain(fixed).chain(multiplexers).collect(),
+            emptied: kube.chain([PathBuf::from(format!("/run/user/{uid}"))]).collect(),
             uid,
             gid,
             ..Covers::default()
@@ -101,6 +113,8 @@ enum Kind {
     OwnFolder,
     /// Empty, mode 000.
     File,
+    /// The same over a socket of the command's user, which may come and go: its end is not the end of the run.
+    Socket,
     /// The generated kubeconfig, laid over the operator's.
     Kubeconfig,
     /// The generated kubeconfig, put back into a folder that was emptied.
@@ -114,13 +128,18 @@ struct Cover {
     kind: Kind,
 }
 
-/// Covers everything, then looks again and compares. Runs in PID 1, in its own mount namespace.
+/// Covers everything, then looks again and compares. Runs in PID 1, in its own mount namespace. `handed_on` are the
+/// descriptors the command starts with.
 ///
 /// # Errors
-/// A path exists and could not be covered, or is still what it was.
-pub fn apply(covers: &Covers) -> Result<(), HideError> {
-    let mounts = mounts::table().map_err(|source| error("read", "/proc/self/mountinfo".as_ref(), source))?;
+/// A path exists and could not be covered, or is still what it was, or can be seen in another way.
+pub fn apply(covers: &Covers, handed_on: &[BorrowedFd<'_>]) -> Result<Watch, HideError> {
+    let table = Path::new("/proc/self/mountinfo");
+    let mounts = mounts::table().map_err(|source| error("read", table, source))?;
     let wanted = resolve(covers, &mounts)?;
+    for descriptor in handed_on {
+        refuse_open(&wanted, *descriptor)?;
+    }
     stage(covers)?;
     for cover in &wanted {
         lay(covers, cover).map_err(|source| error("hide", &cover.path, source))?;
@@ -132,7 +151,8 @@ pub fn apply(covers: &Covers) -> Result<(), HideError> {
     for cover in &wanted {
         verify(covers, cover).map_err(|source| error("hide", &cover.path, source))?;
     }
-    Ok(())
+    let watched = wanted.iter().filter(|cover| cover.is_watched());
+    Watch::over(watched.map(|cover| cover.path.as_path())).map_err(|source| error("watch", table, source))
 }
 
 fn error(action: &'static str, path: &Path, source: io::Error) -> HideError {
@@ -149,17 +169,22 @@ fn resolve(covers: &Covers, mounts: &[Mount]) -> Result<Vec<Cover>, HideError> {
     let kubeconfigs = covers.kubeconfigs.iter().map(|path| (path, Kind::Kubeconfig));
     let emptied = covers.emptied.iter().map(|path| (path, Kind::OwnFolder));
     let hidden = covers.hidden.iter().map(|path| (path, Kind::Folder));
-    for (path, kind) in kubeconfigs.chain(emptied).chain(hidden) {
+    let sockets =
+        sockets::of(covers.uid).map_err(|source| error("read", "/proc/net/unix".as_ref(), source))?;
+    let sockets = sockets.iter().map(|path| (path, Kind::Socket));
+    for (path, kind) in kubeconfigs.chain(emptied).chain(hidden).chain(sockets) {
         let Some((path, metadata)) = real_path(path)? else {
             continue;
         };
-        let kind = match kind {
-            Kind::Folder | Kind::OwnFolder if !metadata.is_dir() => Kind::File,
-            Kind::Kubeconfig if metadata.is_dir() => {
-                return Err(error("replace", &path, io::ErrorKind::IsADirectory.into()));
-            }
-            Kind::Folder | Kind::OwnFolder | Kind::File | Kind::Kubeconfig | Kind::PutBack => kind,
-        };
+        let kind = kind
+            .of(&metadata)
+            .map_err(|source| error("replace", &path, source))?;
+        refuse_second_name(covers, &path, &metadata)?;
+        let parts = mounts::parts(mounts, &path).into_iter();
+        found.extend(parts.map(|path| Cover {
+            kind: if path.is_dir() { Kind::Folder } else { Kind::File },
+            path,
+        }));
         let identity = (metadata.dev(), metadata.ino());
         for alias in mounts::aliases(mounts, &path) {
             let same = fs::symlink_metadata(&alias).is_ok_and(|other| (other.dev(), other.ino()) == identity);
@@ -205,7 +230,7 @@ fn outermost(mut found: Vec<Cover>) -> Vec<Cover> {
                 kind: Kind::PutBack,
                 ..cover
             }),
-            Kind::Folder | Kind::OwnFolder | Kind::File | Kind::Kubeconfig | Kind::PutBack => {
+            Kind::Folder | Kind::OwnFolder | Kind::File | Kind::Socket | Kind::Kubeconfig | Kind::PutBack => {
                 if !inside && !cover.path.starts_with(STATE) {
                     kept.push(cover);
                 }
@@ -215,9 +240,58 @@ fn outermost(mut found: Vec<Cover>) -> Vec<Cover> {
     kept
 }
 
+impl Kind {
+    /// What becomes of a wish once it is known what stands at the path.
+    fn of(self, found: &fs::Metadata) -> io::Result<Kind> {
+        match self {
+            Kind::Folder | Kind::OwnFolder if !found.is_dir() => Ok(Kind::File),
+            Kind::Kubeconfig if found.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+            // Gone since, and something else in its place.
+            Kind::Socket if !found.file_type().is_socket() => Ok(Kind::File),
+            Kind::Folder | Kind::OwnFolder | Kind::File | Kind::Socket | Kind::Kubeconfig | Kind::PutBack => {
+                Ok(self)
+            }
+        }
+    }
+}
+
 impl Cover {
     fn is_folder(&self) -> bool {
         matches!(self.kind, Kind::Folder | Kind::OwnFolder)
+    }
+
+    /// Whether it is a mount that must stay.
+    fn is_watched(&self) -> bool {
+        !matches!(self.kind, Kind::Socket | Kind::PutBack)
+    }
+}
+
+/// A cover lies over one name of a file. Its other names, wherever they are, would still show it.
+fn refuse_second_name(covers: &Covers, path: &Path, found: &fs::Metadata) -> Result<(), HideError> {
+    let readable = found.uid() == covers.uid || found.mode() & 0o044 != 0;
+    if found.is_file() && found.nlink() > 1 && readable {
+        let why =
+            "it has a second name (a hard link) that would still show it. Replace it by a copy of itself";
+        return Err(error("hide", path, io::Error::other(why)));
+    }
+    Ok(())
+}
+
+/// A descriptor that was opened before shows what a cover hides.
+fn refuse_open(wanted: &[Cover], descriptor: BorrowedFd<'_>) -> Result<(), HideError> {
+    let link = PathBuf::from(format!("/proc/self/fd/{}", descriptor.as_raw_fd()));
+    let look = |source| error("look at", &link, source);
+    let flags = rustix::fs::fcntl_getfl(descriptor).map_err(|cause| look(cause.into()))?;
+    if flags & OFlags::RWMODE == OFlags::WRONLY {
+        return Ok(());
+    }
+    let path = fs::read_link(&link).map_err(look)?;
+    match wanted.iter().find(|cover| path.starts_with(&cover.path)) {
+        None => Ok(()),
+        Some(_) => {
+            let why = "a standard descriptor of the command is open on it. Start without that redirection";
+            Err(error("hide", &path, io::Error::other(why)))
+        }
     }
 }
 
@@ -242,11 +316,11 @@ fn lay(covers: &Covers, cover: &Cover) -> io::Result<()> {
         Kind::Folder => mounts::memory_filesystem(&cover.path, "mode=0555")?,
         Kind::OwnFolder => {
             mounts::memory_filesystem(&cover.path, &format!("mode=0700,uid={uid},gid={gid}"))?;
-            if cover.path.file_name().is_some_and(|name| name == ".kube") {
+            if cover.path.file_name().is_some_and(|name| name == KUBE) {
                 write_kubeconfig(covers, &cover.path.join("config"))?;
             }
         }
-        Kind::File => mounts::bind(Path::new(NOTHING), &cover.path)?,
+        Kind::File | Kind::Socket => mounts::bind(Path::new(NOTHING), &cover.path)?,
         // The folder was empty a moment ago: what stands there is the generated file.
         Kind::PutBack if cover.path.exists() => {}
         Kind::PutBack => write_kubeconfig(covers, &cover.path)?,
@@ -292,7 +366,7 @@ fn verify(covers: &Covers, cover: &Cover) -> io::Result<()> {
                 Err(unchanged())
             }
         }
-        Kind::File => {
+        Kind::File | Kind::Socket => {
             let (here, nothing) = (fs::metadata(&cover.path)?, fs::metadata(NOTHING)?);
             let same = (here.dev(), here.ino()) == (nothing.dev(), nothing.ino());
             if same { Ok(()) } else { Err(unchanged()) }
@@ -322,7 +396,7 @@ fn holds_only_ours(folder: &Path) -> io::Result<bool> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::{Path, PathBuf};
+    use std::path::PathBuf;
 
     use crate::run::hide::{Cover, Covers, Kind, outermost};
 
@@ -352,25 +426,19 @@ mod tests {
     }
 
     #[test]
-    fn the_plan_hides_credentials_of_every_home_and_empties_the_users_own_folders() {
-        let covers = Covers::plan(
-            (1000, 1000),
-            Path::new("/home/u"),
-            &["/root".into(), "/home/u".into()],
-        );
+    fn the_plan_hides_credentials_of_every_home_and_empties_the_kube_folders() {
+        let covers = Covers::plan((1000, 1000), &["/homes/u".into(), "/operator".into()]);
         for hidden in [
-            "/home/u/.aws",
-            "/root/.aws",
-            "/root/.kube",
+            "/homes/u/.aws",
+            "/operator/.aws",
             "/var/lib/eks-guard",
             "/tmp/tmux-1000",
         ] {
             assert!(covers.hidden.contains(&PathBuf::from(hidden)), "{hidden}");
         }
-        assert!(!covers.hidden.contains(&PathBuf::from("/home/u/.kube")));
         assert_eq!(
             covers.emptied,
-            [PathBuf::from("/home/u/.kube"), PathBuf::from("/run/user/1000")]
+            ["/homes/u/.kube", "/operator/.kube", "/run/user/1000"].map(PathBuf::from)
         );
     }
 }

@@ -89,7 +89,7 @@ fn start(channel: &Channel) -> Result<Supervisor, InitError> {
         });
     }
     set_dumpable_behavior(DumpableBehavior::NotDumpable).doing("protect the first process")?;
-    build(&spec)?;
+    let covers = build(&spec, &stdin)?;
     privilege::keep_only(privilege::TO_START | rustix::thread::CapabilitySet::SYS_RESOURCE)
         .doing("give up privileges")?;
     let signals = Signals::for_init().doing("receive signals")?;
@@ -99,41 +99,54 @@ fn start(channel: &Channel) -> Result<Supervisor, InitError> {
     privilege::keep_only(privilege::TO_SUPERVISE).doing("give up privileges")?;
     Ok(Supervisor {
         signals,
+        covers,
         command,
         _links: links,
     })
 }
 
 /// The mount namespace as the command will see it.
-fn build(spec: &Spec) -> Result<(), InitError> {
+fn build(spec: &Spec, stdin: &OwnedFd) -> Result<hide::Watch, InitError> {
     unshare(CloneFlags::CLONE_NEWNS).doing("make a mount namespace")?;
     mounts::make_private().doing("separate the mounts from the machine's")?;
     std::env::set_current_dir("/").doing("leave the working folder")?;
     mounts::proc_filesystem().doing("mount /proc of the new PID namespace")?;
+    hide_other_processes()?;
     for mount in mounts::table().doing("read the mounts")? {
-        match mount.kind.as_str() {
-            // Another view of the machine's processes, in a chroot for example.
-            "proc" if !mount.point.starts_with("/proc") => {
-                mounts::detach(&mount.point).doing("hide another /proc")?
-            }
-            // Leaving the cgroup needs a write here. Without root it is refused anyway; root without capabilities
-            // could still write, and cannot remount.
-            "cgroup" | "cgroup2" if visible(&mount.point) => {
-                mounts::read_only(&mount.point).doing("make the cgroup folder read-only")?;
-            }
-            _ => {}
+        // Leaving the cgroup needs a write here. Without root it is refused anyway; root without capabilities
+        // could still write, and cannot remount.
+        let kind = mount.kind.as_str();
+        if ["cgroup", "cgroup2"].contains(&kind) && visible(&mount.point, &[CGROUP2_MAGIC, CGROUP_MAGIC]) {
+            mounts::read_only(&mount.point).doing("make the cgroup folder read-only")?;
         }
     }
-    hide::apply(&spec.covers)?;
-    Ok(())
+    let (stdout, stderr) = (io::stdout(), io::stderr());
+    let handed_on = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
+    Ok(hide::apply(&spec.covers, &handed_on)?)
 }
 
-/// Whether the mount is the one found at its path, and not below a later one.
-fn visible(point: &Path) -> bool {
+/// Other views of the machine's processes, in a chroot for example: whoever sees a process of the same user reads its
+/// environment and walks into its mount namespace. Taking one mount away may bring another to light.
+fn hide_other_processes() -> Result<(), InitError> {
+    loop {
+        let mounts = mounts::table().doing("read the mounts")?;
+        let mut elsewhere = mounts
+            .iter()
+            .filter(|mount| mount.kind == "proc" && !mount.point.starts_with("/proc"));
+        match elsewhere.find(|mount| visible(&mount.point, &[PROC_MAGIC])) {
+            Some(mount) => mounts::detach(&mount.point).doing("hide another /proc")?,
+            None => return Ok(()),
+        }
+    }
+}
+
+/// Whether what is found at a mount's path, on top of whatever is mounted there, is of such a kind.
+fn visible(point: &Path, kinds: &[rustix::fs::FsWord]) -> bool {
     let kind = rustix::fs::statfs(point).map(|found| found.f_type);
-    kind.is_ok_and(|kind| [CGROUP2_MAGIC, CGROUP_MAGIC].contains(&kind))
+    kind.is_ok_and(|kind| kinds.contains(&kind))
 }
 
+const PROC_MAGIC: rustix::fs::FsWord = 0x9fa0;
 const CGROUP2_MAGIC: rustix::fs::FsWord = 0x6367_7270;
 const CGROUP_MAGIC: rustix::fs::FsWord = 0x0027_e0eb;
 
@@ -162,12 +175,13 @@ fn survive_memory_pressure() {
 /// Waits for the command.
 struct Supervisor {
     signals: Signals,
+    covers: hide::Watch,
     command: Pid,
     _links: Vec<OwnedFd>,
 }
 
 impl Supervisor {
-    fn run(self, channel: Channel) -> ExitCode {
+    fn run(mut self, channel: Channel) -> ExitCode {
         let mut guard = Some(channel);
         let code = loop {
             match self.step(&mut guard) {
@@ -186,8 +200,16 @@ impl Supervisor {
     }
 
     /// Waits for something to happen and handles it; the command's exit code when it ended.
-    fn step(&self, guard: &mut Option<Channel>) -> io::Result<Option<u8>> {
-        let (from_signals, from_guard) = self.poll(guard.as_ref())?;
+    fn step(&mut self, guard: &mut Option<Channel>) -> io::Result<Option<u8>> {
+        let [mounts_changed, from_signals, from_guard] = self.poll(guard.as_ref())?;
+        if mounts_changed && let Some(path) = self.covers.lost()? {
+            let path = path.display();
+            let message = format!("{path} was replaced or removed, and its cover with it: the run is ended");
+            guard
+                .as_ref()
+                .map(|guard| guard.send(&FromInit::Failed(message)).ok());
+            return Ok(Some(FAILED));
+        }
         if from_guard {
             match guard.as_ref().map(Channel::receive).transpose() {
                 Ok(Some(Some(ToInit::Signal(number)))) => self.forward(Signal::try_from(number).ok()),
@@ -208,16 +230,20 @@ impl Supervisor {
         Ok(None)
     }
 
-    fn poll(&self, guard: Option<&Channel>) -> io::Result<(bool, bool)> {
-        let mut fds = vec![PollFd::new(&self.signals, PollFlags::IN)];
+    /// What has happened: to the mounts, to a signal, to the guard.
+    fn poll(&self, guard: Option<&Channel>) -> io::Result<[bool; 3]> {
+        let mut fds = vec![
+            PollFd::new(&self.covers, PollFlags::PRI),
+            PollFd::new(&self.signals, PollFlags::IN),
+        ];
         fds.extend(guard.map(|guard| PollFd::new(guard, PollFlags::IN)));
         match poll(&mut fds, None) {
             Ok(_) => {}
-            Err(rustix::io::Errno::INTR) => return Ok((false, false)),
+            Err(rustix::io::Errno::INTR) => return Ok([false; 3]),
             Err(error) => return Err(error.into()),
         }
         let ready = |index: usize| fds.get(index).is_some_and(|fd| !fd.revents().is_empty());
-        Ok((ready(0), ready(1)))
+        Ok([ready(0), ready(1), ready(2)])
     }
 
     fn forward(&self, signal: Option<Signal>) {
@@ -256,14 +282,11 @@ fn exit_code(status: WaitStatus) -> Option<u8> {
 }
 
 /// Kills and reaps the rest of the namespace. The kernel would do it after this process is gone, and with it the links:
-/// a process that outlives them, even for a moment, is not guarded.
+/// a process that outlives them, even for a moment, is not guarded. One signal to all is enough, since nothing forks
+/// with a fatal signal pending, and repeating it for each of many thousand dead would take minutes.
 fn end_all_others() {
-    loop {
-        // No such process: all have ended.
-        kill(Pid::from_raw(-1), Signal::SIGKILL).ok();
-        match wait(WaitOptions::empty()) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(_) => return,
-        }
-    }
+    // No such process: all have ended.
+    kill(Pid::from_raw(-1), Signal::SIGKILL).ok();
+    // Orphans become this process's children: no child left means no process left.
+    while matches!(wait(WaitOptions::empty()), Ok(_) | Err(rustix::io::Errno::INTR)) {}
 }

@@ -1,8 +1,8 @@
 //! The mount table as the kernel tells it, and the few mount calls that the boundary needs.
 
 use std::ffi::OsString;
-use std::fs;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read, Seek};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
@@ -11,6 +11,8 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 /// One line of `/proc/self/mountinfo`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
+    /// Its number, never used again while the machine is up.
+    pub id: u64,
     /// Device, `major:minor`.
     pub device: String,
     /// Path inside the file system that is mounted.
@@ -26,18 +28,38 @@ pub struct Mount {
 /// # Errors
 /// `/proc` is not there.
 pub fn table() -> io::Result<Vec<Mount>> {
-    let text = fs::read("/proc/self/mountinfo")?;
+    read(&mut open()?)
+}
+
+/// The mount table of this process, to be read again and again. It polls as urgent when a mount has come or gone.
+///
+/// # Errors
+/// `/proc` is not there.
+pub fn open() -> io::Result<File> {
+    File::open("/proc/self/mountinfo")
+}
+
+/// The mounts that an open table holds now.
+///
+/// # Errors
+/// It cannot be read.
+pub fn read(table: &mut File) -> io::Result<Vec<Mount>> {
+    let mut text = Vec::new();
+    table.rewind()?;
+    table.read_to_end(&mut text)?;
     Ok(text.split(|byte| *byte == b'\n').filter_map(parse).collect())
 }
 
 /// `36 35 98:0 /root /point options [optional…] - type source options`
 fn parse(line: &[u8]) -> Option<Mount> {
     let mut fields = line.split(|byte| *byte == b' ');
-    let device = String::from_utf8(fields.nth(2)?.to_vec()).ok()?;
+    let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
+    let device = String::from_utf8(fields.nth(1)?.to_vec()).ok()?;
     let root = unescape(fields.next()?);
     let point = unescape(fields.next()?);
     let kind = fields.skip_while(|field| *field != b"-").nth(1)?;
     Some(Mount {
+        id,
         device,
         root,
         point,
@@ -72,15 +94,10 @@ fn unescape(field: &[u8]) -> PathBuf {
 /// `path` is absolute and free of symbolic links.
 #[must_use]
 pub fn aliases(mounts: &[Mount], path: &Path) -> Vec<PathBuf> {
-    let home = mounts.iter().rev().filter(|mount| path.starts_with(&mount.point));
-    let Some(home) = home.max_by_key(|mount| mount.point.as_os_str().len()) else {
+    let Some((device, inside)) = place(mounts, path) else {
         return Vec::new();
     };
-    let Ok(below) = path.strip_prefix(&home.point) else {
-        return Vec::new();
-    };
-    let inside = home.root.join(below);
-    let same_device = mounts.iter().filter(|mount| mount.device == home.device);
+    let same_device = mounts.iter().filter(|mount| mount.device == device);
     let mut found: Vec<PathBuf> = same_device
         .filter_map(|mount| Some(mount.point.join(inside.strip_prefix(&mount.root).ok()?)))
         .map(|alias| alias.components().collect())
@@ -89,6 +106,29 @@ pub fn aliases(mounts: &[Mount], path: &Path) -> Vec<PathBuf> {
     found.sort();
     found.dedup();
     found
+}
+
+/// Where something that lies below `path` is mounted on its own. `path` as in [`aliases`].
+#[must_use]
+pub fn parts(mounts: &[Mount], path: &Path) -> Vec<PathBuf> {
+    let Some((device, inside)) = place(mounts, path) else {
+        return Vec::new();
+    };
+    let below =
+        |mount: &&Mount| mount.device == device && mount.root != inside && mount.root.starts_with(&inside);
+    mounts
+        .iter()
+        .filter(below)
+        .map(|mount| mount.point.clone())
+        .collect()
+}
+
+/// The device a path lies on, and its path there.
+fn place<'a>(mounts: &'a [Mount], path: &Path) -> Option<(&'a str, PathBuf)> {
+    let home = mounts.iter().rev().filter(|mount| path.starts_with(&mount.point));
+    let home = home.max_by_key(|mount| mount.point.as_os_str().len())?;
+    let below = path.strip_prefix(&home.point).ok()?;
+    Some((home.device.as_str(), home.root.join(below)))
 }
 
 /// Stops mounts from travelling into and out of this mount namespace.
@@ -168,10 +208,11 @@ pub fn is_path(path: &Path) -> bool {
 mod tests {
     use std::path::{Path, PathBuf};
 
-    use crate::run::mounts::{Mount, aliases, parse};
+    use crate::run::mounts::{Mount, aliases, parse, parts};
 
     fn mount(device: &str, root: &str, point: &str) -> Mount {
         Mount {
+            id: 1,
             device: device.into(),
             root: root.into(),
             point: point.into(),
@@ -183,6 +224,7 @@ mod tests {
     fn a_line_is_read_with_optional_fields_and_escapes() {
         let line = br"36 35 98:0 /mnt1 /with\040space rw,noatime shared:1 master:2 - ext3 /dev/root rw";
         let expected = Mount {
+            id: 36,
             device: "98:0".into(),
             root: "/mnt1".into(),
             point: "/with space".into(),
@@ -210,5 +252,19 @@ mod tests {
         );
         assert!(aliases(&mounts, Path::new("/etc/key")).is_empty());
         assert!(aliases(&mounts, Path::new("/proc/1")).is_empty());
+    }
+    #[test]
+    fn a_mount_of_what_lies_below_is_a_part() {
+        let mounts = [
+            mount("8:1", "/", "/"),
+            mount("8:1", "/home/u/.aws/sso", "/mnt/sso"),
+            mount("8:2", "/home/u/.aws/sso", "/mnt/other"),
+            mount("8:1", "/home/u/.awsome", "/mnt/awsome"),
+        ];
+        assert_eq!(
+            parts(&mounts, Path::new("/home/u/.aws")),
+            [PathBuf::from("/mnt/sso")]
+        );
+        assert!(parts(&mounts, Path::new("/home/u/.aws/sso")).is_empty());
     }
 }

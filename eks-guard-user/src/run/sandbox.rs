@@ -19,7 +19,7 @@ const KILLED: u8 = 137;
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
     /// Starting PID 1 failed.
-    #[error("cannot {action}")]
+    #[error("cannot {action}{}", if lacks_privilege(source) { NAMESPACES } else { "" })]
     Step {
         /// What was being done.
         action: &'static str,
@@ -32,6 +32,13 @@ pub enum SandboxError {
     /// PID 1 ended without a word.
     #[error("the first process of the run ended before it could start the command")]
     Gone,
+}
+
+const NAMESPACES: &str =
+    ": namespaces need CAP_SYS_ADMIN; start it with sudo, outside containers that forbid unshare()";
+
+fn lacks_privilege(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::PermissionDenied
 }
 
 /// What a run is started with.

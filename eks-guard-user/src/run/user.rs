@@ -3,7 +3,26 @@
 use std::ffi::{CString, OsString};
 use std::path::PathBuf;
 
-use nix::unistd::{Gid, Uid, User, getgrouplist};
+use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
+
+/// Groups whose members are root by another name, or read every file of the machine: engines that start containers as
+/// root, raw disks and memory. The command is not a member.
+const POWERFUL_GROUPS: [&str; 11] = [
+    "root",
+    "docker",
+    "podman",
+    "lxd",
+    "incus",
+    "incus-admin",
+    "libvirt",
+    "microk8s",
+    "disk",
+    "kmem",
+    "shadow",
+];
+
+/// To the kernel this number says "leave the id as it is", which is root's.
+const UNCHANGED: u32 = u32::MAX;
 
 /// The account a command runs as.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,7 +33,7 @@ pub struct Account {
     pub uid: u32,
     /// Primary group.
     pub gid: u32,
-    /// Supplementary groups.
+    /// Supplementary groups, less those that are root by another name.
     pub groups: Vec<u32>,
     /// Home folder.
     pub home: PathBuf,
@@ -88,8 +107,8 @@ fn asked(text: &str) -> Result<Account, UserError> {
         .map_or((text, None), |(user, group)| (user, Some(group)));
     let group = match group.map(str::parse) {
         None => None,
-        Some(Ok(gid)) => Some(gid),
-        Some(Err(_)) => return Err(UserError::Unknown(text.to_owned())),
+        Some(Ok(gid)) if gid != UNCHANGED => Some(gid),
+        Some(_) => return Err(UserError::Unknown(text.to_owned())),
     };
     if let Ok(uid) = user.parse() {
         return if uid == 0 {
@@ -107,6 +126,9 @@ fn asked(text: &str) -> Result<Account, UserError> {
 }
 
 fn by_uid(uid: u32, gid: Option<u32>) -> Result<Account, UserError> {
+    if uid == UNCHANGED || gid == Some(UNCHANGED) {
+        return Err(UserError::Unknown(uid.to_string()));
+    }
     let found =
         User::from_uid(Uid::from_raw(uid)).map_err(|error| UserError::LookUp(uid.to_string(), error))?;
     Ok(found.map_or_else(|| nameless(uid, gid), |user| account(user, gid)))
@@ -118,10 +140,14 @@ fn account(user: User, gid: Option<u32>) -> Account {
     let groups = CString::new(user.name.as_str())
         .ok()
         .and_then(|name| getgrouplist(&name, Gid::from_raw(gid)).ok());
-    let groups = groups.map_or_else(
+    let mut groups: Vec<u32> = groups.map_or_else(
         || vec![gid],
         |groups| groups.into_iter().map(Gid::as_raw).collect(),
     );
+    if !user.uid.is_root() {
+        let powerful = powerful_groups();
+        groups.retain(|group| *group == gid || !powerful.contains(group));
+    }
     Account {
         name: user.name,
         uid: user.uid.as_raw(),
@@ -130,6 +156,14 @@ fn account(user: User, gid: Option<u32>) -> Account {
         home: user.dir,
         shell: user.shell,
     }
+}
+
+fn powerful_groups() -> Vec<u32> {
+    // A group that cannot be looked up is not known to be there.
+    let found = POWERFUL_GROUPS
+        .iter()
+        .filter_map(|name| Group::from_name(name).ok()?);
+    found.map(|group| group.gid.as_raw()).collect()
 }
 
 /// A number without an account, as in a container.
@@ -172,6 +206,15 @@ mod tests {
             Err(UserError::RootByNumber)
         );
         assert!(resolve(Some("root"), &Sudo::default()).unwrap().is_root());
+    }
+
+    #[test]
+    fn the_number_that_changes_nothing_is_nobody() {
+        for text in ["4294967295", "54321:4294967295", "nobody:4294967295"] {
+            let unknown = resolve(Some(text), &Sudo::default());
+            assert!(matches!(unknown, Err(UserError::Unknown(_))), "{text}");
+        }
+        assert!(resolve(None, &sudo("4294967295", "1")).is_err());
     }
 
     #[test]

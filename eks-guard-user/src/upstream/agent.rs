@@ -1,11 +1,13 @@
 //! What the agent's process tree gets to see of the operator's kubeconfig: where the server is, and no credential.
 
+use std::fs::metadata;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf, absolute};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use kube_client::config::{
-    AuthInfo, Cluster, Context, Kubeconfig, NamedAuthInfo, NamedCluster, NamedContext,
+    AuthInfo, Cluster, Context, ExecConfig, Kubeconfig, NamedAuthInfo, NamedCluster, NamedContext,
 };
 use secrecy::SecretString;
 
@@ -15,24 +17,14 @@ use crate::upstream::{KubeconfigOptions, UpstreamError};
 /// The token in the generated file. kubectl asks for a login when a user has none at all; the guard ignores it.
 pub const PLACEHOLDER_TOKEN: &str = "eks-guard-placeholder";
 
-/// Where credential plugins and cloud tools keep what they logged in with, below the home folder.
-const CACHES: [&str; 7] = [
-    ".aws",
-    ".azure",
-    ".config/gcloud",
-    ".config/doctl",
-    ".kube/cache/oidc-login",
-    ".kube/cache/kubelogin",
-    ".kube/gke_gcloud_auth_plugin_cache",
-];
-
 /// The generated kubeconfig, and the files of the operator that the agent must not see.
 #[derive(Clone, Debug)]
 pub struct AgentKubeconfig {
     /// The operator's kubeconfig files, symbolic links followed: each is replaced by the generated one.
     pub covered: Vec<PathBuf>,
-    /// Files that hold credentials, symbolic links followed: other kubeconfigs, and the key, certificate and token
-    /// files that any context of any of them names. Only files that exist.
+    /// What holds credentials, symbolic links followed: other kubeconfigs, and the key, certificate and token files,
+    /// and those of credential plugins, that any context of any of them names. Only what exists; the whole folder of
+    /// files that are replaced as one.
     pub hidden: Vec<PathBuf>,
     context: String,
     cluster: String,
@@ -40,7 +32,6 @@ pub struct AgentKubeconfig {
     namespace: Option<String>,
     server: String,
     tls_server_name: Option<String>,
-    home: PathBuf,
 }
 
 impl AgentKubeconfig {
@@ -68,7 +59,8 @@ impl AgentKubeconfig {
             }
             secrets.push(other);
         }
-        let mut hidden = real_files(secrets.into_iter());
+        let mut hidden = rotated_folders(&secrets);
+        hidden.extend(real_files(secrets.into_iter()));
         hidden.retain(|path| !covered.contains(path));
         Ok(Self {
             covered,
@@ -79,18 +71,7 @@ impl AgentKubeconfig {
             namespace: chosen.namespace.clone(),
             server: chosen.cluster.server.clone().unwrap_or_default(),
             tls_server_name: non_empty(chosen.cluster.tls_server_name.as_deref()).map(str::to_owned),
-            home: options.home.clone(),
         })
-    }
-
-    /// Folders and files in which credential plugins keep credentials, links followed: the agent must not see them
-    /// either. A plugin makes them when it runs, so ask after the first credential was got.
-    #[must_use]
-    pub fn plugin_caches(&self) -> Vec<PathBuf> {
-        CACHES
-            .iter()
-            .filter_map(|name| self.home.join(name).canonicalize().ok())
-            .collect()
     }
 
     /// The path to set as `KUBECONFIG` in the agent's tree.
@@ -151,13 +132,38 @@ impl AgentKubeconfig {
 
 /// Every file that a user entry takes a credential from.
 fn credential_files(config: &Kubeconfig) -> Vec<PathBuf> {
-    let users = config
-        .auth_infos
-        .iter()
-        .filter_map(|named| named.auth_info.as_ref());
-    users
+    let users = || {
+        config
+            .auth_infos
+            .iter()
+            .filter_map(|named| named.auth_info.as_ref())
+    };
+    let named = users()
         .flat_map(|user| [&user.client_certificate, &user.client_key, &user.token_file])
-        .filter_map(|path| non_empty(path.as_deref()).map(PathBuf::from))
+        .filter_map(|path| non_empty(path.as_deref()).map(PathBuf::from));
+    let plugins = users().filter_map(|user| user.exec.as_ref());
+    named.chain(plugins.flat_map(plugin_files)).collect()
+}
+
+/// Files that a plugin is told about in its arguments and variables, and that are no programs.
+fn plugin_files(exec: &ExecConfig) -> Vec<PathBuf> {
+    let args = exec.args.iter().flatten();
+    let args = args.map(|arg| arg.split_once('=').map_or(arg.as_str(), |(_, value)| value));
+    let env = exec.env.iter().flatten().filter_map(|entry| entry.get("value"));
+    args.chain(env.map(String::as_str))
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute())
+        .filter(|path| metadata(path).is_ok_and(|found| found.permissions().mode() & 0o111 == 0))
+        .collect()
+}
+
+/// Folders whose files are replaced as one, by a new target of their link `..data`, as the kubelet does it: a new file
+/// would stand there uncovered.
+fn rotated_folders(files: &[PathBuf]) -> Vec<PathBuf> {
+    let folders = files.iter().filter_map(|file| file.parent());
+    folders
+        .filter(|folder| folder.join("..data").is_dir())
+        .filter_map(|folder| folder.canonicalize().ok())
         .collect()
 }
 

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum UpstreamError {
     /// No kubeconfig stands where one is looked for.
-    #[error("no kubeconfig found (looked at {looked_at}): pass --kubeconfig FILE or set KUBECONFIG")]
+    #[error("no kubeconfig found (looked at {looked_at}): pass --kubeconfig FILE (sudo drops KUBECONFIG)")]
     NotFound {
         /// The paths, separated by commas.
         looked_at: String,

@@ -101,6 +101,8 @@ impl Plugin {
         let mut command = Command::new(self.executable.path());
         command
             .args(&self.args)
+            // Code that a user keeps in the home folder for every Python program would run outside the boundary.
+            .env("PYTHONNOUSERSITE", "1")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());

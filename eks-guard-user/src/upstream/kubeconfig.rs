@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::env::split_paths;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf, absolute};
 
@@ -159,7 +159,12 @@ pub(super) fn read_file(what: &'static str, path: &Path) -> Result<Zeroizing<Vec
         .read(true)
         .custom_flags(i32::try_from(flags.bits()).unwrap_or_default())
         .open(path)
-        .map_err(|error| refuse(hint(&error), Some(error)))?;
+        .map_err(|error| {
+            let hint = hint(&error);
+            // A hint that says the cause itself needs no second one.
+            let said = matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied);
+            refuse(hint, (!said).then_some(error))
+        })?;
     let meta = file
         .metadata()
         .map_err(|error| refuse("the system cannot say what it is", Some(error)))?;
@@ -257,7 +262,7 @@ fn parse_error(path: &Path, error: &KubeconfigError) -> UpstreamError {
             .location()
             .map(|at| format!(", line {} column {}", at.line(), at.column()))
             .unwrap_or_default();
-        "the YAML there is not what a kubeconfig holds"
+        "the YAML there is not what a kubeconfig holds; correct it, or pass another file with --kubeconfig"
     } else if let KubeconfigError::KindMismatch = error {
         "its `kind` differs from the other files'"
     } else if let KubeconfigError::ApiVersionMismatch = error {

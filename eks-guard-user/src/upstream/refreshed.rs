@@ -122,9 +122,13 @@ impl<F: Fetch> Refreshed<F> {
         match outcome {
             Ok(fetched) => Ok(state.keep(fetched, now)),
             Err(error) => {
-                tracing::warn!(%error, "no new upstream credential");
                 state.failed = Some((now, error.clone()));
-                state.usable(now).ok_or(error)
+                let old = state.usable(now);
+                // Without an old one the caller gets the error, and says it.
+                if old.is_some() {
+                    tracing::warn!(%error, "no new upstream credential; the old one is used until it ends");
+                }
+                old.ok_or(error)
             }
         }
     }

@@ -1,9 +1,9 @@
 //! Kubeconfigs of all kinds: what is found, merged, chosen, refused, and what the agent sees of it.
 
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, Permissions, set_permissions};
 use std::net::SocketAddr;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::sync::Arc;
 
 use kube_client::config::Kubeconfig;
@@ -560,13 +560,35 @@ fn covers_and_hides_everything_that_holds_a_credential() {
 }
 
 #[test]
-fn the_caches_of_plugins_are_found_once_they_exist() {
+fn files_of_plugins_and_folders_that_are_replaced_as_one_are_hidden() {
     let home = Home::new();
-    let kubeconfig = home.load(&home.cluster(), "token: t").unwrap().kubeconfig;
-    assert!(kubeconfig.plugin_caches().is_empty());
-    home.write(".aws/cli/cache/x.json", "{}");
-    let token = home.write(".kube/gke_gcloud_auth_plugin_cache", "{}");
-    assert_eq!(kubeconfig.plugin_caches(), [home.path(".aws"), token]);
+    let config = home.write("aws/config", "x");
+    let key = home.write("key.json", "x");
+    let program = home.write("tool", "x");
+    set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
+    let token = home.write("volume/..1/token", "t");
+    symlink("..1", home.path("volume/..data")).unwrap();
+    symlink("..data/token", home.path("volume/token")).unwrap();
+    let user = format!(
+        "{{tokenFile: {}, exec: {{apiVersion: client.authentication.k8s.io/v1, command: {}, args: [--key={}, {}], \
+         env: [{{name: AWS_CONFIG_FILE, value: {}}}]}}}}",
+        home.path("volume/token").display(),
+        program.display(),
+        key.display(),
+        program.display(),
+        config.display()
+    );
+    let other = home.write("other", &kubeconfig("other", &home.cluster(), &user));
+    let main = home.write("main", &home.kubeconfig(&home.cluster(), "token: t"));
+    let options = KubeconfigOptions {
+        kubeconfig_env: list(&[&main, &other]),
+        ..home.options()
+    };
+    let mut hidden = load(&options).unwrap().kubeconfig.hidden;
+    hidden.sort();
+    let mut expected = [home.path("volume"), token, key, config];
+    expected.sort();
+    assert_eq!(hidden, expected);
 }
 
 #[test]

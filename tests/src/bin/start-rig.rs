@@ -3,10 +3,12 @@
 #![allow(clippy::print_stdout, reason = "a command-line program")]
 
 use std::io::IsTerminal;
-use std::{env, io, thread};
+use std::{env, fs, io, thread};
 
 use anyhow::Result;
 use rig::cluster::{Cluster, ClusterOptions};
+use rig::policies::EVERYTHING;
+use rig::programs;
 
 fn main() -> Result<()> {
     let mut options = ClusterOptions::default();
@@ -36,13 +38,15 @@ fn main() -> Result<()> {
             .collect::<Vec<_>>()
             .join(" ")
     );
+    let policy = cluster.folder().join("policy.yaml");
+    fs::write(&policy, EVERYTHING)?;
+    let kubectl = cluster.kubectl_program().display();
     println!("\nTry, in another terminal:");
+    println!("  {kubectl} --kubeconfig {kubeconfig} get namespaces");
     println!(
-        "  {} --kubeconfig {kubeconfig} get namespaces",
-        cluster.kubectl_program().display()
-    );
-    println!(
-        "  sudo target/debug/eks-guard run --kubeconfig {kubeconfig} --policy policy.yaml -- kubectl get pods"
+        "  sudo {} run --kubeconfig {kubeconfig} --policy {} --user nobody -- {kubectl} get namespaces",
+        programs::eks_guard()?.display(),
+        policy.display()
     );
     println!("\nCtrl-C ends it and removes everything.");
     loop {

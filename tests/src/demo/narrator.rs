@@ -15,6 +15,8 @@ const BLUE: &str = "36";
 
 /// Longest output of one command that is shown, in lines.
 const SHOWN_LINES: usize = 14;
+/// Where output of the agent's commands is wrapped.
+const WRAPPED_COLUMNS: usize = 120;
 /// Longest line that is shown.
 const SHOWN_COLUMNS: usize = 160;
 
@@ -58,9 +60,9 @@ impl Narrator {
             self.paint(BLUE, "agent$"),
             self.paint(BOLD, &step.command)
         );
-        let lines: Vec<&str> = outcome.output.lines().collect();
+        let lines: Vec<String> = outcome.output.lines().flat_map(wrapped).collect();
         for line in lines.iter().take(SHOWN_LINES) {
-            println!("    {}", cut(line));
+            println!("    {line}");
         }
         if lines.len() > SHOWN_LINES {
             println!("    … {} more lines", lines.len() - SHOWN_LINES);
@@ -96,9 +98,37 @@ impl Narrator {
     }
 }
 
+/// A long line goes on in the next one: what a refusal advises stands at its end.
+fn wrapped(line: &str) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in line.split_inclusive(' ') {
+        let last = lines.last_mut().expect("there is one from the start");
+        if !last.is_empty() && last.chars().count() + word.trim_end().chars().count() > WRAPPED_COLUMNS {
+            lines.push(word.to_owned());
+        } else {
+            last.push_str(word);
+        }
+    }
+    lines.iter().map(|line| cut(line.trim_end())).collect()
+}
+
 fn cut(line: &str) -> String {
     if line.chars().count() <= SHOWN_COLUMNS {
         return line.to_owned();
     }
     line.chars().take(SHOWN_COLUMNS).chain(['…']).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_lines_are_wrapped_between_words_and_lose_none() {
+        let line = "word ".repeat(60);
+        let lines = wrapped(&line);
+        assert!(lines.len() > 1 && lines.iter().all(|line| line.chars().count() <= WRAPPED_COLUMNS));
+        assert_eq!(lines.join(" "), line.trim_end());
+        assert_eq!(wrapped("  short"), ["  short"]);
+    }
 }

@@ -6,8 +6,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::setup::Work;
-use crate::{console, paths, process};
+use crate::setup::{Work, packages};
+use crate::{paths, process};
 
 const BPF_LINKER: &str = "0.13.0";
 const LLVM: &str = "/usr/lib/llvm-22";
@@ -35,16 +35,16 @@ pub(super) fn missing() -> Result<Option<Work>> {
     } else {
         Source::Rustup
     };
-    let packages: Vec<&'static str> = match source {
+    let wanted: Vec<&'static str> = match source {
         Source::Debian => PACKAGES
             .into_iter()
-            .filter(|package| !installed(package))
+            .filter(|package| !packages::installed(package))
             .collect(),
         Source::Rustup => Vec::new(),
     };
     let mut plan = Vec::new();
-    if !packages.is_empty() {
-        plan.push(format!("install the Debian packages {}", packages.join(" ")));
+    if !wanted.is_empty() {
+        plan.push(packages::plan(&wanted));
     }
     if source == Source::Rustup && !rustup_compiler() {
         plan.push("install rustup's nightly toolchain with rust-src".to_owned());
@@ -53,9 +53,8 @@ pub(super) fn missing() -> Result<Option<Work>> {
         plan.push(format!("cargo install bpf-linker {BPF_LINKER} (about 1 minute)"));
     }
     let job = move || {
-        if !packages.is_empty() {
-            install_packages(&packages)?;
-        }
+        packages::install(&wanted)
+            .context("or remove the compiler's package source to use rustup's nightly")?;
         if source == Source::Rustup && !rustup_compiler() {
             install_nightly()?;
         }
@@ -69,7 +68,7 @@ pub(super) fn missing() -> Result<Option<Work>> {
 }
 
 fn debian_compiler() -> bool {
-    PACKAGES[..2].iter().all(|package| installed(package))
+    PACKAGES[..2].iter().all(|package| packages::installed(package))
 }
 
 fn rustup_compiler() -> bool {
@@ -81,34 +80,12 @@ fn rustup_compiler() -> bool {
     })
 }
 
-fn installed(package: &str) -> bool {
-    let status = process::output_of("dpkg-query", &["--show", "--showformat=${Status}", package]);
-    status.is_some_and(|status| status.ends_with(" installed"))
-}
-
 /// Debian knows the compiler, perhaps only after its lists were fetched.
 fn debian_offers() -> bool {
     let known =
         || process::output_of("apt-cache", &["show", PACKAGES[0]]).is_some_and(|text| !text.is_empty());
     process::output_of("apt-get", &["--version"]).is_some()
-        && (debian_compiler() || known() || (update() && known()))
-}
-
-fn update() -> bool {
-    console::step("eBPF compiler: apt-get update, to see what Debian offers");
-    let mut apt = process::as_root("apt-get");
-    apt.arg("update");
-    process::run_quiet(apt, "apt-get update").is_ok()
-}
-
-fn install_packages(packages: &[&str]) -> Result<()> {
-    update();
-    let mut apt = process::as_root("apt-get");
-    apt.args(["install", "--yes", "--no-install-recommends"])
-        .args(packages);
-    process::run_quiet(apt, "installing Debian packages").context(
-        "install them yourself with apt-get, or remove the compiler's package source to use rustup's nightly",
-    )
+        && (debian_compiler() || known() || (packages::update() && known()))
 }
 
 fn install_nightly() -> Result<()> {

@@ -17,10 +17,12 @@ const WANTED: [&str; 9] = [
 
 /// Folders of the machines the project is written on; in two parts, or this file would be found.
 const MACHINE: [&str; 3] = [
-    concat!("/ro", "ot/"),
-    concat!("/wo", "rk/"),
-    concat!("/tmp/", "plan"),
+    concat!("/wo", "rk/shared"),
+    concat!("/wo", "rk/main"),
+    concat!("/wo", "rk/wt"),
 ];
+/// A home that code has to know and documents have not.
+const HOME: &str = concat!("/ro", "ot/");
 
 pub(super) fn are_there(workspace: &Workspace) -> Vec<Finding> {
     let there = |path: &str| {
@@ -54,7 +56,10 @@ pub(super) fn links_lead_somewhere(workspace: &Workspace) -> Vec<Finding> {
 }
 
 pub(super) fn no_machine_paths(workspace: &Workspace) -> Vec<Finding> {
-    let names = |file: &&TextFile| MACHINE.iter().any(|path| file.text.contains(path));
+    let names = |file: &&TextFile| {
+        let text = &file.text;
+        MACHINE.iter().any(|path| text.contains(path)) || (!file.path.ends_with(".rs") && text.contains(HOME))
+    };
     let found = workspace.files.iter().filter(names);
     found
         .map(|file| Finding::stop(format!("{} names a path of one machine", file.path)))

@@ -15,7 +15,7 @@ use crate::policy::operation::{PATH_VERBS, RESOURCE_VERBS, VerbSet};
 use crate::request_info::Verb;
 
 /// Most rules in one policy, and most entries in one list.
-const MAX_ENTRIES: usize = 1_000;
+pub(super) const MAX_ENTRIES: usize = 1_000;
 
 /// Checks one document.
 pub(super) fn check(file: &Arc<str>, document: &At<Document>) -> Result<AgentPolicy, Vec<DocumentError>> {
@@ -198,33 +198,34 @@ impl Checker<'_> {
             ),
             (None, None) => self.missing(at, "resources", "resources: [pods]"),
             (Some(urls), None) => {
-                for field in [&rule.api_groups, &rule.namespaces, &rule.names]
-                    .into_iter()
-                    .flatten()
-                {
+                let fields = [
+                    &rule.api_groups,
+                    &rule.subresources,
+                    &rule.namespaces,
+                    &rule.resource_names,
+                ];
+                for field in fields.into_iter().flatten() {
                     self.fail::<()>(
                         field.referenced,
-                        "a rule on nonResourceURLs has no groups, namespaces or names",
+                        "a rule on nonResourceURLs has no apiGroups, subresources, namespaces or resourceNames",
                     );
                 }
                 self.paths(urls).map(RuleScope::Paths)
             }
             (None, Some(listed)) => {
                 let groups = self.groups(rule, at);
-                let resources = self.list(listed, "resources")?;
-                let patterns = resources::patterns(self, resources, groups.as_ref());
-                let names = rule.names.as_ref().map(|names| self.object_names(names));
+                let patterns = resources::patterns(self, listed, &rule.subresources, groups.as_ref());
+                let names = rule.resource_names.as_ref().map(|names| self.object_names(names));
                 let names = names.unwrap_or(Some(Names::Any));
                 let namespaces = match &rule.namespaces {
                     Some(namespaces) => self.namespaces(namespaces),
                     None => resources::everywhere(self, effect, listed, groups.as_ref()),
                 };
-                let (groups, resources, namespaces, names) = (groups?, patterns?, namespaces?, names?);
                 Some(RuleScope::Resources(ResourceScope {
-                    groups,
-                    resources,
-                    namespaces,
-                    names,
+                    groups: groups?,
+                    resources: patterns?,
+                    namespaces: namespaces?,
+                    resource_names: names?,
                 }))
             }
         }
@@ -261,14 +262,14 @@ impl Checker<'_> {
     }
 
     fn object_names(&mut self, names: &At<Vec<At<String>>>) -> Option<Names> {
-        let names = self.list(names, "names")?;
+        let names = self.list(names, "resourceNames")?;
         if let Some(star) = names.iter().find(|name| name.value.contains('*')) {
             return self.fail(
                 star.referenced,
-                "names are exact; leave `names` out for every name",
+                "resourceNames are exact; leave `resourceNames` out for every name",
             );
         }
-        self.names(names, "name", |name| {
+        self.names(names, "resourceName", |name| {
             let good = !name.is_empty() && name.len() <= 253 && name != "." && name != "..";
             let inside = |c: char| !c.is_control() && c != '/' && c != '%';
             (good && name.chars().all(inside))
@@ -349,7 +350,7 @@ impl Checker<'_> {
     }
 
     /// Whether the list is `["*"]`; `*` beside other entries is a mistake.
-    fn is_star(&mut self, list: &[At<String>]) -> Option<bool> {
+    pub(super) fn is_star(&mut self, list: &[At<String>]) -> Option<bool> {
         match list.iter().find(|item| item.value == "*") {
             None => Some(false),
             Some(_) if list.len() == 1 => Some(true),
@@ -373,7 +374,7 @@ impl Checker<'_> {
         }
     }
 
-    fn list<'f, T>(&mut self, list: &'f At<Vec<At<T>>>, name: &str) -> Option<&'f [At<T>]> {
+    pub(super) fn list<'f, T>(&mut self, list: &'f At<Vec<At<T>>>, name: &str) -> Option<&'f [At<T>]> {
         match list.value.len() {
             0 => self.fail(
                 list.referenced,

@@ -74,8 +74,7 @@ fn plain(error: &Error) -> String {
 
 fn unknown_field(field: &str, expected: &[&str]) -> String {
     let hint = match (field, expected.contains(&"effect")) {
-        ("subresources", true) => "; write `pods/log` in resources".into(),
-        ("resourceNames", true) => "; write `names`".into(),
+        ("names", true) => "; write `resourceNames`".into(),
         ("namespace", false) if expected.contains(&"labels") => "; an AgentPolicy is in no namespace".into(),
         _ => match nearest(field, expected) {
             Some(close) => format!("; did you mean `{close}`?"),

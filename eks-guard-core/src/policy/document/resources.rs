@@ -2,20 +2,41 @@
 
 use serde_saphyr::Location;
 
-use crate::policy::document::check::Checker;
-use crate::policy::document::wire::At;
+use crate::policy::document::check::{Checker, MAX_ENTRIES};
+use crate::policy::document::wire::{At, Field};
 use crate::policy::document::{Effect, Names, Part, ResourcePattern};
 use crate::policy::known::{KnownResource, Scope};
 
-/// Checks every entry of `resources`.
+/// Checks `resources`, and `subresources` when there are any: then the rule is about every pair.
 pub(super) fn patterns(
     checker: &mut Checker<'_>,
-    list: &[At<String>],
+    resources: &At<Vec<At<String>>>,
+    subresources: &Field<Vec<At<String>>>,
     groups: Option<&Names>,
 ) -> Option<Box<[ResourcePattern]>> {
-    let found: Vec<Option<ResourcePattern>> =
-        list.iter().map(|item| pattern(checker, item, groups)).collect();
-    found.into_iter().collect()
+    let listed = checker.list(resources, "resources");
+    let Some(subresources) = subresources else {
+        let found: Vec<Option<ResourcePattern>> = listed?
+            .iter()
+            .map(|item| pattern(checker, item, groups))
+            .collect();
+        return found.into_iter().collect();
+    };
+    let parts = checker.list(subresources, "subresources");
+    let (listed, parts) = (listed?, parts?);
+    if listed.len() * parts.len() > MAX_ENTRIES {
+        return checker.fail(
+            subresources.referenced,
+            format!("`resources` and `subresources` make more than {MAX_ENTRIES} pairs; split the rule"),
+        );
+    }
+    let resources = plain(checker, listed, groups);
+    let parts = if checker.is_star(parts)? {
+        Some(vec![Part::Every])
+    } else {
+        named(checker, parts)
+    };
+    Some(pairs(&resources?, &parts?))
 }
 
 fn pattern(checker: &mut Checker<'_>, item: &At<String>, groups: Option<&Names>) -> Option<ResourcePattern> {
@@ -33,17 +54,79 @@ fn pattern(checker: &mut Checker<'_>, item: &At<String>, groups: Option<&Names>)
             format!("{text:?} is not a resource; write `pods/log` or `pods/*`"),
         );
     }
+    let resource = plain_name(checker, item.referenced, resource, groups)?;
+    Some(ResourcePattern { resource, part })
+}
+
+/// `resources` beside `subresources`: names without a slash, or `*`.
+fn plain(
+    checker: &mut Checker<'_>,
+    list: &[At<String>],
+    groups: Option<&Names>,
+) -> Option<Vec<Option<Box<str>>>> {
+    let check = |item: &At<String>| {
+        match item.value.split_once('/') {
+        None => plain_name(checker, item.referenced, &item.value, groups),
+        Some((resource, part)) => checker.fail(
+            item.referenced,
+            format!(
+                "{:?} in a rule that has `subresources`; write `{resource}` here and `{part}` in subresources, or \
+                 make two rules of it",
+                item.value
+            ),
+        ),
+    }
+    };
+    let found: Vec<Option<Option<Box<str>>>> = list.iter().map(check).collect();
+    found.into_iter().collect()
+}
+
+/// `subresources`, unless it is `["*"]`.
+fn named(checker: &mut Checker<'_>, list: &[At<String>]) -> Option<Vec<Part>> {
+    let check = |item: &At<String>| {
+        if is_segment(&item.value) {
+            return Some(Part::Named(item.value.as_str().into()));
+        }
+        checker.fail(
+            item.referenced,
+            format!("{:?} is not a subresource; write `log` or `scale`", item.value),
+        )
+    };
+    let found: Vec<Option<Part>> = list.iter().map(check).collect();
+    found.into_iter().collect()
+}
+
+/// Every resource with every part.
+fn pairs(resources: &[Option<Box<str>>], parts: &[Part]) -> Box<[ResourcePattern]> {
+    let with_parts = |resource: &Option<Box<str>>| {
+        let resource = resource.clone();
+        parts.iter().map(move |part| ResourcePattern {
+            resource: resource.clone(),
+            part: part.clone(),
+        })
+    };
+    resources.iter().flat_map(with_parts).collect()
+}
+
+/// A resource without its part; the inner `None` is `*`, the outer one a mistake that was noted.
+#[allow(
+    clippy::option_option,
+    reason = "outside: a mistake was noted; inside: any resource"
+)]
+fn plain_name(
+    checker: &mut Checker<'_>,
+    at: Location,
+    resource: &str,
+    groups: Option<&Names>,
+) -> Option<Option<Box<str>>> {
     if resource == "*" {
-        return Some(ResourcePattern { resource: None, part });
+        return Some(None);
     }
-    spelling(checker, item.referenced, resource)?;
+    spelling(checker, at, resource)?;
     if let Some(groups) = groups {
-        in_some_group(checker, item.referenced, resource, groups)?;
+        in_some_group(checker, at, resource, groups)?;
     }
-    Some(ResourcePattern {
-        resource: Some(resource.into()),
-        part,
-    })
+    Some(Some(resource.into()))
 }
 
 /// The plural name in lower case, and not one of the other names that kubectl takes.

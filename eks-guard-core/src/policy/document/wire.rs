@@ -74,9 +74,11 @@ pub(super) struct Rule {
     #[serde(default, deserialize_with = "present")]
     pub(super) resources: Field<Vec<At<String>>>,
     #[serde(default, deserialize_with = "present")]
+    pub(super) subresources: Field<Vec<At<String>>>,
+    #[serde(default, deserialize_with = "present")]
     pub(super) namespaces: Field<Vec<At<String>>>,
     #[serde(default, deserialize_with = "present")]
-    pub(super) names: Field<Vec<At<String>>>,
+    pub(super) resource_names: Field<Vec<At<String>>>,
     #[serde(default, rename = "nonResourceURLs", deserialize_with = "present")]
     pub(super) non_resource_urls: Field<Vec<At<String>>>,
 }

@@ -2,6 +2,7 @@
 
 use crate::body::Body;
 use crate::policy::document::{Names, RuleScope};
+use crate::policy::matching::Reach;
 use crate::policy::operation::{Operation, PatchKind};
 use crate::policy::tests::{info, judged, policy, principal, reason, request, snapshot, snapshot_of};
 use crate::policy::{Decision, Snapshot};
@@ -72,7 +73,7 @@ fn strongest_effect_decides() {
 #[test]
 fn restricting_rules_match_whatever_the_request_could_touch() {
     let denied = Some(Reason::DeniedByRule);
-    let one = r#"name: block, effect: deny, verbs: [get, delete], apiGroups: [""], resources: [configmaps], namespaces: [prod], names: [db]"#;
+    let one = r#"name: block, effect: deny, verbs: [get, delete], apiGroups: [""], resources: [configmaps], namespaces: [prod], resourceNames: [db]"#;
     check(
         &snapshot(&[ALLOW_ALL, one]),
         &[
@@ -153,9 +154,50 @@ fn allowing_an_object_does_not_allow_its_subresources() {
 }
 
 #[test]
+fn subresources_say_the_same_as_slashes() {
+    let rule = |effect: &str, resources: &str| {
+        format!(r#"name: r, effect: {effect}, verbs: [get], apiGroups: ["*"], {resources}, namespaces: [a]"#)
+    };
+    let scope = |text: &str| match snapshot(&[text]).rules().iter().find(|it| it.origin.is_some()) {
+        Some(found) => format!("{:?}", found.clause.scope),
+        None => panic!("{text}"),
+    };
+    for (two_fields, slashes) in [
+        ("resources: [pods], subresources: [log]", "resources: [pods/log]"),
+        (
+            "resources: [pods, deployments], subresources: [status, scale]",
+            "resources: [pods/status, pods/scale, deployments/status, deployments/scale]",
+        ),
+        (r#"resources: [pods], subresources: ["*"]"#, "resources: [pods/*]"),
+        (
+            r#"resources: ["*"], subresources: [scale]"#,
+            r#"resources: ["*/scale"]"#,
+        ),
+        (
+            r#"resources: ["*"], subresources: ["*"]"#,
+            r#"resources: ["*/*"]"#,
+        ),
+    ] {
+        assert_eq!(scope(&rule("allow", two_fields)), scope(&rule("allow", slashes)));
+    }
+    let log = "resources: [pods], subresources: [log]";
+    let (allow, deny) = (rule("allow", log), rule("deny", log));
+    let (no, denied) = (Some(Reason::NoRuleAllows), Some(Reason::DeniedByRule));
+    let (log_line, object) = (
+        "GET /api/v1/namespaces/a/pods/x/log",
+        "GET /api/v1/namespaces/a/pods/x",
+    );
+    check(&snapshot(&[&allow]), &[(log_line, None), (object, no)]);
+    check(
+        &snapshot(&[ALLOW_ALL, &deny]),
+        &[(log_line, denied), (object, None)],
+    );
+}
+
+#[test]
 fn names_limit_allow_rules_to_requests_that_carry_them() {
     let no = Some(Reason::NoRuleAllows);
-    let rule = r#"name: r, effect: allow, verbs: ["*"], apiGroups: [""], resources: [configmaps], namespaces: [a], names: [x, z]"#;
+    let rule = r#"name: r, effect: allow, verbs: ["*"], apiGroups: [""], resources: [configmaps], namespaces: [a], resourceNames: [x, z]"#;
     let rules = snapshot(&[rule]);
     check(
         &rules,
@@ -247,7 +289,7 @@ fn writes_that_may_create_need_create() {
     let no = Some(Reason::NoRuleAllows);
     let change = r#"name: c, effect: allow, verbs: [update, patch], apiGroups: [""], resources: [services, configmaps], namespaces: [a]"#;
     let create = r#"name: d, effect: allow, verbs: [create], apiGroups: [""], resources: [services, configmaps], namespaces: [a]"#;
-    let deny = r#"name: m, effect: deny, verbs: [create], apiGroups: [""], resources: [services, configmaps], names: [x]"#;
+    let deny = r#"name: m, effect: deny, verbs: [create], apiGroups: [""], resources: [services, configmaps], resourceNames: [x]"#;
     let (only_change, both, denied) = (
         snapshot(&[change]),
         snapshot(&[change, create]),
@@ -460,7 +502,12 @@ fn five_hundred_rules_are_found_by_resource() {
     let rules = snapshot(&rules.iter().map(String::as_str).collect::<Vec<_>>());
     let info = info("get example.com/w250 a x");
     let operation = Operation::new(&info, "", PatchKind::Existing);
-    assert_eq!(rules.candidates(&operation).count(), 1);
+    assert_eq!(
+        rules
+            .candidates(&principal("a"), &operation, Reach::Covers)
+            .count(),
+        1
+    );
     assert_eq!(judged(&rules, &operation), (None, Some("p/r250".to_owned())));
 }
 
@@ -488,7 +535,7 @@ fn with_body(rules: &Snapshot, line: &str, content_type: &str, json: &str) -> Op
 
 #[test]
 fn bodies_name_the_object_and_tell_apply_from_patch() {
-    let rule = r#"name: r, effect: allow, verbs: [create, patch], apiGroups: [""], resources: [configmaps], namespaces: [a], names: [x]"#;
+    let rule = r#"name: r, effect: allow, verbs: [create, patch], apiGroups: [""], resources: [configmaps], namespaces: [a], resourceNames: [x]"#;
     let patch = r#"name: r, effect: allow, verbs: [patch], apiGroups: [""], resources: [configmaps], namespaces: [a]"#;
     let (both, patch) = (snapshot(&[rule]), snapshot(&[patch]));
     let no = Some(Reason::NoRuleAllows);

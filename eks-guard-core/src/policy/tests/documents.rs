@@ -1,5 +1,6 @@
 //! Every mistake in a document is found, with its exact place and a hint.
 
+use crate::policy::operation::{Operation, PatchKind};
 use crate::policy::{CompileError, Snapshot, read_policies};
 
 const GOOD: &str = "\
@@ -49,14 +50,19 @@ fn good_documents_are_read() {
         ("[pods]", "[pods, pods/log, pods/*, \"*/scale\", \"*\", \"*/*\"]"),
         (
             "      namespaces: [shop]",
-            "      namespaces: [shop]\n      names: [\"system:node:a\", web-0]",
+            "      namespaces: [shop]\n      resourceNames: [\"system:node:a\", web-0]",
         ),
         ("[\"\"]", "[\"\", example.com]"),
         ("agents: [a]", "agents: [Claude_4.5]"),
         ("agents: [a]", "agents: [\"*\"]"),
         ("kind: AgentPolicy", "kind: 'AgentPolicy' # a comment"),
-        ("[pods]", "[nodes]\n      names: [n1]"),
+        ("[pods]", "[nodes]\n      resourceNames: [n1]"),
         ("namespaces: [shop]", "namespaces: [\"no\"]"),
+        (
+            "[pods]",
+            "[pods, \"*\"]\n      subresources: [log, scale, status]",
+        ),
+        ("[pods]", "[pods]\n      subresources: [\"*\"]"),
     ] {
         let text = GOOD.replacen(from, to, 1);
         assert!(read_policies("p.yaml", &text).is_ok(), "{text}");
@@ -79,14 +85,14 @@ fn fields_are_known_unique_and_of_their_type() {
         &["p.yaml:11:7: unknown field `verb`; did you mean `verbs`?"],
     );
     check(
-        "verbs:",
-        "subresources:",
-        &["p.yaml:11:7: unknown field `subresources`; write `pods/log` in resources"],
+        "namespaces:",
+        "names:",
+        &["p.yaml:14:7: unknown field `names`; write `resourceNames`"],
     );
     check(
         "namespaces:",
-        "resourceNames:",
-        &["p.yaml:14:7: unknown field `resourceNames`; write `names`"],
+        "subresource:",
+        &["p.yaml:14:7: unknown field `subresource`; did you mean `subresources`?"],
     );
     check(
         "  name: shop",
@@ -125,7 +131,11 @@ fn fields_are_known_unique_and_of_their_type() {
         "metadata: shop",
         &["p.yaml:3:11: expected fields (`key: value`)"],
     );
-    check("namespaces: [shop]", "names:", &["p.yaml:14:12: expected a list"]);
+    check(
+        "namespaces: [shop]",
+        "resourceNames:",
+        &["p.yaml:14:20: expected a list"],
+    );
 }
 
 #[test]
@@ -175,8 +185,8 @@ fn missing_and_empty_values_are_told_apart() {
     check("[a]", "[]", &["p.yaml:7:13: `agents` is empty"]);
     check(
         "namespaces: [shop]",
-        "namespaces: [shop]\n      names: []",
-        &["p.yaml:15:14: `names` is empty"],
+        "namespaces: [shop]\n      resourceNames: []",
+        &["p.yaml:15:22: `resourceNames` is empty"],
     );
 }
 
@@ -239,8 +249,8 @@ fn entries_of_lists_are_checked() {
     );
     check(
         "namespaces: [shop]",
-        "namespaces: [shop]\n      names: [\"*\"]",
-        &["p.yaml:15:15: names are exact"],
+        "namespaces: [shop]\n      resourceNames: [\"*\"]",
+        &["p.yaml:15:23: resourceNames are exact"],
     );
     let twice =
         "- {name: read, effect: deny, verbs: [get], apiGroups: [\"\"], resources: [pods]}\n    - name: read";
@@ -300,7 +310,7 @@ fn resources_that_would_never_match_are_mistakes() {
         "      resources: [pods]\n      namespaces: [shop]",
         "      nonResourceURLs: [/metrics, logs, \"/a*b\"]",
         &[
-            "p.yaml:12:18: a rule on nonResourceURLs has no groups",
+            "p.yaml:12:18: a rule on nonResourceURLs has no apiGroups, subresources, namespaces or resourceNames",
             "p.yaml:13:35: \"logs\" is not a path; write `/metrics`",
             "p.yaml:13:41: \"/a*b\" is not a path",
         ],
@@ -309,6 +319,63 @@ fn resources_that_would_never_match_are_mistakes() {
         "[pods]",
         "[pods]\n      nonResourceURLs: [/a]",
         &["p.yaml:14:24: a rule has either `resources` or"],
+    );
+}
+
+#[test]
+fn subresources_stand_in_one_place() {
+    check(
+        "[pods]",
+        "[pods/log, pods, \"*/scale\"]\n      subresources: [status]",
+        &[
+            "p.yaml:13:19: \"pods/log\" in a rule that has `subresources`; write `pods` here and `log` in \
+             subresources, or make two rules of it",
+            "p.yaml:13:35: \"*/scale\" in a rule that has `subresources`; write `*` here and `scale` in",
+        ],
+    );
+    check(
+        "[pods]",
+        "[pod]\n      subresources: [pods/log, \"\", Log]",
+        &[
+            "p.yaml:13:19: resource \"pod\" is not a plural name; write `pods`",
+            "p.yaml:14:22: \"pods/log\" is not a subresource; write `log`",
+            "p.yaml:14:32: \"\" is not a subresource",
+            "p.yaml:14:36: \"Log\" is not a subresource",
+        ],
+    );
+    check(
+        "[pods]",
+        "[pods]\n      subresources: [\"*\", log]",
+        &["p.yaml:14:22: `*` already is all of them"],
+    );
+    check(
+        "[pods]",
+        "[pods]\n      subresources: []",
+        &["p.yaml:14:21: `subresources` is empty"],
+    );
+    check(
+        "resources: [pods]",
+        "subresources: [log]",
+        &["p.yaml:9:7: `resources` is missing"],
+    );
+    check(
+        "      resources: [pods]\n      namespaces: [shop]",
+        "      subresources: [log]\n      nonResourceURLs: [/a]",
+        &[
+            "p.yaml:12:18: a rule on nonResourceURLs has no",
+            "p.yaml:13:21: a rule on nonResourceURLs has no",
+            "p.yaml:11:20: unknown verb \"list\"",
+        ],
+    );
+    let many = |count: usize| (0..count).map(|i| format!("x{i}")).collect::<Vec<_>>().join(", ");
+    let (groups, pods) = (
+        "[\"\"]\n      resources: [pods]",
+        "[example.com]\n      resources: ",
+    );
+    check(
+        groups,
+        &format!("{pods}[{}]\n      subresources: [{}]", many(30), many(40)),
+        &["p.yaml:14:21: `resources` and `subresources` make more than 1000 pairs; split the rule"],
     );
 }
 
@@ -445,4 +512,54 @@ fn two_policies_of_one_name_do_not_compile() {
         text.starts_with("b.yaml:1:1: policy \"shop\" is already defined at a.yaml:1:1"),
         "{text}"
     );
+}
+
+#[test]
+fn documents_in_the_manual_are_good() {
+    for (page, text) in [
+        ("README.md", include_str!("../../../../README.md")),
+        ("docs/policy.md", include_str!("../../../../docs/policy.md")),
+    ] {
+        let blocks = text
+            .split("```yaml\n")
+            .skip(1)
+            .filter_map(|rest| rest.split("```").next());
+        let policies: Vec<_> = blocks
+            .flat_map(|block| read_policies(page, block).unwrap())
+            .collect();
+        assert!(!policies.is_empty(), "{page}");
+        assert!(Snapshot::compile(&policies, 1).is_ok());
+    }
+}
+
+/// The table "also catches" in docs/policy.md, against the code.
+#[test]
+fn table_of_caught_verbs_is_true() {
+    let page = include_str!("../../../../docs/policy.md");
+    for (named, caught) in [
+        (
+            "`get`",
+            "`list`, `watch`, `update`, `patch`, `delete`, `deletecollection`",
+        ),
+        ("`list`", "`watch`, `deletecollection`"),
+    ] {
+        assert!(page.contains(&format!("| {named} | {caught} |")));
+        let all = crate::policy::operation::RESOURCE_VERBS;
+        let verb = |text: &str| *all.iter().find(|it| text.contains(&format!("`{it}`"))).unwrap();
+        let rule = verb(named).as_str();
+        let text = GOOD
+            .replace("[get, list]", &format!("[{rule}]"))
+            .replace("allow", "deny");
+        let snapshot = Snapshot::compile(&read_policies("p.yaml", &text).unwrap(), 1).unwrap();
+        for verb in all {
+            let info = crate::policy::tests::info(&format!("{verb} -/pods shop x"));
+            let operation = Operation::new(&info, "", PatchKind::Existing);
+            let denied = crate::policy::tests::judged(&snapshot, &operation).1.is_some();
+            assert_eq!(
+                denied,
+                verb.as_str() == rule || caught.contains(&format!("`{verb}`")),
+                "{named} {verb}"
+            );
+        }
+    }
 }

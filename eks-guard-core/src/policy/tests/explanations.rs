@@ -12,7 +12,7 @@ fn refusals_say_what_and_the_smallest_change() {
         (
             "DELETE /api/v1/namespaces/shop/pods/web-0",
             "agent \"a\" may not delete pods \"web-0\" in namespace \"shop\": no rule allows it; an allow rule for \
-             {verbs: [delete], apiGroups: [\"\"], resources: [pods], namespaces: [shop], names: [web-0]} would; \
+             {verbs: [delete], apiGroups: [\"\"], resources: [pods], namespaces: [shop], resourceNames: [web-0]} would; \
              closest is rule \"p/read\", but verb delete is not in [get, list, watch]",
         ),
         (
@@ -25,13 +25,13 @@ fn refusals_say_what_and_the_smallest_change() {
             "GET /apis/apps/v1/namespaces/shop/deployments/web/scale",
             "agent \"a\" may not get deployments.apps/scale \"web\" in namespace \"shop\": no rule allows it; an \
              allow rule for {verbs: [get], apiGroups: [apps], resources: [deployments/scale], namespaces: [shop], \
-             names: [web]} would; closest is rule \"p/read\", but resource deployments.apps/scale is not in \
+             resourceNames: [web]} would; closest is rule \"p/read\", but resource deployments.apps/scale is not in \
              [pods, deployments]",
         ),
         (
             "GET /api/v1/nodes/n1",
             "agent \"a\" may not get nodes \"n1\": no rule allows it; an allow rule for {verbs: [get], apiGroups: \
-             [\"\"], resources: [nodes], names: [n1]} would",
+             [\"\"], resources: [nodes], resourceNames: [n1]} would",
         ),
         (
             "GET /metrics",
@@ -41,8 +41,8 @@ fn refusals_say_what_and_the_smallest_change() {
         (
             "GET /apis/example.com/v1/namespaces/123/widgets/true",
             "agent \"a\" may not get widgets.example.com \"true\" in namespace \"123\": no rule allows it; an allow \
-             rule for {verbs: [get], apiGroups: [example.com], resources: [widgets], namespaces: [\"123\"], names: \
-             [\"true\"]} would",
+             rule for {verbs: [get], apiGroups: [example.com], resources: [widgets], namespaces: [\"123\"], \
+             resourceNames: [\"true\"]} would",
         ),
     ] {
         assert_eq!(refusal(&rules, "a", line).message, wanted);

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use crate::policy::document::Effect;
 use crate::policy::judge::Judgement;
+use crate::policy::matching::Reach;
 use crate::policy::operation::{Operation, PatchKind, RESOURCE_VERBS};
 use crate::policy::tests::{label, principal, snapshot_of};
 use crate::request_info::{RequestInfo, RequestScope, ResourceInfo, Verb};
@@ -39,6 +40,7 @@ struct Sketch {
     verbs: Vec<Verb>,
     groups: Option<Vec<&'static str>>,
     resources: Vec<&'static str>,
+    subresources: Option<Vec<&'static str>>,
     namespaces: Option<Vec<&'static str>>,
     names: Option<Vec<&'static str>>,
 }
@@ -68,12 +70,15 @@ impl Sketch {
             list(self.groups.as_deref().unwrap_or(&["*"])),
             list(&self.resources)
         );
+        if let Some(subresources) = &self.subresources {
+            text += &format!(", subresources: [{}]", list(subresources));
+        }
         text += &format!(
             ", namespaces: [{}]",
             list(self.namespaces.as_deref().unwrap_or(&["*"]))
         );
         if let Some(names) = &self.names {
-            text += &format!(", names: [{}]", list(names));
+            text += &format!(", resourceNames: [{}]", list(names));
         }
         text + "}\n"
     }
@@ -81,16 +86,20 @@ impl Sketch {
     /// Whether a single operation on an object is what the rule describes; verbs apart.
     fn describes(&self, single: &Single<'_>) -> bool {
         let (_, group, resource, subresource, namespace, name) = single;
+        let part_matches = |part: Option<&str>| match part {
+            None => subresource.is_empty() || self.effect != Effect::Allow,
+            Some("*") => !subresource.is_empty(),
+            Some(part) => part == *subresource,
+        };
         let resource_matches = self.resources.iter().any(|pattern| {
             let (wanted, part) = pattern
                 .split_once('/')
                 .map_or((*pattern, None), |(r, p)| (r, Some(p)));
-            let part_matches = match part {
-                None => subresource.is_empty() || self.effect != Effect::Allow,
-                Some("*") => !subresource.is_empty(),
-                Some(part) => part == *subresource,
-            };
-            (wanted == "*" || wanted == *resource) && part_matches
+            (wanted == "*" || wanted == *resource)
+                && match &self.subresources {
+                    None => part_matches(part),
+                    Some(parts) => parts.iter().any(|part| part_matches(Some(part))),
+                }
         });
         resource_matches
             && self.groups.as_ref().is_none_or(|groups| groups.contains(group))
@@ -313,7 +322,15 @@ impl Dice {
 
     fn rule(&mut self, number: usize) -> Sketch {
         let sets = [None, None, Some(vec!["a"]), Some(vec!["b"]), Some(vec!["a", "b"])];
-        let resources: [&[&str]; 8] = [
+        let subresources = self.pick(&[
+            None,
+            None,
+            None,
+            Some(vec!["status"]),
+            Some(vec!["eviction", "log"]),
+            Some(vec!["*"]),
+        ]);
+        let slashes: [&[&str]; 8] = [
             &["*"],
             &["pods"],
             &["pods", "pods/status"],
@@ -323,6 +340,17 @@ impl Dice {
             &["*/status"],
             &["namespaces", "deployments", "widgets"],
         ];
+        let plain: [&[&str]; 4] = [
+            &["*"],
+            &["pods"],
+            &["nodes", "widgets", "pods"],
+            &["namespaces", "deployments"],
+        ];
+        let resources = if subresources.is_some() {
+            self.pick(&plain)
+        } else {
+            self.pick(&slashes)
+        };
         let effects = [
             Effect::Allow,
             Effect::Allow,
@@ -340,7 +368,8 @@ impl Dice {
                 Some(vec!["", "apps", "example.com"]),
                 Some(vec!["example.com"]),
             ]),
-            resources: self.pick(&resources).to_vec(),
+            resources: resources.to_vec(),
+            subresources,
             namespaces: self.pick(&sets),
             names: self.pick(&sets),
         }
@@ -424,7 +453,7 @@ fn is_guarded(ask: &Ask) -> bool {
 #[test]
 fn order_of_policies_and_rules_does_not_matter_and_the_index_leaves_nothing_out() {
     let asks: Vec<Ask> = asks().into_iter().step_by(7).collect();
-    let mut dice = Dice(2);
+    let (mut dice, agent) = (Dice(2), principal("a"));
     for _ in 0..40 {
         let mut rules: Vec<Sketch> = (0..6).map(|number| dice.rule(number)).collect();
         let mut files = documents(&rules, 2);
@@ -445,7 +474,10 @@ fn order_of_policies_and_rules_does_not_matter_and_the_index_leaves_nothing_out(
                 effect_or_protection(&single, &operation)
             );
             for step in operation.each_verb() {
-                let indexed = single.candidates(&step).filter(|rule| rule.clause.matches(&step));
+                let found = [Reach::Touches, Reach::Covers]
+                    .into_iter()
+                    .flat_map(|reach| single.candidates(&agent, &step, reach));
+                let indexed = found.filter(|rule| rule.clause.matches(&step));
                 let all = single.rules().iter().filter(|rule| rule.clause.matches(&step));
                 assert!(
                     indexed.map(|rule| &rule.label).eq(all.map(|rule| &rule.label)),

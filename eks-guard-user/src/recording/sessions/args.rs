@@ -6,8 +6,23 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use crate::recording::writer::DEFAULT_FOLDER;
 
+const EXAMPLES: &str = "\
+Examples:
+  sudo eks-guard sessions list --agent reviewer --limit 10
+  sudo eks-guard sessions show latest
+  sudo eks-guard sessions show latest --refused
+  sudo eks-guard sessions show 01a2149c-5eb2 --mutating -o jsonl
+
+Records are root's: read them with sudo. Times are UTC.
+
+Environment:
+  EKS_GUARD_STATE_DIR  folder whose `records` folder is read in place of /var/lib/eks-guard
+
+Exit codes: 0 shown, 2 the records cannot be read or there is no such session.";
+
 /// Arguments of `eks-guard sessions`.
 #[derive(Args, Clone, Debug)]
+#[command(after_help = EXAMPLES)]
 pub struct SessionsArgs {
     /// Folder of the records
     #[arg(long, value_name = "FOLDER", default_value = DEFAULT_FOLDER, global = true)]

@@ -13,9 +13,9 @@ pub enum SessionsError {
         folder: PathBuf,
         /// Cause and remedy in short.
         hint: &'static str,
-        /// What the system said.
+        /// What the system said, where the hint does not say it.
         #[source]
-        source: io::Error,
+        source: Option<io::Error>,
     },
     /// One record cannot be read.
     #[error("cannot read the record {path}", path = path.display())]
@@ -25,6 +25,12 @@ pub enum SessionsError {
         /// What the system said.
         #[source]
         source: io::Error,
+    },
+    /// There is none at all.
+    #[error("no session is recorded in {folder} yet: start one with `eks-guard run`", folder = folder.display())]
+    Empty {
+        /// The folder.
+        folder: PathBuf,
     },
     /// There is no such session.
     #[error("no session {name:?} in {folder}: `eks-guard sessions list` shows what there is", folder = folder.display())]

@@ -110,8 +110,17 @@ fn summarise(session: &str, lines: &mut Lines, now: Timestamp) -> Result<Summary
     summary.lasted = first
         .zip(until)
         .map(|(first, until)| until.duration_since(first).max(SignedDuration::ZERO));
-    summary.duration_seconds = summary.lasted.map(|lasted| lasted.as_secs_f64());
+    summary.duration_seconds = summary.lasted.map(seconds);
     Ok(summary)
+}
+
+/// With microseconds, as recorded, and no digits beyond.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "microseconds of 285 years have an exact form"
+)]
+fn seconds(lasted: SignedDuration) -> f64 {
+    lasted.as_micros() as f64 / 1e6
 }
 
 /// Keeps the ids of intents whose outcome was not seen yet.

@@ -23,12 +23,15 @@ impl Folder {
     /// The ids of all sessions, in the order of their names.
     pub(super) fn sessions(&self) -> Result<Vec<String>, SessionsError> {
         let failed = |source: io::Error| {
-            let hint = if source.kind() == io::ErrorKind::NotFound {
-                "there is no such folder; nothing was recorded yet, or --records is wrong"
+            let (hint, source) = if source.kind() == io::ErrorKind::NotFound {
+                (
+                    "there is no such folder; nothing was recorded yet, or --records is wrong",
+                    None,
+                )
             } else if source.kind() == io::ErrorKind::PermissionDenied {
-                "records are root's; run it with sudo"
+                ("records are root's; run it with sudo", None)
             } else {
-                "check the folder"
+                ("check the folder", Some(source))
             };
             SessionsError::Folder {
                 folder: self.path.clone(),
@@ -56,6 +59,11 @@ impl Folder {
     /// The session a person means: an id, the beginning of one, or `latest`.
     pub(super) fn find(&self, wanted: &str) -> Result<String, SessionsError> {
         let sessions = self.sessions()?;
+        if sessions.is_empty() {
+            return Err(SessionsError::Empty {
+                folder: self.path.clone(),
+            });
+        }
         let unknown = || SessionsError::Unknown {
             name: wanted.to_owned(),
             folder: self.path.clone(),

@@ -189,12 +189,19 @@ fn remark(line: &Line) -> String {
     }
     match (line.session_state.as_deref(), line.exit_code) {
         (Some("started"), _) => {
-            let command = line
-                .caller
-                .as_ref()
-                .map(|caller| caller.command_line.as_str())
-                .unwrap_or_default();
-            format!("--- session of {} started: {command}", line.agent)
+            let command = line.caller.as_ref().map(|caller| {
+                if caller.command_line.is_empty() {
+                    caller.executable.as_str()
+                } else {
+                    caller.command_line.as_str()
+                }
+            });
+            let day = line.time.split('T').next().unwrap_or_default();
+            format!(
+                "--- session of {} started on {day} (UTC): {}",
+                line.agent,
+                command.unwrap_or_default()
+            )
         }
         (Some("ended"), Some(code)) => format!("--- session ended, exit code {code}{message}"),
         (Some("ended"), None) => format!("--- session ended{message}"),

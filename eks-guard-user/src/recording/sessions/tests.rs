@@ -177,7 +177,7 @@ fn shows_what_happened() {
     let folder = with_story();
     let expected = "\
 TIME          VERB       RESOURCE                      NAMESPACE/NAME                    DECISION  REASON              STATUS   CALLER
-18:00:00.000  --- session of shop started: kubectl get pods
+18:00:00.000  --- session of shop started on 2026-11-25 (UTC): kubectl get pods
 18:00:01.000  get        pods                          shop/                             allow     -                   200      kubectl[4242]
 18:00:02.250  patch      deployments.apps              shop/web                          allow     -                   200      kubectl[4242]
 18:00:03.000  delete     pods                          shop/web-0                        refuse    NoRuleAllows        403      kubectl[4242]
@@ -340,7 +340,7 @@ fn what_is_not_there_is_said() {
     assert!(
         sessions(&empty, &["show"])
             .unwrap_err()
-            .contains("no session \"latest\"")
+            .contains("no session is recorded")
     );
     assert_eq!(ok(&empty, &["list"]).lines().count(), 1);
     fs::remove_dir(empty.path()).unwrap();

@@ -26,7 +26,7 @@ pub(super) enum PluginError {
     Start(io::Error),
     #[error("did not answer within {} s and was stopped{stderr}: log in first, in another terminal", after.as_secs())]
     Timeout { after: Duration, stderr: String },
-    #[error("failed ({status}){stderr}")]
+    #[error("failed ({status}){stderr}; log in, or run it by hand to see what it lacks")]
     Failed { status: ExitStatus, stderr: String },
     #[error("printed more than {} KiB and was stopped: it is not a credential plugin", MAX_OUTPUT / 1024)]
     TooMuch,
