@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -19,9 +20,58 @@ use rig::probe::{H1, H2, Probe};
 use crate::arena::{HARMLESS, answer, shown};
 
 #[test]
-fn an_api_server_that_restarts_ends_watches_as_it_would_without_the_guard() -> Result<()> {
-    let cluster = Cluster::start(ClusterOptions::default())?;
-    let guarded = Guarded::new(&cluster, "restart", EVERYTHING)?;
+fn an_api_server_on_ipv6_is_guarded_alike_and_may_restart() -> Result<()> {
+    let cluster = Cluster::start(ClusterOptions {
+        bind: Ipv6Addr::LOCALHOST.into(),
+        ..ClusterOptions::default()
+    })?;
+    is_guarded_alike(&cluster)?;
+    its_restart_ends_watches_as_without_the_guard(&cluster)
+}
+
+fn is_guarded_alike(cluster: &Cluster) -> Result<()> {
+    let guarded = Guarded::new(cluster, "six", EVERYTHING)?;
+    let mark = cluster.audit().mark()?;
+    let direct = cluster
+        .kubectl(&["get", "service", "kubernetes", "-o", "yaml"])?
+        .ok()?;
+    let through = guarded
+        .kubectl(&["get", "service", "kubernetes", "-o", "yaml"])?
+        .ok()?;
+    ensure!(direct == through, "{direct}\n{through}");
+    guarded
+        .kubectl(&["get", "secrets"])?
+        .expect_failure("Forbidden")?;
+    let probe = Probe::start(&guarded, cluster.server())?;
+    let mut wire = probe.connect(H1)?;
+    wire.send(&http1::request(
+        probe.server(),
+        "GET /api/v1/namespaces//configmaps",
+        &[],
+        b"",
+    ))?;
+    wire.receive_to_end()?;
+    ensure!(
+        replies(&wire.received)
+            .first()
+            .is_some_and(|reply| reply.status == 400),
+        "{}",
+        shown(&wire)
+    );
+    drop(wire);
+    probe.finish()?;
+    let upstream = cluster.audit().since_by(mark, guarded.upstream_user())?;
+    ensure!(
+        upstream
+            .iter()
+            .all(|event| !event.request_uri.contains("secrets") && !event.request_uri.contains("//")),
+        "{upstream:#?}"
+    );
+    Ok(())
+}
+
+fn its_restart_ends_watches_as_without_the_guard(cluster: &Cluster) -> Result<()> {
+    let guarded = Guarded::new(cluster, "restart", EVERYTHING)?;
     let probe = Probe::start(&guarded, cluster.server())?;
     let watch = "GET /api/v1/namespaces/default/configmaps?watch=true";
     let mut over_h1 = probe.connect(H1)?;
