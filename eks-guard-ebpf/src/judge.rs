@@ -36,8 +36,10 @@ pub(crate) enum Refusal {
     NoListener,
     /// A class these programs do not know.
     UnknownClass,
-    /// Not TCP, or not the port of the API server.
-    NotRedirectable,
+    /// Not the port of the API server.
+    OtherPort,
+    /// Not TCP.
+    NotTcp,
     /// No room to remember where the socket meant to go.
     Storage,
 }
@@ -48,7 +50,7 @@ impl Refusal {
     pub(crate) fn is_failure(self) -> bool {
         match self {
             Self::Abi | Self::Unclassified | Self::NoListener | Self::UnknownClass | Self::Storage => true,
-            Self::NotRedirectable => false,
+            Self::OtherPort | Self::NotTcp => false,
         }
     }
 }
@@ -70,15 +72,13 @@ pub(crate) fn judge(destination: &Destination, transport: Transport) -> Result<J
     if found.class != class::API {
         return Err(Refusal::UnknownClass);
     }
-    if destination.port != found.port {
-        return if found.port_only == 1 {
-            Ok(Judgement::Pass)
-        } else {
-            Err(Refusal::NotRedirectable)
-        };
+    let other_port = destination.port != found.port;
+    if other_port && found.port_only == 1 {
+        return Ok(Judgement::Pass);
     }
     match transport {
-        Transport::Other => Err(Refusal::NotRedirectable),
+        Transport::Other => Err(Refusal::NotTcp),
+        Transport::Tcp if other_port => Err(Refusal::OtherPort),
         Transport::Tcp if pod.listener_port == 0 => Err(Refusal::NoListener),
         Transport::Tcp => Ok(Judgement::Redirect {
             cgroup,

@@ -1,7 +1,7 @@
 //! Counters, and log lines that a caller in a loop cannot turn into a flood.
 
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
-use aya_log_ebpf::{error, warn};
+use aya_log_ebpf::{error, info, warn};
 use eks_guard_ebpf::address::Words;
 use eks_guard_ebpf::{OriginalDst, stat};
 
@@ -49,12 +49,12 @@ fn log_refusal(destination: &Destination, refusal: Refusal) {
     let to = octets(destination.addr);
     let port = destination.port;
     match refusal {
-        Refusal::NotRedirectable => {
-            warn!(
-                (),
-                "refused [{:i}]:{} to process {}: only TCP to the API port is redirected", to, port, pid
-            )
-        }
+        // Every resolver does it: it connects a datagram socket to each address of a name to see which way it goes.
+        Refusal::NotTcp => info!((), "refused [{:i}]:{} to process {}: not TCP", to, port, pid),
+        Refusal::OtherPort => warn!(
+            (),
+            "refused [{:i}]:{} to process {}: not the port of the API server", to, port, pid
+        ),
         Refusal::Unclassified => warn!(
             (),
             "refused [{:i}]:{} to process {}: cgroup not on record", to, port, pid
