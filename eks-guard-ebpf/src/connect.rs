@@ -38,7 +38,7 @@ pub(crate) fn connect(socket: &SockAddr<'_>) -> Result<(), Refusal> {
 pub(crate) fn send(socket: &SockAddr<'_>) -> Result<(), Refusal> {
     match judge(&socket.destination(), Transport::Other)? {
         Judgement::Pass => Ok(()),
-        Judgement::Redirect { .. } => Err(Refusal::NotRedirectable),
+        Judgement::Redirect { .. } => Err(Refusal::NotTcp),
     }
 }
 

@@ -40,15 +40,13 @@ pub(crate) fn judge(destination: &Destination, transport: Transport) -> Result<J
     if found.class != class::API {
         return Err(Refusal::UnknownClass);
     }
-    if destination.port != found.port {
-        return if found.port_only == 1 {
-            Ok(Judgement::Pass)
-        } else {
-            Err(Refusal::NotRedirectable)
-        };
+    let other_port = destination.port != found.port;
+    if other_port && found.port_only == 1 {
+        return Ok(Judgement::Pass);
     }
     match transport {
-        Transport::Other => Err(Refusal::NotRedirectable),
+        Transport::Other => Err(Refusal::NotTcp),
+        Transport::Tcp if other_port => Err(Refusal::OtherPort),
         Transport::Tcp if pod.listener_port == 0 => Err(Refusal::NoListener),
         Transport::Tcp => Ok(Judgement::Redirect {
             cgroup,

@@ -95,7 +95,7 @@ fn towards(packet: &SkBuff, header: &Header, found: &Class, pod: &Pod) -> Result
         return Err(Refusal::UnknownClass);
     }
     if found.port_only != 1 {
-        return Err(Refusal::NotRedirectable);
+        return Err(Refusal::NotRedirected);
     }
     let payload = header.payload;
     if let Some(refusal) = payload.unknown {
@@ -112,7 +112,7 @@ fn towards(packet: &SkBuff, header: &Header, found: &Class, pod: &Pod) -> Result
             if port != found.port || is_listener(header, port, pod) {
                 Ok(())
             } else {
-                Err(Refusal::NotRedirectable)
+                Err(Refusal::NotRedirected)
             }
         }
     }

@@ -28,18 +28,22 @@ pub enum Refusal {
     NoListener = 2,
     /// A class these programs do not know.
     UnknownClass = 3,
-    /// Towards the API server, but not TCP, not its port, or past the redirection.
-    NotRedirectable = 4,
+    /// Not the port of the API server.
+    OtherPort = 4,
+    /// Not TCP.
+    NotTcp = 5,
     /// No room to remember where the socket meant to go.
-    Storage = 5,
+    Storage = 6,
     /// No room for the flow entry: the listener closes the connection.
-    FlowTable = 6,
+    FlowTable = 7,
     /// A kind of socket whose destinations the other hooks do not see.
-    SocketKind = 7,
+    SocketKind = 8,
+    /// A packet to the API server itself: the other hooks did not see its socket's destination.
+    NotRedirected = 9,
     /// An IPv6 packet that others are to send on to where its header does not say.
-    RoutingHeader = 8,
+    RoutingHeader = 10,
     /// A packet to an address of which one port is the API server's, and its port cannot be read.
-    Unreadable = 9,
+    Unreadable = 11,
 }
 
 impl Hook {
@@ -49,15 +53,17 @@ impl Hook {
 
 impl Refusal {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Abi,
         Self::Unclassified,
         Self::NoListener,
         Self::UnknownClass,
-        Self::NotRedirectable,
+        Self::OtherPort,
+        Self::NotTcp,
         Self::Storage,
         Self::FlowTable,
         Self::SocketKind,
+        Self::NotRedirected,
         Self::RoutingHeader,
         Self::Unreadable,
     ];
@@ -73,7 +79,12 @@ impl Refusal {
             | Self::UnknownClass
             | Self::Storage
             | Self::FlowTable => true,
-            Self::NotRedirectable | Self::SocketKind | Self::RoutingHeader | Self::Unreadable => false,
+            Self::OtherPort
+            | Self::NotTcp
+            | Self::SocketKind
+            | Self::NotRedirected
+            | Self::RoutingHeader
+            | Self::Unreadable => false,
         }
     }
 }

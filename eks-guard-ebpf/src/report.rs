@@ -2,7 +2,7 @@
 
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
 use aya_ebpf::programs::SockContext;
-use aya_log_ebpf::{error, warn};
+use aya_log_ebpf::{error, info, warn};
 use eks_guard_ebpf::address::Words;
 use eks_guard_ebpf::refusal::{Hook, Refusal};
 use eks_guard_ebpf::{OriginalDst, stat};
@@ -67,16 +67,17 @@ fn log_refusal(destination: &Destination, refusal: Refusal) {
     let to = octets(destination.addr);
     let port = destination.port;
     match refusal {
-        Refusal::NotRedirectable
+        // Every resolver does it: it connects a datagram socket to each address of a name to see which way it goes.
+        Refusal::NotTcp => info!((), "refused [{:i}]:{} to process {}: not TCP", to, port, pid),
+        Refusal::OtherPort
+        | Refusal::NotRedirected
+        | Refusal::FlowTable
         | Refusal::SocketKind
         | Refusal::RoutingHeader
-        | Refusal::Unreadable
-        | Refusal::FlowTable => {
-            warn!(
-                (),
-                "refused [{:i}]:{} to process {}: only TCP to the API port is redirected", to, port, pid
-            )
-        }
+        | Refusal::Unreadable => warn!(
+            (),
+            "refused [{:i}]:{} to process {}: not the port of the API server", to, port, pid
+        ),
         Refusal::Unclassified => warn!(
             (),
             "refused [{:i}]:{} to process {}: cgroup not on record", to, port, pid
@@ -128,7 +129,7 @@ fn log_packet(dropped: &Dropped) {
     match dropped.refusal {
         Refusal::RoutingHeader => warn!((), "dropped a packet to [{:i}]: routing header", to),
         Refusal::Unreadable => warn!((), "dropped a packet to [{:i}]: its port cannot be read", to),
-        Refusal::NotRedirectable => warn!((), "dropped a packet to [{:i}]: it was not redirected", to),
+        Refusal::NotRedirected => warn!((), "dropped a packet to [{:i}]: it was not redirected", to),
         _ => error!(
             (),
             "dropped a packet to [{:i}]: maps of another version, or cgroup not on record", to

@@ -5,6 +5,10 @@
 mod boundary;
 #[path = "run/death.rs"]
 mod death;
+#[path = "run/hostile.rs"]
+mod hostile;
+#[path = "run/secrets.rs"]
+mod secrets;
 #[path = "run/support.rs"]
 mod support;
 #[path = "run/terminal.rs"]

@@ -69,7 +69,7 @@ mod tests {
         let counts = [
             (stat::REDIRECTED, 7),
             (stat::FLOWS, 6),
-            (stat::refused(Hook::Connect, Refusal::NotRedirectable), 3),
+            (stat::refused(Hook::Connect, Refusal::OtherPort), 3),
             (stat::refused(Hook::Packet, Refusal::Unclassified), 2),
             (stat::refused(Hook::Flow, Refusal::FlowTable), 1),
         ];
@@ -81,7 +81,7 @@ mod tests {
         assert_eq!((stats.redirected, stats.flows), (7, 6));
         assert_eq!((stats.refused(), stats.failed()), (5, 3));
         assert_eq!(stats.refused_by(Hook::Packet, Refusal::Unclassified), 2);
-        assert_eq!(stats.refused_by(Hook::Packet, Refusal::NotRedirectable), 0);
+        assert_eq!(stats.refused_by(Hook::Packet, Refusal::NotRedirected), 0);
         assert_eq!(stats.refusals.len(), 3);
     }
 }

@@ -126,7 +126,7 @@ fn forged_ipv4_packets_do_not_reach_the_port_of_a_local_api_server() {
         ],
     );
     let stats = world.datapath.stats();
-    assert_eq!(stats.refused_by(Hook::Packet, Refusal::NotRedirectable), 6);
+    assert_eq!(stats.refused_by(Hook::Packet, Refusal::NotRedirected), 6);
     assert_eq!(stats.refused_by(Hook::Packet, Refusal::Unreadable), 3);
     assert_eq!((stats.refused(), stats.failed()), (9, 0));
     world.assert_api_untouched();
@@ -207,7 +207,7 @@ fn nothing_at_all_reaches_the_address_of_a_remote_api_server() {
         world
             .datapath
             .stats()
-            .refused_by(Hook::Packet, Refusal::NotRedirectable),
+            .refused_by(Hook::Packet, Refusal::NotRedirected),
         6
     );
 }
@@ -243,7 +243,7 @@ fn a_connection_older_than_the_guard_stalls() {
         while world
             .datapath
             .stats()
-            .refused_by(Hook::Packet, Refusal::NotRedirectable)
+            .refused_by(Hook::Packet, Refusal::NotRedirected)
             < 2
         {
             assert!(Instant::now() < deadline, "{to}: nothing was dropped");
@@ -328,7 +328,7 @@ fn ping_reaches_this_host_and_not_a_remote_api_server() {
         assert_eq!(outside.finish(), PASSES, "{to}");
         let stats = world.datapath.stats();
         assert_eq!(
-            stats.refused_by(Hook::Packet, Refusal::NotRedirectable),
+            stats.refused_by(Hook::Packet, Refusal::NotRedirected),
             dropped,
             "{to}"
         );

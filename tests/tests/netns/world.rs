@@ -248,8 +248,15 @@ fn readable(listeners: &[&TcpListener], patience: Duration) -> bool {
 }
 
 fn listen6(addr: Ipv6Addr, port: u16) -> TcpListener {
-    use rustix::net::{AddressFamily, SocketType, bind, listen, socket, sockopt};
-    let fd = socket(AddressFamily::INET6, SocketType::STREAM, None).unwrap();
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
+    // Not for the processes that other tests start: a listener is gone when its test drops it.
+    let fd = socket_with(
+        AddressFamily::INET6,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .unwrap();
     sockopt::set_ipv6_v6only(&fd, true).unwrap();
     bind(&fd, &SocketAddr::new(IpAddr::V6(addr), port)).unwrap();
     listen(&fd, 64).unwrap();

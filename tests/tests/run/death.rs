@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdout, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use rig::leash;
@@ -11,14 +11,17 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::support::{Operator, cgroup, cgroup_folder, eventually, processes, state_folder};
 
 /// A guarded shell script that is running; its standard output is read line by line.
-struct Running {
-    guard: Child,
+pub(crate) struct Running {
+    pub(crate) guard: Child,
     lines: BufReader<ChildStdout>,
 }
 
 impl Running {
-    fn start(operator: &Operator, script: &str) -> Result<Running> {
-        let mut command = operator.command(&["-q"], &["/bin/sh", "-c", script])?;
+    pub(crate) fn start(operator: &Operator, script: &str) -> Result<Running> {
+        Running::of(operator.command(&["-q"], &["/bin/sh", "-c", script])?)
+    }
+
+    pub(crate) fn of(mut command: Command) -> Result<Running> {
         command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -28,7 +31,7 @@ impl Running {
         Ok(Running { guard, lines })
     }
 
-    fn line(&mut self) -> Result<String> {
+    pub(crate) fn line(&mut self) -> Result<String> {
         let mut line = String::new();
         ensure!(
             self.lines.read_line(&mut line)? > 0,
@@ -37,11 +40,11 @@ impl Running {
         Ok(line.trim_end().to_owned())
     }
 
-    fn signal(&self, signal: Signal) -> Result<()> {
+    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
         Ok(kill_process(Pid::from_child(&self.guard), signal)?)
     }
 
-    fn code(&mut self) -> Result<Option<i32>> {
+    pub(crate) fn code(&mut self) -> Result<Option<i32>> {
         Ok(self.guard.wait()?.code())
     }
 }

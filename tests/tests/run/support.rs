@@ -157,6 +157,11 @@ pub(crate) fn cgroup(pid: i32) -> Result<String> {
 
 /// The folder of such a cgroup.
 pub(crate) fn cgroup_folder(cgroup: &str) -> Result<PathBuf> {
+    Ok(cgroup_root()?.join(cgroup.trim_start_matches('/')))
+}
+
+/// The cgroup2 mount.
+pub(crate) fn cgroup_root() -> Result<PathBuf> {
     let mounts = fs::read_to_string("/proc/mounts")?;
     let mount = mounts
         .lines()
@@ -164,7 +169,7 @@ pub(crate) fn cgroup_folder(cgroup: &str) -> Result<PathBuf> {
     let point = mount
         .and_then(|line| line.split(' ').nth(1))
         .context("no cgroup2 mount")?;
-    Ok(Path::new(point).join(cgroup.trim_start_matches('/')))
+    Ok(PathBuf::from(point))
 }
 
 /// The state folder of the run that this cgroup belongs to.

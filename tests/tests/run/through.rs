@@ -37,7 +37,7 @@ fn not_found_is_127_and_not_executable_is_126() -> Result<()> {
     ensure!(output.stderr.lines().count() == 1, "one line: {output:?}");
     let output = operator.run(&["-q"], &["/etc/passwd"])?;
     ensure!(
-        output.code == 126 && output.stderr.contains("Permission denied"),
+        output.code == 126 && output.stderr.contains("permission denied"),
         "{output:?}"
     );
     Ok(())

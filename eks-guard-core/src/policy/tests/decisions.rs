@@ -4,7 +4,9 @@ use crate::body::Body;
 use crate::policy::document::{Names, RuleScope};
 use crate::policy::matching::Reach;
 use crate::policy::operation::{Operation, PatchKind};
-use crate::policy::tests::{info, judged, policy, principal, reason, request, snapshot, snapshot_of};
+use crate::policy::tests::{
+    info, judged, policy, principal, reason, refusal, request, snapshot, snapshot_of,
+};
 use crate::policy::{Decision, Snapshot};
 use crate::reason::Reason;
 
@@ -360,6 +362,11 @@ fn secrets_are_refused_even_when_allowed() {
     assert_eq!(
         reason(&snapshot(&[READ_SHOP]), "GET /api/v1/secrets"),
         Some(Reason::NoRuleAllows)
+    );
+    let advice = refusal(&snapshot(&[READ_SHOP]), "a", "GET /api/v1/secrets").message;
+    assert!(
+        advice.contains("none can yet") && !advice.contains("would"),
+        "{advice}"
     );
     let deny = r#"name: block, effect: deny, verbs: ["*"], apiGroups: [""], resources: [secrets]"#;
     let line = "GET /api/v1/namespaces/a/secrets";
