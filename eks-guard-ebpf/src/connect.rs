@@ -2,10 +2,11 @@
 
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use eks_guard_ebpf::address::{self, Form, LOOPBACK4, LOOPBACK6};
+use eks_guard_ebpf::refusal::Refusal;
 use eks_guard_ebpf::{OriginalDst, stat};
 
 use crate::context::{self, Destination, SockAddr};
-use crate::judge::{Judgement, Refusal, Transport, judge};
+use crate::judge::{Judgement, Transport, judge};
 use crate::maps::SK_ORIG;
 use crate::report;
 

@@ -3,7 +3,7 @@
 use core::ptr::{addr_of, addr_of_mut};
 
 use aya_ebpf::bindings::{bpf_sock, bpf_sock_addr};
-use aya_ebpf::programs::{SockAddrContext, SockOpsContext};
+use aya_ebpf::programs::{SockAddrContext, SockContext, SockOpsContext};
 use eks_guard_ebpf::address::{self, Form, LOOPBACK4, LOOPBACK6, Words};
 use eks_guard_ebpf::{FlowKey, OriginalDst};
 
@@ -116,6 +116,19 @@ impl<'a> SockAddr<'a> {
     #[inline(always)]
     fn raw(&self) -> *mut bpf_sock_addr {
         self.ctx.sock_addr
+    }
+}
+
+/// Kind (`SOCK_*`) and protocol of a socket that is being made.
+#[inline(always)]
+pub(crate) fn kind(ctx: &SockContext) -> (u32, u32) {
+    let sock = ctx.sock;
+    // SAFETY: fields of the context, read one word at a time.
+    unsafe {
+        (
+            addr_of!((*sock).type_).read_volatile(),
+            addr_of!((*sock).protocol).read_volatile(),
+        )
     }
 }
 

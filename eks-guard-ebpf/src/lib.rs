@@ -2,9 +2,11 @@
 #![no_std]
 
 pub mod address;
+pub mod refusal;
+pub mod transport;
 
 /// Version of everything in this file; a change of layout or meaning raises it.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// Ancestor levels of a cgroup that are tried when classifying (root is level 0).
 pub const MAX_ANCESTOR_LEVELS: usize = 8;
@@ -101,16 +103,38 @@ pub mod limits {
 
 /// Indices of the `stats` map (PERCPU_ARRAY of u64).
 pub mod stat {
+    use crate::refusal::{Hook, Refusal};
+
     /// connect() calls redirected.
     pub const REDIRECTED: u32 = 0;
-    /// connect() calls refused.
-    pub const REFUSED: u32 = 1;
-    /// Refusals because a lookup or a map update failed.
-    pub const FAILED: u32 = 2;
     /// Flow entries written.
-    pub const FLOWS: u32 = 3;
+    pub const FLOWS: u32 = 1;
     /// How many there are.
-    pub const COUNT: u32 = 4;
+    pub const COUNT: u32 = refused(Hook::Flow, Refusal::Unreadable) + 1;
+
+    const FIRST_REFUSAL: u32 = 2;
+
+    /// What one hook refused for one reason.
+    #[inline(always)]
+    #[must_use]
+    pub const fn refused(hook: Hook, refusal: Refusal) -> u32 {
+        FIRST_REFUSAL + hook as u32 * Refusal::ALL.len() as u32 + refusal as u32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::refusal::{Hook, Refusal};
+    use crate::stat;
+
+    #[test]
+    fn every_counter_has_a_place_of_its_own() {
+        let refusals = Hook::ALL
+            .iter()
+            .flat_map(|hook| Refusal::ALL.map(|refusal| stat::refused(*hook, refusal)));
+        let counters = [stat::REDIRECTED, stat::FLOWS].into_iter().chain(refusals);
+        assert!(counters.eq(0..stat::COUNT));
+    }
 }
 
 #[cfg(feature = "pod")]

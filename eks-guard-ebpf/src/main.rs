@@ -11,45 +11,48 @@ mod context;
 mod flow;
 mod judge;
 mod maps;
+mod packet;
 mod report;
+mod socket;
 
 use aya_ebpf::helpers::generated::bpf_set_retval;
-use aya_ebpf::macros::{cgroup_sock_addr, sock_ops};
-use aya_ebpf::programs::{SockAddrContext, SockOpsContext};
+use aya_ebpf::macros::{cgroup_skb, cgroup_sock, cgroup_sock_addr, sock_ops};
+use aya_ebpf::programs::{SkBuffContext, SockAddrContext, SockContext, SockOpsContext};
+use eks_guard_ebpf::refusal::{Hook, Refusal};
 
 use crate::context::SockAddr;
-use crate::judge::Refusal;
 
 const ALLOW: i32 = 1;
 const DENY: i32 = 0;
+const EPROTONOSUPPORT: i32 = 93;
 const ECONNREFUSED: i32 = 111;
 
 /// connect() on an IPv4 address, every protocol.
 #[cgroup_sock_addr(connect4)]
 fn connect4(ctx: SockAddrContext) -> i32 {
     let socket = SockAddr::v4(&ctx);
-    verdict(&socket, connect::connect(&socket))
+    verdict(&socket, Hook::Connect, connect::connect(&socket))
 }
 
 /// connect() on an IPv6 address, mapped ones included.
 #[cgroup_sock_addr(connect6)]
 fn connect6(ctx: SockAddrContext) -> i32 {
     let socket = SockAddr::v6(&ctx);
-    verdict(&socket, connect::connect(&socket))
+    verdict(&socket, Hook::Connect, connect::connect(&socket))
 }
 
 /// A datagram with its own IPv4 destination.
 #[cgroup_sock_addr(sendmsg4)]
 fn sendmsg4(ctx: SockAddrContext) -> i32 {
     let socket = SockAddr::v4(&ctx);
-    verdict(&socket, connect::send(&socket))
+    verdict(&socket, Hook::Send, connect::send(&socket))
 }
 
 /// A datagram with its own IPv6 destination.
 #[cgroup_sock_addr(sendmsg6)]
 fn sendmsg6(ctx: SockAddrContext) -> i32 {
     let socket = SockAddr::v6(&ctx);
-    verdict(&socket, connect::send(&socket))
+    verdict(&socket, Hook::Send, connect::send(&socket))
 }
 
 /// getpeername() on an IPv4 socket: a redirected one names where it meant to go.
@@ -66,6 +69,32 @@ fn getpeername6(ctx: SockAddrContext) -> i32 {
     ALLOW
 }
 
+/// socket() of the IPv4 and IPv6 families.
+#[cgroup_sock(sock_create)]
+fn sock_create(ctx: SockContext) -> i32 {
+    match socket::create(&ctx) {
+        Ok(()) => ALLOW,
+        Err(refusal) => {
+            report::socket_refused(&ctx, refusal);
+            // SAFETY: a helper without pointers; should it fail, the caller sees EPERM instead.
+            unsafe { bpf_set_retval(-EPROTONOSUPPORT) };
+            DENY
+        }
+    }
+}
+
+/// A packet of a guarded socket, after every rewriting of its destination on this host. Whoever sends it sees EPERM.
+#[cgroup_skb(egress)]
+fn egress(ctx: SkBuffContext) -> i32 {
+    match packet::leave(&ctx.skb) {
+        Ok(()) => ALLOW,
+        Err(dropped) => {
+            report::packet_dropped(&dropped);
+            DENY
+        }
+    }
+}
+
 /// The life of a TCP socket: the flow entry exists from before the SYN until it is taken or the socket is closed.
 #[sock_ops]
 fn flow_events(ctx: SockOpsContext) -> u32 {
@@ -74,11 +103,11 @@ fn flow_events(ctx: SockOpsContext) -> u32 {
 }
 
 #[inline(always)]
-fn verdict(socket: &SockAddr<'_>, outcome: Result<(), Refusal>) -> i32 {
+fn verdict(socket: &SockAddr<'_>, hook: Hook, outcome: Result<(), Refusal>) -> i32 {
     match outcome {
         Ok(()) => ALLOW,
         Err(refusal) => {
-            report::refused(&socket.destination(), refusal);
+            report::refused(hook, &socket.destination(), refusal);
             // SAFETY: a helper without pointers; should it fail, the caller sees EPERM instead.
             unsafe { bpf_set_retval(-ECONNREFUSED) };
             DENY

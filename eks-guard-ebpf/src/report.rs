@@ -1,13 +1,15 @@
 //! Counters, and log lines that a caller in a loop cannot turn into a flood.
 
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
+use aya_ebpf::programs::SockContext;
 use aya_log_ebpf::{error, info, warn};
 use eks_guard_ebpf::address::Words;
+use eks_guard_ebpf::refusal::{Hook, Refusal};
 use eks_guard_ebpf::{OriginalDst, stat};
 
-use crate::context::Destination;
-use crate::judge::Refusal;
+use crate::context::{self, Destination};
 use crate::maps::{LOG_BUDGET, STATS};
+use crate::packet::Dropped;
 
 /// Lines per second and processor; the counters go on.
 const LINES_PER_SECOND: u64 = 8;
@@ -21,22 +23,38 @@ pub(crate) fn count(index: u32) {
     }
 }
 
-/// Counts and logs a refusal.
+/// Counts and logs a refused destination.
 #[inline(always)]
-pub(crate) fn refused(destination: &Destination, refusal: Refusal) {
-    count(stat::REFUSED);
-    if refusal.is_failure() {
-        count(stat::FAILED);
-    }
+pub(crate) fn refused(hook: Hook, destination: &Destination, refusal: Refusal) {
+    count(stat::refused(hook, refusal));
     if may_log() {
         log_refusal(destination, refusal);
+    }
+}
+
+/// Counts and logs a refused socket.
+#[inline(always)]
+pub(crate) fn socket_refused(ctx: &SockContext, refusal: Refusal) {
+    count(stat::refused(Hook::Create, refusal));
+    if may_log() {
+        let (kind, protocol) = context::kind(ctx);
+        log_socket(kind, protocol, refusal);
+    }
+}
+
+/// Counts and logs a dropped packet.
+#[inline(always)]
+pub(crate) fn packet_dropped(dropped: &Dropped) {
+    count(stat::refused(Hook::Packet, dropped.refusal));
+    if may_log() {
+        log_packet(dropped);
     }
 }
 
 /// Counts and logs a connection that the listener will close.
 #[inline(always)]
 pub(crate) fn flow_not_written(original: &OriginalDst) {
-    count(stat::FAILED);
+    count(stat::refused(Hook::Flow, Refusal::FlowTable));
     if may_log() {
         log_flow_not_written(original);
     }
@@ -51,7 +69,12 @@ fn log_refusal(destination: &Destination, refusal: Refusal) {
     match refusal {
         // Every resolver does it: it connects a datagram socket to each address of a name to see which way it goes.
         Refusal::NotTcp => info!((), "refused [{:i}]:{} to process {}: not TCP", to, port, pid),
-        Refusal::OtherPort => warn!(
+        Refusal::OtherPort
+        | Refusal::NotRedirected
+        | Refusal::FlowTable
+        | Refusal::SocketKind
+        | Refusal::RoutingHeader
+        | Refusal::Unreadable => warn!(
             (),
             "refused [{:i}]:{} to process {}: not the port of the API server", to, port, pid
         ),
@@ -71,6 +94,45 @@ fn log_refusal(destination: &Destination, refusal: Refusal) {
         Refusal::Abi => error!(
             (),
             "refused [{:i}]:{} to process {}: maps of another version", to, port, pid
+        ),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn log_socket(kind: u32, protocol: u32, refusal: Refusal) {
+    let pid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    if refusal.is_failure() {
+        error!(
+            (),
+            "refused a socket of kind {} and protocol {} to process {}: maps of another version, or cgroup not on record",
+            kind,
+            protocol,
+            pid
+        );
+    } else {
+        warn!(
+            (),
+            "refused a socket of kind {} and protocol {} to process {}: its destinations would not be seen",
+            kind,
+            protocol,
+            pid
+        );
+    }
+}
+
+/// Which process sent it is not known here.
+#[cold]
+#[inline(never)]
+fn log_packet(dropped: &Dropped) {
+    let to = octets(dropped.addr);
+    match dropped.refusal {
+        Refusal::RoutingHeader => warn!((), "dropped a packet to [{:i}]: routing header", to),
+        Refusal::Unreadable => warn!((), "dropped a packet to [{:i}]: its port cannot be read", to),
+        Refusal::NotRedirected => warn!((), "dropped a packet to [{:i}]: it was not redirected", to),
+        _ => error!(
+            (),
+            "dropped a packet to [{:i}]: maps of another version, or cgroup not on record", to
         ),
     }
 }

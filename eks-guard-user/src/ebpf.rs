@@ -7,11 +7,14 @@ mod kernel_log;
 mod load_error;
 pub mod loader;
 pub mod original_dst;
+mod stats;
 mod sys;
 
 pub use self::cgroup::{CgroupError, RunCgroup, remove_leftovers};
 pub use self::cgroup2_mount::FindError;
 pub use self::kernel_log::KernelLog;
 pub use self::load_error::LoadError;
-pub use self::loader::{Datapath, Limits, LoadRequest, Stats};
+pub use self::loader::{Datapath, Limits, LoadRequest};
 pub use self::original_dst::{DownstreamAddr, Flow, FlowTable, OriginalDstAddr};
+pub use self::stats::Stats;
+pub use eks_guard_ebpf::refusal::{Hook, Refusal};

@@ -6,8 +6,12 @@
     reason = "all of this is a test; probes answer on standard output"
 )]
 
+#[path = "netns/packets.rs"]
+mod packets;
 #[path = "netns/probe.rs"]
 mod probe;
+#[path = "netns/sockets.rs"]
+mod sockets;
 #[path = "netns/world.rs"]
 mod world;
 
@@ -63,7 +67,7 @@ fn redirects_every_address_of_a_local_api_server() {
     }
     assert_eq!(world.datapath.stats().redirected, 10);
     assert_eq!(world.datapath.stats().flows, 10);
-    assert_eq!(world.datapath.stats().failed, 0);
+    assert_eq!(world.datapath.stats().failed(), 0);
 }
 
 #[test]
@@ -95,7 +99,7 @@ fn refuses_other_ports_and_protocols_of_a_remote_api_server() {
             world.assert_refused(&format!("udp-send {to}:{port}"));
         }
     }
-    assert_eq!(world.datapath.stats().refused, 20);
+    assert_eq!(world.datapath.stats().refused(), 20);
     assert_eq!(world.datapath.stats().redirected, 0);
 }
 
@@ -167,7 +171,7 @@ fn a_guarded_socket_in_the_hands_of_an_outsider_does_not_reach_the_api_server() 
     let world = World::local();
     world.assert_refused("leave 127.0.0.1:6443");
     world.assert_refused("leave [::1]:6443");
-    assert_eq!(world.datapath.stats().failed, 2);
+    assert_eq!(world.datapath.stats().failed(), 2);
 }
 
 #[test]
@@ -198,20 +202,6 @@ fn a_bound_source_address_is_redirected() {
         "[::1]:6443",
         "[::1]:6443",
     );
-}
-
-#[test]
-fn multipath_tcp_is_redirected() {
-    let world = World::local();
-    let probe = world.probe(Side::Inside, "mptcp 127.0.0.1:6443");
-    let accepted = world.accept();
-    assert_eq!(
-        accepted.flow.unwrap().original_dst.0,
-        "127.0.0.1:6443".parse().unwrap()
-    );
-    accepted.answer("guard");
-    assert!(probe.finish().ends_with("answer guard"));
-    world.assert_api_untouched();
 }
 
 #[test]
@@ -271,7 +261,7 @@ fn a_full_flow_table_refuses_and_recovers() {
     assert_eq!(first.line(), "connected");
     let mut second = world.probe(Side::Inside, "hold 127.0.0.1:6443");
     assert_eq!(second.line(), "connected");
-    assert_eq!(world.datapath.stats().failed, 1);
+    assert_eq!(world.datapath.stats().failed(), 1);
     let (_, earlier) = world.guard.accept();
     assert_eq!(
         world.accept().flow,
@@ -306,7 +296,16 @@ fn without_a_listener_the_connection_is_refused() {
         api,
         ..
     } = World::local();
+    let port = guard.port();
     drop(guard);
+    // A process that another test is starting may hold a copy of the listener for a moment.
+    let deadline = Instant::now() + PATIENCE;
+    while ["127.0.0.1", "::1"]
+        .iter()
+        .any(|host| TcpStream::connect((*host, port)).is_ok())
+    {
+        assert!(Instant::now() < deadline, "the listener stays");
+    }
     let procs = cgroup.path().join("cgroup.procs");
     for to in ["127.0.0.1:6443", "[::1]:6443"] {
         assert_eq!(
@@ -468,7 +467,7 @@ fn refusals_are_logged_and_a_flood_of_them_is_not() {
         world.probe(Side::Inside, "udp-flood 192.0.2.1:443").finish(),
         "refused 200"
     );
-    assert_eq!(world.datapath.stats().refused, 200);
+    assert_eq!(world.datapath.stats().refused(), 200);
     let lines = Lines::default();
     let subscriber = tracing_subscriber::fmt()
         .with_writer(lines.clone())

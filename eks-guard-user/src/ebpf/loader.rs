@@ -7,24 +7,27 @@ use std::sync::Arc;
 
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapError, PerCpuArray};
-use aya::programs::{CgroupSockAddr, Program, ProgramError, ProgramFd, SockOps};
+use aya::programs::{CgroupSkb, CgroupSock, CgroupSockAddr, Program, ProgramError, ProgramFd, SockOps};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 use eks_guard_ebpf::address::words;
-use eks_guard_ebpf::{ABI_VERSION, Class, Config, MAX_ANCESTOR_LEVELS, POD_AGENT, Pod, limits, stat};
+use eks_guard_ebpf::{ABI_VERSION, Class, Config, MAX_ANCESTOR_LEVELS, POD_AGENT, Pod, limits};
 
 use crate::ebpf::cgroup::RunCgroup;
 use crate::ebpf::classes::{self, Prefix};
 use crate::ebpf::kernel_log::KernelLog;
 use crate::ebpf::load_error::LoadError;
 use crate::ebpf::original_dst::{FlowTable, KernelFlows};
+use crate::ebpf::stats::Stats;
 use crate::ebpf::sys::{self, AttachType};
 
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/eks-guard.o"));
 
 /// Programs and where they are attached. Flow events first: a redirected connection without its flow entry is useless,
 /// one with it is not.
-const PROGRAMS: [(&str, AttachType); 7] = [
+const PROGRAMS: [(&str, AttachType); 9] = [
     ("flow_events", AttachType::SockOps),
+    ("egress", AttachType::Egress),
+    ("sock_create", AttachType::SockCreate),
     ("getpeername4", AttachType::GetPeerName4),
     ("getpeername6", AttachType::GetPeerName6),
     ("sendmsg4", AttachType::Sendmsg4),
@@ -58,19 +61,6 @@ impl Default for Limits {
     fn default() -> Self {
         Self { flows: limits::FLOWS }
     }
-}
-
-/// What the programs have counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// connect() calls redirected.
-    pub redirected: u64,
-    /// connect() and sendto() calls refused.
-    pub refused: u64,
-    /// Of those and of flows: because a lookup or an update failed.
-    pub failed: u64,
-    /// Flow entries written.
-    pub flows: u64,
 }
 
 /// Loaded and attached programs. They stay attached while this, or a copy of its links, exists.
@@ -155,17 +145,11 @@ impl Datapath {
     fn counters(&self) -> Result<Stats, LoadError> {
         let map = self.ebpf.map("stats").ok_or(LoadError::Missing("stats"))?;
         let counters = PerCpuArray::<_, u64>::try_from(map).map_err(map_error("stats"))?;
-        let sum = |index| {
+        Stats::read(|index| {
             counters
                 .get(&index, 0)
                 .map(|slots| slots.iter().sum())
                 .map_err(map_error("stats"))
-        };
-        Ok(Stats {
-            redirected: sum(stat::REDIRECTED)?,
-            refused: sum(stat::REFUSED)?,
-            failed: sum(stat::FAILED)?,
-            flows: sum(stat::FLOWS)?,
         })
     }
 }
@@ -285,6 +269,16 @@ fn load(program: &mut Program, attach: AttachType) -> Result<&ProgramFd, Program
     match attach {
         AttachType::SockOps => {
             let program: &mut SockOps = program.try_into()?;
+            program.load()?;
+            program.fd()
+        }
+        AttachType::Egress => {
+            let program: &mut CgroupSkb = program.try_into()?;
+            program.load()?;
+            program.fd()
+        }
+        AttachType::SockCreate => {
+            let program: &mut CgroupSock = program.try_into()?;
             program.load()?;
             program.fd()
         }

@@ -17,6 +17,8 @@ const BPF_LINK_CREATE: libc::c_int = 28;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub(crate) enum AttachType {
+    Egress = 1,
+    SockCreate = 2,
     SockOps = 3,
     Connect4 = 10,
     Connect6 = 11,

@@ -4,14 +4,13 @@
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::num::NonZeroU32;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::{
-    AddressFamily, Protocol, SendFlags, SocketType, connect, connect_unspec, ipproto, sendto, socket,
-};
+use rustix::net::{AddressFamily, Protocol, SendFlags, SocketType, connect, connect_unspec, sendto, socket};
 
 use crate::world::PATIENCE;
 
@@ -79,6 +78,13 @@ impl Probe {
         panic!("the probe printed nothing");
     }
 
+    /// Hands a waiting probe one line; the line it answers.
+    pub(crate) fn ask(&mut self, line: &str) -> String {
+        let stdin = self.stdin.as_mut().unwrap();
+        writeln!(stdin, "{line}").unwrap();
+        self.line()
+    }
+
     /// Kills it as a crash would.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
@@ -135,18 +141,13 @@ fn perform(words: &[&str]) -> io::Result<String> {
     match *words {
         ["tcp", to] => answer(TcpStream::connect(address(to))?),
         ["bound", from, to] => {
-            let socket = tcp(address(to), None)?;
+            let socket = tcp(address(to))?;
             rustix::net::bind(&socket, &address(from))?;
             connect(&socket, &address(to))?;
             answer(socket.into())
         }
-        ["mptcp", to] => {
-            let socket = tcp(address(to), Some(ipproto::MPTCP))?;
-            connect(&socket, &address(to))?;
-            answer(socket.into())
-        }
         ["fastopen", to] => {
-            let socket = tcp(address(to), None)?;
+            let socket = tcp(address(to))?;
             sendto(&socket, b"early", MSG_FASTOPEN, &address(to))?;
             // Connected when the answer is there.
             let timeout = Timespec::try_from(PATIENCE).map_err(io::Error::other)?;
@@ -176,10 +177,41 @@ fn perform(words: &[&str]) -> io::Result<String> {
             Ok("closed".to_owned())
         }
         ["leave", to] => {
-            let socket = tcp(address(to), None)?;
+            let socket = tcp(address(to))?;
             leave()?;
             connect(&socket, &address(to))?;
             answer(socket.into())
+        }
+        ["socket", family, kind, protocol] => {
+            raw_socket(number(family), number(kind), number(protocol)).map(|_| "made".to_owned())
+        }
+        ["packets", family] => packets(number(family)),
+        ["early-tcp", to] => {
+            let mut stream = TcpStream::connect(address(to))?;
+            for_each_line(|line| stream.write_all(line.as_bytes()).map(|()| "written".to_owned()))
+        }
+        ["early-datagram", protocol, to] => {
+            let socket = datagram(address(to), number(protocol))?;
+            connect(&socket, &address(to))?;
+            for_each_line(|line| Ok(rustix::io::write(&socket, line.as_bytes()).map(|_| "sent".to_owned())?))
+        }
+        ["datagram-of", size, to] => {
+            udp(address(to))?.send_to(&vec![b'x'; size.parse().unwrap()], address(to))?;
+            Ok("sent".to_owned())
+        }
+        ["ping", to] => {
+            let protocol = if address(to).is_ipv4() { 1 } else { 58 };
+            let request = if address(to).is_ipv4() { 8 } else { 128 };
+            let socket = datagram(address(to), protocol)?;
+            let echo = [request, 0, 0, 0, 0, 0, 0, 1];
+            sendto(&socket, &echo, SendFlags::empty(), &address(to))?;
+            Ok("sent".to_owned())
+        }
+        ["enter", procs, to] => {
+            let socket = udp(address(to))?;
+            fs::write(procs, "0")?;
+            socket.send_to(b"x", address(to))?;
+            Ok("sent".to_owned())
         }
         ["unprivileged-load", run_id] => Ok(crate::unprivileged_load(run_id)),
         ["load", run_id] => crate::killed_loader(run_id),
@@ -187,9 +219,52 @@ fn perform(words: &[&str]) -> io::Result<String> {
     }
 }
 
+/// Sends whole packets, headers included: each line is a destination and the bytes in hexadecimal.
+fn packets(family: u32) -> io::Result<String> {
+    const RAW: u32 = 3;
+    const IPPROTO_RAW: u32 = 255;
+    let socket = raw_socket(family, RAW, IPPROTO_RAW)?;
+    for_each_line(|line| {
+        let (to, hex) = line.split_once(' ').unwrap();
+        let bytes: Vec<u8> = (0..hex.len() / 2)
+            .map(|at| u8::from_str_radix(&hex[at * 2..at * 2 + 2], 16).unwrap())
+            .collect();
+        let to = SocketAddr::new(to.parse().unwrap(), 0);
+        sendto(&socket, &bytes, SendFlags::empty(), &to)?;
+        Ok("sent".to_owned())
+    })
+}
+
+/// Says that it is ready; then one answer for each line, until there are no more.
+fn for_each_line(mut act: impl FnMut(&str) -> io::Result<String>) -> io::Result<String> {
+    println!("probe: ready");
+    for line in io::stdin().lines() {
+        match act(&line?) {
+            Ok(answer) => println!("probe: {answer}"),
+            Err(error) => println!("probe: error {}", name(&error)),
+        }
+    }
+    Ok("closed".to_owned())
+}
+
+fn raw_socket(family: u32, kind: u32, protocol: u32) -> io::Result<OwnedFd> {
+    let family = AddressFamily::from_raw(family.try_into().unwrap());
+    let protocol = NonZeroU32::new(protocol).map(Protocol::from_raw);
+    Ok(socket(family, SocketType::from_raw(kind), protocol)?)
+}
+
+fn datagram(to: SocketAddr, protocol: u32) -> io::Result<OwnedFd> {
+    let family = if to.is_ipv4() { 2 } else { 10 };
+    raw_socket(family, 2, protocol)
+}
+
+fn number(text: &str) -> u32 {
+    text.parse().unwrap()
+}
+
 /// One socket, two destinations: the second must not look like the first.
 fn reconnect(first: SocketAddr, second: SocketAddr) -> io::Result<String> {
-    let socket = tcp(first, None)?;
+    let socket = tcp(first)?;
     connect(&socket, &first)?;
     println!("probe: {}", answer(socket.try_clone()?.into())?);
     connect_unspec(&socket)?;
@@ -211,13 +286,13 @@ pub(crate) fn wait_for_end_of_stdin() -> io::Result<()> {
     io::stdin().read_to_end(&mut Vec::new()).map(|_| ())
 }
 
-fn tcp(to: SocketAddr, protocol: Option<Protocol>) -> io::Result<OwnedFd> {
+fn tcp(to: SocketAddr) -> io::Result<OwnedFd> {
     let family = if to.is_ipv4() {
         AddressFamily::INET
     } else {
         AddressFamily::INET6
     };
-    Ok(socket(family, SocketType::STREAM, protocol)?)
+    Ok(socket(family, SocketType::STREAM, None)?)
 }
 
 fn udp(to: SocketAddr) -> io::Result<UdpSocket> {

@@ -82,11 +82,28 @@ impl World {
         )
     }
 
+    /// The API server is at these addresses, and a probe has stood in the cgroup since before it was guarded: it has said
+    /// its first line.
+    pub(crate) fn around(api: &[&str], what: &str) -> (Self, Probe) {
+        let api: Vec<SocketAddr> = api.iter().map(|text| text.parse().unwrap()).collect();
+        Self::build(&api, Limits::default(), |cgroup| {
+            let mut probe = Probe::start(Some(&cgroup.path().join("cgroup.procs")), what);
+            assert_eq!(probe.line(), "ready");
+            probe
+        })
+    }
+
     fn new(api: &[SocketAddr], limits: Limits) -> Self {
+        Self::build(api, limits, |_| ()).0
+    }
+
+    fn build<T>(api: &[SocketAddr], limits: Limits, before: impl FnOnce(&RunCgroup) -> T) -> (Self, T) {
         enter_new_network();
         remove_leftovers_of_killed_tests();
         let guard = Ports::bind(0);
+        let server = Ports::bind(API_PORT);
         let cgroup = RunCgroup::create(&run_id()).unwrap();
+        let before = before(&cgroup);
         let request = LoadRequest {
             cgroup: &cgroup,
             api,
@@ -95,13 +112,14 @@ impl World {
         let datapath =
             Datapath::load_with(&request, limits).unwrap_or_else(|error| panic!("{}", chain(&error)));
         let flows = datapath.flow_table();
-        Self {
+        let world = Self {
             datapath,
             cgroup,
             guard,
-            api: Ports::bind(API_PORT),
+            api: server,
             flows,
-        }
+        };
+        (world, before)
     }
 
     /// Starts a process that does what `what` says (see `probe.rs`).
@@ -230,21 +248,36 @@ fn readable(listeners: &[&TcpListener], patience: Duration) -> bool {
 }
 
 fn listen6(addr: Ipv6Addr, port: u16) -> TcpListener {
-    use rustix::net::{AddressFamily, SocketType, bind, listen, socket, sockopt};
-    let fd = socket(AddressFamily::INET6, SocketType::STREAM, None).unwrap();
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
+    // Not for the processes that other tests start: a listener is gone when its test drops it.
+    let fd = socket_with(
+        AddressFamily::INET6,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .unwrap();
     sockopt::set_ipv6_v6only(&fd, true).unwrap();
     bind(&fd, &SocketAddr::new(IpAddr::V6(addr), port)).unwrap();
     listen(&fd, 64).unwrap();
     TcpListener::from(fd)
 }
 
-/// Moves this thread, and the processes it starts, to a network of its own: loopback and two addresses.
+/// Moves this thread, and the processes it starts, to a network of its own: loopback and two addresses, and a wire on
+/// which packets to addresses of nobody leave.
 pub(crate) fn enter_new_network() {
     unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace needs root");
     for command in [
         "link set lo up",
         "addr add 198.51.100.7/32 dev lo",
         "addr add 2001:db8::7/128 dev lo nodad",
+        "link add wire type veth peer name far-end",
+        "link set wire up",
+        "link set far-end up",
+        "route add 192.0.2.0/24 dev wire",
+        "route add 203.0.113.0/24 dev wire",
+        "route add 2001:db8::/32 dev wire",
+        "route add 64:ff9b::/96 dev wire",
     ] {
         let status = Command::new("ip")
             .args(command.split(' '))

@@ -1,0 +1,90 @@
+//! Where and why the programs refuse: one vocabulary for them, for their counters and for whoever reads those.
+
+/// Where something was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Hook {
+    /// connect().
+    Connect = 0,
+    /// A datagram that names its own destination.
+    Send = 1,
+    /// socket().
+    Create = 2,
+    /// A packet on its way out.
+    Packet = 3,
+    /// The flow entry of a redirected connection.
+    Flow = 4,
+}
+
+/// Why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Refusal {
+    /// The maps were filled for other programs than these, so no lookup can be trusted.
+    Abi = 0,
+    /// The caller stands in no cgroup on record, and the socket belongs to a guarded one.
+    Unclassified = 1,
+    /// The cgroup has no listener.
+    NoListener = 2,
+    /// A class these programs do not know.
+    UnknownClass = 3,
+    /// Not the port of the API server.
+    OtherPort = 4,
+    /// Not TCP.
+    NotTcp = 5,
+    /// No room to remember where the socket meant to go.
+    Storage = 6,
+    /// No room for the flow entry: the listener closes the connection.
+    FlowTable = 7,
+    /// A kind of socket whose destinations the other hooks do not see.
+    SocketKind = 8,
+    /// A packet to the API server itself: the other hooks did not see its socket's destination.
+    NotRedirected = 9,
+    /// An IPv6 packet that others are to send on to where its header does not say.
+    RoutingHeader = 10,
+    /// A packet to an address of which one port is the API server's, and its port cannot be read.
+    Unreadable = 11,
+}
+
+impl Hook {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Connect, Self::Send, Self::Create, Self::Packet, Self::Flow];
+}
+
+impl Refusal {
+    /// All of them.
+    pub const ALL: [Self; 12] = [
+        Self::Abi,
+        Self::Unclassified,
+        Self::NoListener,
+        Self::UnknownClass,
+        Self::OtherPort,
+        Self::NotTcp,
+        Self::Storage,
+        Self::FlowTable,
+        Self::SocketKind,
+        Self::NotRedirected,
+        Self::RoutingHeader,
+        Self::Unreadable,
+    ];
+
+    /// Whether the guard failed, rather than the caller having asked for what nobody may have.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_failure(self) -> bool {
+        match self {
+            Self::Abi
+            | Self::Unclassified
+            | Self::NoListener
+            | Self::UnknownClass
+            | Self::Storage
+            | Self::FlowTable => true,
+            Self::OtherPort
+            | Self::NotTcp
+            | Self::SocketKind
+            | Self::NotRedirected
+            | Self::RoutingHeader
+            | Self::Unreadable => false,
+        }
+    }
+}
