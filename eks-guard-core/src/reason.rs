@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 pub enum Reason {
     /// The request line, query or headers are outside the strict grammar.
     RequestMalformed,
+    /// The request line and headers are longer, or more, than is taken (64 KiB, 100 headers over HTTP/1.1).
+    HeadTooLarge,
     /// Not GET, POST, PUT, PATCH or DELETE, or a method the path does not take.
     MethodNotAllowed,
     /// The body is not what its content type says, or a field stands twice.
@@ -67,6 +69,7 @@ impl Reason {
             | Self::SelfProtection
             | Self::ConnectRefused => 403,
             Self::Overloaded => 429,
+            Self::HeadTooLarge => 431,
             Self::Internal => 500,
             Self::UpstreamUnreachable
             | Self::UpstreamUntrusted
@@ -85,7 +88,7 @@ impl Reason {
             405 => "MethodNotAllowed",
             406 => "NotAcceptable",
             408 => "Timeout",
-            413 => "RequestEntityTooLarge",
+            413 | 431 => "RequestEntityTooLarge",
             415 => "UnsupportedMediaType",
             429 => "TooManyRequests",
             503 => "ServiceUnavailable",
@@ -98,6 +101,7 @@ impl Reason {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::RequestMalformed => "RequestMalformed",
+            Self::HeadTooLarge => "HeadTooLarge",
             Self::MethodNotAllowed => "MethodNotAllowed",
             Self::BodyMalformed => "BodyMalformed",
             Self::BodyTooLarge => "BodyTooLarge",

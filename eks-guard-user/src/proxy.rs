@@ -13,6 +13,7 @@ mod reply;
 mod respond;
 mod service;
 mod strict_http1;
+mod turned_away;
 mod upstream;
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ pub mod kubelet;
 pub mod leash;
 pub mod pki;
 pub mod policies;
+pub mod probe;
 pub mod programs;
 pub mod records;
 pub mod workdir;

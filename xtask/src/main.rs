@@ -13,6 +13,7 @@ mod demo;
 mod ebpf;
 mod paths;
 mod process;
+mod protobuf;
 mod rig;
 mod setup;
 mod test;
@@ -51,6 +52,9 @@ enum Task {
     Bench(bench::Options),
     /// Check the house rules: the suite `tidy` alone
     Tidy,
+    /// Write the generated tables again, after the pinned Kubernetes has changed
+    #[command(hide = true)]
+    Generate,
 }
 
 fn main() -> ExitCode {
@@ -73,5 +77,6 @@ fn run(task: Task) -> Result<()> {
         Task::Rig(options) => rig::run(options),
         Task::Bench(options) => bench::run(&options),
         Task::Tidy => test::run(&test::Options::only("tidy")),
+        Task::Generate => protobuf::run(),
     }
 }

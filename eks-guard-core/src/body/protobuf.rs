@@ -6,17 +6,13 @@ use crate::body::json::write_str;
 use crate::body::protobuf::emit::write_members;
 use crate::body::protobuf::wire::{Fields, Value};
 
-mod authentication;
-mod authorization;
-mod core;
 mod emit;
 mod kinds;
-mod meta;
-mod rbac;
 mod schema;
+#[rustfmt::skip]
+mod tables;
 mod time;
 mod wire;
-mod workload;
 
 #[cfg(test)]
 mod tests;

@@ -439,7 +439,12 @@ fn protobuf_goes_upstream_as_json_and_agrees_with_the_url_too() {
     );
 
     let deployment = b"k8s\0\x0a\x15\x0a\x07apps/v1\x12\x0aDeployment";
-    let refusal = read("apps/v1 d deployments", deployment).unwrap_err();
+    assert_eq!(
+        read("apps/v1 d deployments", deployment).unwrap().json(),
+        br#"{"kind":"Deployment","apiVersion":"apps/v1"}"#
+    );
+    let unknown = b"k8s\0\x0a\x15\x0a\x07apps/v1\x12\x0aDeploymend";
+    let refusal = read("apps/v1 d deployments", unknown).unwrap_err();
     assert_eq!(refusal.reason, Reason::UnsupportedMediaType);
     assert!(
         refusal.message.ends_with("send the object as application/json"),

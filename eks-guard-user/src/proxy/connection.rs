@@ -1,6 +1,7 @@
 //! One downstream connection: flow, handshake, requests. What fails here affects no other connection.
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +26,7 @@ use crate::proxy::record::connection_refused;
 use crate::proxy::reply::ReplyBody;
 use crate::proxy::service;
 use crate::proxy::strict_http1::StrictHttp1;
+use crate::proxy::turned_away::TurnedAway;
 use crate::tls::ALPN_H2;
 
 /// As Go's server answers plain HTTP on a TLS port.
@@ -168,6 +170,7 @@ async fn serve_h2(
     tasks: Tasks,
     tls: TlsStream<TcpStream>,
 ) -> Result<(), Fault> {
+    let stream = TurnedAway::new(tls, || not_http2(proxy, connection));
     let served = http2::Builder::new(tasks)
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
@@ -178,7 +181,7 @@ async fn serve_h2(
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT)
         .serve_connection(
-            TokioIo::new(tls),
+            TokioIo::new(stream),
             service_fn(|request| answer(Arc::clone(proxy), Arc::clone(connection), request)),
         );
     let mut served = std::pin::pin!(served);
@@ -192,14 +195,22 @@ async fn serve_h2(
     result.or_else(protocol_fault)
 }
 
+/// The library turned a stream away, and nobody else will count and record it.
+fn not_http2(proxy: &Proxy, connection: &Connection) {
+    let message =
+        "the headers of an HTTP/2 stream are no request, or are too long; the stream was reset".to_owned();
+    let (outcome, caller) = (ConnectionOutcome::Protocol, Some(&connection.caller));
+    connection_refused(proxy, outcome, "RequestMalformed", message, caller);
+}
+
 async fn serve_h1(
     proxy: &Arc<Proxy>,
     connection: &Arc<Connection>,
     tls: TlsStream<TcpStream>,
 ) -> Result<(), Fault> {
-    let stream = StrictHttp1::new(tls);
-    let seen = stream.seen();
     let head_bytes = usize::try_from(proxy.limits.head_bytes).unwrap_or(usize::MAX);
+    let stream = StrictHttp1::new(tls, head_bytes);
+    let seen = stream.seen();
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(proxy.limits.head)
@@ -217,14 +228,6 @@ async fn serve_h1(
             served.await
         }
     };
-    if seen.is_violated() {
-        let message = "the peer's HTTP/1.1 can be read in two ways (line ends, folding, lengths)".to_owned();
-        return Err(Fault {
-            outcome: ConnectionOutcome::Protocol,
-            reason: "RequestMalformed",
-            message,
-        });
-    }
     match result {
         Err(error) if error.is_timeout() && !seen.is_unfinished() => Ok(()),
         result => result.or_else(protocol_fault),
@@ -246,7 +249,7 @@ async fn answer(
 fn protocol_fault(error: hyper::Error) -> Result<(), Fault> {
     let (outcome, reason) = if error.is_timeout() {
         (ConnectionOutcome::Timeout, "RequestTimeout")
-    } else if error.is_parse() {
+    } else if error.is_parse() || is_broken_http2(&error) {
         (ConnectionOutcome::Protocol, "RequestMalformed")
     } else {
         tracing::debug!(%error, "downstream connection ended");
@@ -257,6 +260,14 @@ fn protocol_fault(error: hyper::Error) -> Result<(), Fault> {
         reason,
         message: error.to_string(),
     })
+}
+
+/// Whether the HTTP/2 library ended the connection for what the peer sent.
+fn is_broken_http2(error: &hyper::Error) -> bool {
+    let source = error
+        .source()
+        .and_then(|source| source.downcast_ref::<h2::Error>());
+    source.is_some_and(h2::Error::is_library)
 }
 
 struct OpenConnection<'a>(&'a Proxy);

@@ -1,10 +1,13 @@
 //! Where requests begin and end in a stream of HTTP/1.1 bytes, in the strict reading: CRLF only, one length, no folding.
 //! Two parsers that disagree here see two different requests; what this reading refuses never reaches the second parser.
 
+mod request_line;
+
 use crate::proxy::framing::State::{
-    Body, ChunkCr, ChunkData, ChunkLf, ChunkSize, ChunkSizeLf, HeadEndLf, HeaderLf, HeaderName, HeaderStart,
-    HeaderValue, RequestLf, RequestLine, Start, Trailer, TrailerEndLf, TrailerLf, TrailerStart,
+    Body, ChunkCr, ChunkData, ChunkLf, ChunkSize, ChunkSizeLf, FirstLine, HeadEndLf, HeaderLf, HeaderName,
+    HeaderStart, HeaderValue, RequestLf, Start, Trailer, TrailerEndLf, TrailerLf, TrailerStart,
 };
+use crate::proxy::framing::request_line::RequestLine;
 
 /// Longest header name that decides on framing (`transfer-encoding`).
 const NAME_KEPT: usize = 17;
@@ -12,12 +15,14 @@ const NAME_KEPT: usize = 17;
 const VALUE_KEPT: usize = 20;
 /// Hexadecimal digits of a chunk size; more than enough for any body that is taken.
 const CHUNK_DIGITS: u8 = 8;
+/// Header lines of one head; hyper takes as many.
+const MAX_HEADERS: usize = 100;
 
 /// Where in the stream the next byte stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Start,
-    RequestLine,
+    FirstLine,
     RequestLf,
     HeaderStart,
     HeaderName,
@@ -36,11 +41,22 @@ enum State {
     TrailerEndLf,
 }
 
+impl State {
+    fn is_in_head(self) -> bool {
+        matches!(
+            self,
+            FirstLine | RequestLf | HeaderStart | HeaderName | HeaderValue | HeaderLf | HeadEndLf
+        )
+    }
+}
+
 /// A byte that no strict request has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Violation {
     /// In a request line or header.
     Head,
+    /// The head is longer, or has more headers, than is taken.
+    HeadTooLarge,
     /// Between the chunks of a body, or in its trailers.
     Body,
 }
@@ -49,6 +65,11 @@ pub(crate) enum Violation {
 #[derive(Debug)]
 pub(crate) struct Framing {
     state: State,
+    head_limit: usize,
+    /// Bytes of the head that has begun and not ended.
+    open_head: usize,
+    line: RequestLine,
+    headers: usize,
     name: Kept<NAME_KEPT>,
     value: Kept<VALUE_KEPT>,
     content_length: Option<u64>,
@@ -56,9 +77,14 @@ pub(crate) struct Framing {
 }
 
 impl Framing {
-    pub(crate) fn new() -> Self {
+    /// Takes heads of up to `head_limit` bytes.
+    pub(crate) fn new(head_limit: usize) -> Self {
         Self {
             state: Start,
+            head_limit,
+            open_head: 0,
+            line: RequestLine::new(),
+            headers: 0,
             name: Kept::new(),
             value: Kept::new(),
             content_length: None,
@@ -71,24 +97,47 @@ impl Framing {
         self.state == Start
     }
 
+    /// How many of the bytes read last belong to a head whose end has not come.
+    pub(crate) fn open_head(&self) -> usize {
+        self.open_head
+    }
+
     /// Reads on. Returns how many bytes are fine, and what is wrong with the next one if any remain.
     pub(crate) fn advance(&mut self, bytes: &[u8]) -> (usize, Option<Violation>) {
         let mut at = 0;
         while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
-            match self.skip(rest) {
-                0 => {}
-                skipped => {
-                    at += skipped;
-                    continue;
-                }
+            let used = match self.skip(rest) {
+                0 => match self.step(rest[0]) {
+                    Ok(next) => {
+                        self.state = next;
+                        1
+                    }
+                    Err(violation) => return (at, Some(violation)),
+                },
+                skipped => skipped,
+            };
+            at += used;
+            if let Err(violation) = self.count_head(used) {
+                return (at, Some(violation));
             }
-            match self.step(rest[0]) {
-                Ok(next) => self.state = next,
-                Err(violation) => return (at, Some(violation)),
-            }
-            at += 1;
         }
         (at, None)
+    }
+
+    /// Counts bytes just read if they belong to a head.
+    fn count_head(&mut self, used: usize) -> Result<(), Violation> {
+        let is_in_head = self.state.is_in_head();
+        if self.open_head == 0 && !is_in_head {
+            return Ok(());
+        }
+        self.open_head += used;
+        if self.open_head > self.head_limit {
+            return Err(Violation::HeadTooLarge);
+        }
+        if !is_in_head {
+            self.open_head = 0;
+        }
+        Ok(())
     }
 
     /// Bytes at the start that are of no interest: body data, and text up to the end of its line.
@@ -106,11 +155,7 @@ impl Framing {
                 }
                 skipped
             }
-            // A fragment would be dropped without a word by the next parser.
-            RequestLine => bytes[..plain_text(bytes)]
-                .iter()
-                .take_while(|&&byte| byte != b'#')
-                .count(),
+            FirstLine => self.line.skip(bytes),
             Trailer => plain_text(bytes),
             HeaderValue => {
                 let text = plain_text(bytes);
@@ -138,10 +183,12 @@ impl Framing {
     fn step(&mut self, byte: u8) -> Result<State, Violation> {
         match (self.state, byte) {
             (Start, b'A'..=b'Z' | b'a'..=b'z') => {
-                (self.content_length, self.is_chunked) = (None, false);
-                Ok(RequestLine)
+                (self.content_length, self.is_chunked, self.headers) = (None, false, 0);
+                self.line.begin();
+                Ok(FirstLine)
             }
-            (RequestLine, b'\r') => Ok(RequestLf),
+            (FirstLine, b'\r') if self.line.is_complete() => Ok(RequestLf),
+            (FirstLine, byte) if self.line.take(byte) => Ok(FirstLine),
             (RequestLf, b'\n') => Ok(HeaderStart),
             (HeaderStart, b'\r') => Ok(HeadEndLf),
             (HeaderStart, byte) if is_name(byte) => {
@@ -158,8 +205,7 @@ impl Framing {
             (HeaderLf, b'\n') => self.header_ended().map(|()| HeaderStart),
             (HeadEndLf, b'\n') => self.head_ended(),
             (
-                Start | RequestLine | RequestLf | HeaderStart | HeaderName | HeaderValue | HeaderLf
-                | HeadEndLf,
+                Start | FirstLine | RequestLf | HeaderStart | HeaderName | HeaderValue | HeaderLf | HeadEndLf,
                 _,
             ) => Err(Violation::Head),
             (ChunkSize { digits: 1.., size }, b'\r') => Ok(ChunkSizeLf { size }),
@@ -202,6 +248,10 @@ impl Framing {
     }
 
     fn header_ended(&mut self) -> Result<(), Violation> {
+        self.headers += 1;
+        if self.headers > MAX_HEADERS {
+            return Err(Violation::HeadTooLarge);
+        }
         let is_length = self.name.is(b"content-length");
         if !is_length && !self.name.is(b"transfer-encoding") {
             return Ok(());
@@ -232,11 +282,11 @@ fn is_name(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// Length of the text before the next byte that is not part of a line.
+/// Length of the text before the next control character other than a tab.
 fn plain_text(bytes: &[u8]) -> usize {
     bytes
         .iter()
-        .position(|&byte| matches!(byte, b'\r' | b'\n' | 0))
+        .position(|&byte| byte.is_ascii_control() && byte != b'\t')
         .unwrap_or(bytes.len())
 }
 

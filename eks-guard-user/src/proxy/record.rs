@@ -19,7 +19,8 @@ use crate::recording::event_time;
 /// Longest claimed User-Agent that is kept.
 const USER_AGENT_LIMIT: usize = 256;
 
-/// Connection events per second beyond which connections are only counted: anybody on the machine can make them.
+/// Connection events per second beyond which connections nobody vouches for are only counted: anybody on the machine can
+/// make them.
 const CONNECTION_EVENTS_PER_SECOND: u32 = 20;
 
 /// The event of a request under way. Dropping it writes what is known, so that no request goes unrecorded.
@@ -197,7 +198,7 @@ pub(crate) fn connection_refused(
 ) {
     proxy.metrics.connection(outcome);
     tracing::debug!(reason, %message, "connection refused");
-    if !proxy.connection_log.admits(Instant::now()) {
+    if caller.is_none() && !proxy.connection_log.admits(Instant::now()) {
         proxy.metrics.connection_events_suppressed.inc();
         return;
     }

@@ -1,13 +1,13 @@
 //! The API server's reply: what of it may pass, and the stream to the agent whose end is the outcome.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use eks_guard_core::reason::{Reason, Refusal};
-use eks_guard_core::request_info::{ApiRequest, RequestScope};
+use eks_guard_core::request_info::{ApiRequest, RequestScope, Streaming};
 use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, DATE, RETRY_AFTER, WARNING};
-use http::{HeaderMap, HeaderName, HeaderValue, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, Version};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -64,6 +64,7 @@ pub(crate) struct Forwarded {
 /// A reply and everything that is held until it ended.
 pub(crate) struct Reply {
     pub(crate) forwarded: Forwarded,
+    pub(crate) on_break: OnBreak,
     pub(crate) slot: Slot,
     pub(crate) memory: Option<OwnedSemaphorePermit>,
 }
@@ -90,7 +91,26 @@ pub(crate) enum ReplyBody {
     /// A refusal.
     Own(Full<Bytes>),
     /// A reply.
-    Upstream(MaskBody<Incoming, ReplyEnd>),
+    Upstream(MaskBody<Incoming, ReplyEnd>, OnBreak),
+}
+
+/// What the agent sees when the API server breaks a reply off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OnBreak {
+    /// The reply breaks off as well.
+    Break,
+    /// The reply ends. So it is with a watch over HTTP/2: clients take a lost connection for the end of a watch, and go on
+    /// from there, but a stream that was reset for a fault.
+    End,
+}
+
+impl OnBreak {
+    pub(crate) fn of(request: &ApiRequest, version: Version) -> Self {
+        match request.streaming() {
+            Streaming::Watch if version == Version::HTTP_2 => Self::End,
+            Streaming::Watch | Streaming::Log | Streaming::Short => Self::Break,
+        }
+    }
 }
 
 impl Body for ReplyBody {
@@ -103,21 +123,24 @@ impl Body for ReplyBody {
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         match self.get_mut() {
             Self::Own(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
-            Self::Upstream(body) => Pin::new(body).poll_frame(cx),
+            Self::Upstream(body, on_break) => match ready!(Pin::new(body).poll_frame(cx)) {
+                Some(Err(_)) if *on_break == OnBreak::End => Poll::Ready(None),
+                frame => Poll::Ready(frame),
+            },
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Own(body) => body.is_end_stream(),
-            Self::Upstream(body) => body.is_end_stream(),
+            Self::Upstream(body, _) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Own(body) => body.size_hint(),
-            Self::Upstream(body) => body.size_hint(),
+            Self::Upstream(body, _) => body.size_hint(),
         }
     }
 }
@@ -158,6 +181,7 @@ pub(crate) fn stream(reply: Reply, mut record: RequestRecord) -> Response<ReplyB
             lease,
             warnings,
         },
+        on_break,
         slot,
         memory,
     } = reply;
@@ -170,7 +194,7 @@ pub(crate) fn stream(reply: Reply, mut record: RequestRecord) -> Response<ReplyB
         _slot: slot,
         _memory: memory,
     };
-    let mut response = Response::new(ReplyBody::Upstream(MaskBody::new(body, end)));
+    let mut response = Response::new(ReplyBody::Upstream(MaskBody::new(body, end), on_break));
     *response.status_mut() = head.status;
     *response.headers_mut() = headers;
     response

@@ -90,5 +90,8 @@ fn retry_after(reason: Reason) -> Option<u32> {
 
 /// Refusals given before the body was read: the next request on an HTTP/1.1 connection could not be told from it.
 fn may_leave_body_unread(reason: Reason) -> bool {
-    matches!(reason.http_status(), 400 | 405 | 408 | 413 | 415 | 429 | 503)
+    matches!(
+        reason.http_status(),
+        400 | 405 | 408 | 413 | 415 | 429 | 431 | 503
+    )
 }

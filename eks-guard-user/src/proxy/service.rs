@@ -17,8 +17,9 @@ use crate::proxy::context::Connection;
 use crate::proxy::forward::Onward;
 use crate::proxy::headers;
 use crate::proxy::record::RequestRecord;
-use crate::proxy::reply::{self, ReplyBody};
+use crate::proxy::reply::{self, OnBreak, ReplyBody};
 use crate::proxy::respond;
+use crate::proxy::strict_http1;
 
 /// Answers one request, whatever it is. Every way out of here is recorded.
 pub(crate) async fn handle(
@@ -47,11 +48,13 @@ async fn steps(
     let (head, body) = request.into_parts();
 
     // Grammar: what remains afterwards is what was understood.
+    strict_http1::check(&head.method)?;
     headers::check(proxy, connection, &head)?;
     let request = ApiRequest::parse(head.method.as_str(), head.uri.path(), head.uri.query())?;
     record.describe(&request);
     headers::check_upgrade(&head.headers, &request)?;
     let slot = admit(proxy, connection, &request)?;
+    let on_break = OnBreak::of(&request, head.version);
 
     // Body, and what the agent can read as an answer.
     let WithBody { request, memory } = body::read(proxy, request, &head.headers, body).await?;
@@ -73,6 +76,7 @@ async fn steps(
     let forwarded = proxy.forward(permit, onward).await?;
     Ok(reply::Reply {
         forwarded,
+        on_break,
         slot,
         memory,
     })

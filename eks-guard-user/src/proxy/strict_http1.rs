@@ -1,5 +1,5 @@
 //! HTTP/1.1 bytes on their way to hyper, checked against the strict framing: hyper takes bare line feeds, and silently
-//! prefers one of two lengths. Where the strict reading ends, hyper is given a byte it answers with 400.
+//! prefers one of two lengths. hyper gets whole heads only; in place of one that is refused it gets a stand-in.
 
 use std::io;
 use std::pin::Pin;
@@ -8,13 +8,34 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::{Buf, BytesMut};
+use eks_guard_core::reason::{Reason, Refusal};
+use http::Method;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
 use crate::proxy::framing::{Framing, Violation};
 
-/// A NUL stands in no request line, name or value; the blank line makes the parser look at it.
-const POISON: &[u8] = b"\0\r\n\r\n";
+/// What hyper gets in place of a head that is refused, so that the refusal is answered and recorded like any other. No
+/// method of a strict request begins like this.
+const MALFORMED: &str = "!MALFORMED";
+const TOO_LARGE: &str = "!TOO-LARGE";
+const STAND_IN: &[u8] = b" / HTTP/1.1\r\n\r\n";
+
+/// The refusal that a stand-in stands for.
+pub(crate) fn check(method: &Method) -> Result<(), Refusal> {
+    match method.as_str() {
+        MALFORMED => Err(Refusal::new(
+            Reason::RequestMalformed,
+            "The request was refused: it is no HTTP/1.1, or can be read in two ways (line ends, folding, lengths); send it as RFC 9112 has it.",
+        )),
+        TOO_LARGE => Err(Refusal::new(
+            Reason::HeadTooLarge,
+            "The request was refused: its head is longer than 64 KiB or has more than 100 headers; send less.",
+        )),
+        _ => Ok(()),
+    }
+}
 
 /// After the last response the peer may still be sending; closing at once would destroy the response on its way.
 const LINGER: Duration = Duration::from_secs(1);
@@ -25,6 +46,10 @@ pub(crate) struct StrictHttp1<S> {
     inner: S,
     framing: Framing,
     state: State,
+    /// The beginning of a head whose end has not come.
+    held: Vec<u8>,
+    /// What hyper gets next.
+    ready: BytesMut,
     seen: Arc<Seen>,
     linger: Option<Linger>,
 }
@@ -32,26 +57,23 @@ pub(crate) struct StrictHttp1<S> {
 /// What the one who serves the connection can know of it when it ended.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
-    violation: AtomicBool,
     unfinished: AtomicBool,
 }
 
 impl Seen {
-    /// Whether the bytes left the strict reading.
-    pub(crate) fn is_violated(&self) -> bool {
-        self.violation.load(Ordering::Relaxed)
-    }
-
     /// Whether a request had begun and was not complete: otherwise the connection was only idle.
     pub(crate) fn is_unfinished(&self) -> bool {
         self.unfinished.load(Ordering::Relaxed)
     }
 }
 
+/// What comes behind `ready`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    Fine,
-    Violated(Violation),
-    Poisoned(&'static [u8]),
+    Reading,
+    BrokenBody,
+    /// Nothing: an end would make hyper give up before it has answered the stand-in, which closes the connection.
+    StandIn,
     Ended,
 }
 
@@ -61,12 +83,14 @@ struct Linger {
 }
 
 impl<S> StrictHttp1<S> {
-    /// Wraps the plaintext side of a connection.
-    pub(crate) fn new(inner: S) -> Self {
+    /// Wraps the plaintext side of a connection, on which heads have up to `head_limit` bytes.
+    pub(crate) fn new(inner: S, head_limit: usize) -> Self {
         Self {
             inner,
-            framing: Framing::new(),
-            state: State::Fine,
+            framing: Framing::new(head_limit),
+            state: State::Reading,
+            held: Vec::new(),
+            ready: BytesMut::new(),
             seen: Arc::default(),
             linger: None,
         }
@@ -77,46 +101,47 @@ impl<S> StrictHttp1<S> {
         Arc::clone(&self.seen)
     }
 
+    /// Leaves in `buffer`, or puts into `ready`, what of the bytes behind `before` hyper may have.
     fn check(&mut self, buffer: &mut ReadBuf<'_>, before: usize) {
         let read = &buffer.filled()[before..];
-        if read.is_empty() {
-            self.state = State::Ended;
-            return;
+        let (fine, violation) = self.framing.advance(read);
+        let read = &read[..fine];
+        let passed = self.held.len() + fine - self.framing.open_head();
+        let mut left_in_buffer = 0;
+        if passed == 0 {
+            self.held.extend_from_slice(read);
+        } else if self.held.is_empty() {
+            self.held.extend_from_slice(&read[passed..]);
+            left_in_buffer = passed;
+        } else {
+            let (end, next) = read.split_at(passed - self.held.len());
+            self.ready.extend_from_slice(&self.held);
+            self.ready.extend_from_slice(end);
+            self.held.clear();
+            self.held.extend_from_slice(next);
         }
-        if let (fine, Some(violation)) = self.framing.advance(read) {
-            buffer.set_filled(before + fine);
-            self.state = State::Violated(violation);
-            self.seen.violation.store(true, Ordering::Relaxed);
+        buffer.set_filled(before + left_in_buffer);
+        if let Some(violation) = violation {
+            self.violated(violation);
         }
         self.seen
             .unfinished
             .store(!self.framing.is_between_requests(), Ordering::Relaxed);
     }
 
-    /// What is read after a violation: the poison, or an error in the middle of a body.
-    fn read_poison(&mut self, buffer: &mut ReadBuf<'_>) -> io::Result<()> {
-        if let State::Violated(violation) = self.state {
-            self.state = match violation {
-                Violation::Head => State::Poisoned(POISON),
-                Violation::Body => State::Ended,
-            };
-            if violation == Violation::Body {
-                return Err(io::Error::new(
-                    io::ErrorKind::InvalidData,
-                    "chunked body is framed wrongly",
-                ));
+    fn violated(&mut self, violation: Violation) {
+        self.held = Vec::new();
+        let stand_in = match violation {
+            Violation::Head => MALFORMED,
+            Violation::HeadTooLarge => TOO_LARGE,
+            Violation::Body => {
+                self.state = State::BrokenBody;
+                return;
             }
-        }
-        if let State::Poisoned(left) = self.state {
-            let part = left.len().min(buffer.remaining());
-            buffer.put_slice(&left[..part]);
-            self.state = if part == left.len() {
-                State::Ended
-            } else {
-                State::Poisoned(&left[part..])
-            };
-        }
-        Ok(())
+        };
+        self.ready.extend_from_slice(stand_in.as_bytes());
+        self.ready.extend_from_slice(STAND_IN);
+        self.state = State::StandIn;
     }
 }
 
@@ -128,14 +153,32 @@ impl<S: AsyncRead + Unpin> AsyncRead for StrictHttp1<S> {
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let before = buffer.filled().len();
-        if matches!(this.state, State::Fine) {
+        loop {
+            if this.ready.has_remaining() {
+                let part = this.ready.len().min(buffer.remaining());
+                buffer.put_slice(&this.ready.split_to(part));
+                return Poll::Ready(Ok(()));
+            }
+            match this.state {
+                State::Reading => {}
+                State::BrokenBody => {
+                    this.state = State::Ended;
+                    let message = "chunked body is framed wrongly";
+                    return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, message)));
+                }
+                State::StandIn => return Poll::Pending,
+                State::Ended => return Poll::Ready(Ok(())),
+            }
             ready!(Pin::new(&mut this.inner).poll_read(cx, buffer))?;
+            if buffer.filled().len() == before {
+                this.state = State::Ended;
+                return Poll::Ready(Ok(()));
+            }
             this.check(buffer, before);
+            if buffer.filled().len() > before {
+                return Poll::Ready(Ok(()));
+            }
         }
-        if buffer.filled().len() == before {
-            this.read_poison(buffer)?;
-        }
-        Poll::Ready(Ok(()))
     }
 }
 

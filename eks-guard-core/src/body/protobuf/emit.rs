@@ -13,6 +13,8 @@ use crate::body::protobuf::schema::{Count, Field, Kind, Message, one};
 use crate::body::protobuf::time::{self, Precision};
 use crate::body::protobuf::wire::{Fields, Value};
 
+mod choice;
+
 /// Writes the members of `message`, each after a comma, from its encoded `bytes`.
 pub(super) fn write_members(
     message: &'static Message,
@@ -26,14 +28,18 @@ pub(super) fn write_members(
     let values = collect(message, bytes)?;
     for group in values.chunk_by(|left, right| left.0 == right.0) {
         let field = &message.fields[group[0].0];
-        out.push(b',');
-        write_str(field.json, out);
-        out.push(b':');
         let writer = Writer {
             message,
             field,
             depth,
         };
+        if let (Kind::Inline(inner), [(_, value)]) = (field.kind, group) {
+            write_members(inner, writer.bytes(*value)?, depth + 1, out)?;
+            continue;
+        }
+        out.push(b',');
+        write_str(field.json, out);
+        out.push(b':');
         match (field.count, group) {
             (Count::One, [(_, value)]) => writer.value(*value, out)?,
             (Count::One, _) => return Err(writer.repeated()),
@@ -64,13 +70,13 @@ fn collect<'a>(message: &'static Message, bytes: &'a [u8]) -> Result<Vec<(usize,
 }
 
 /// One field under way, with what an error has to name.
-struct Writer {
+struct Writer<'t> {
     message: &'static Message,
-    field: &'static Field,
+    field: &'t Field,
     depth: usize,
 }
 
-impl Writer {
+impl Writer<'_> {
     fn array(&self, group: &[(usize, Value<'_>)], out: &mut Vec<u8>) -> Result<(), ProtobufError> {
         out.push(b'[');
         for (index, (_, value)) in group.iter().enumerate() {
@@ -95,7 +101,7 @@ impl Writer {
             let [key, value] = self.pick([1, 2], *entry)?;
             match key {
                 Some(Value::Bytes(key)) => write_str(self.text(key)?, out),
-                Some(Value::Varint(_)) | None => return Err(self.bad("map key")),
+                Some(Value::Varint(_) | Value::Fixed64(_)) | None => return Err(self.bad("map key")),
             }
             out.push(b':');
             self.value(value.unwrap_or(self.absent()), out)?;
@@ -127,19 +133,17 @@ impl Writer {
             (Kind::IntOrString, value @ Value::Bytes(_)) => self.int_or_string(value, out),
             (Kind::RawJson, value @ Value::Bytes(_)) => self.raw_json(value, out),
             (Kind::Strings, Value::Bytes(bytes)) => self.strings(bytes, out),
-            (Kind::Bool | Kind::Int32 | Kind::Int64, Value::Bytes(_)) => Err(self.wrong_wire_type()),
-            (
-                Kind::Str
-                | Kind::Bytes
-                | Kind::Object(_)
-                | Kind::Time
-                | Kind::MicroTime
-                | Kind::Quantity
-                | Kind::IntOrString
-                | Kind::RawJson
-                | Kind::Strings,
-                Value::Varint(_),
-            ) => Err(self.wrong_wire_type()),
+            (Kind::Double, Value::Fixed64(bits)) => self.double(f64::from_bits(bits), out),
+            (Kind::ObjectOrBool(message), value @ Value::Bytes(_)) => {
+                self.object_or_bool(message, value, out)
+            }
+            (Kind::ObjectOrObjects(message), Value::Bytes(bytes)) => {
+                self.object_or_many(message, Kind::Object(message), bytes, out)
+            }
+            (Kind::ObjectOrStrings(message), Value::Bytes(bytes)) => {
+                self.object_or_many(message, Kind::Str, bytes, out)
+            }
+            (_, Value::Varint(_) | Value::Fixed64(_) | Value::Bytes(_)) => Err(self.wrong_wire_type()),
         }
     }
 
@@ -173,6 +177,14 @@ impl Writer {
         Ok(())
     }
 
+    fn double(&self, number: f64, out: &mut Vec<u8>) -> Result<(), ProtobufError> {
+        if !number.is_finite() {
+            return Err(self.bad("number"));
+        }
+        out.extend_from_slice(number.to_string().as_bytes());
+        Ok(())
+    }
+
     fn int32(&self, number: u64) -> Result<i32, ProtobufError> {
         i32::try_from(number.cast_signed()).map_err(|_| self.bad("32-bit number"))
     }
@@ -187,9 +199,8 @@ impl Writer {
             out.extend_from_slice(b"null");
             return Ok(());
         }
-        let (seconds, nanos) = match self.pick([1, 2], value)? {
-            [seconds, nanos] => (self.int_of(seconds)?, self.int_of(nanos)?),
-        };
+        let [seconds, nanos] = self.pick([1, 2], value)?;
+        let (seconds, nanos) = (self.int_of(seconds)?, self.int_of(nanos)?);
         time::write(seconds, nanos, precision, out).ok_or(self.bad("moment"))
     }
 
@@ -208,7 +219,7 @@ impl Writer {
         let [which, number, text] = self.pick([1, 2, 3], value)?;
         let number = self.int_of(number)?;
         match (self.int_of(which)?, text) {
-            (0, Some(Value::Varint(_))) | (1, Some(Value::Varint(_))) => Err(self.wrong_wire_type()),
+            (0 | 1, Some(Value::Varint(_) | Value::Fixed64(_))) => Err(self.wrong_wire_type()),
             (0, _) => {
                 let number = i32::try_from(number).map_err(|_| self.bad("32-bit number"))?;
                 self.number(i64::from(number), out)
@@ -229,7 +240,7 @@ impl Writer {
         let raw = match self.pick([1], value)? {
             [None | Some(Value::Bytes(b""))] => b"null",
             [Some(Value::Bytes(raw))] => raw,
-            [Some(Value::Varint(_))] => return Err(self.wrong_wire_type()),
+            [Some(Value::Varint(_) | Value::Fixed64(_))] => return Err(self.wrong_wire_type()),
         };
         let canonical = json::canonical(raw).map_err(|_| self.bad("JSON text"))?;
         out.extend_from_slice(&canonical.text);
@@ -242,18 +253,12 @@ impl Writer {
         for field in Fields::new(bytes) {
             match field? {
                 (1, value) => values.push((0, value)),
-                (number, _) => {
-                    return Err(ProtobufError::UnknownField {
-                        message: self.message.name,
-                        number,
-                    });
-                }
+                (number, _) => return Err(self.unknown(number)),
             }
         }
         Writer {
-            message: self.message,
             field: &ITEM,
-            depth: self.depth + 1,
+            ..*self
         }
         .array(&values, out)
     }
@@ -264,17 +269,11 @@ impl Writer {
         numbers: [u32; N],
         value: Value<'a>,
     ) -> Result<[Option<Value<'a>>; N], ProtobufError> {
-        let Value::Bytes(bytes) = value else {
-            return Err(self.wrong_wire_type());
-        };
         let mut found = [None; N];
-        for field in Fields::new(bytes) {
+        for field in Fields::new(self.bytes(value)?) {
             let (number, value) = field?;
             let Some(index) = numbers.iter().position(|known| *known == number) else {
-                return Err(ProtobufError::UnknownField {
-                    message: self.field.json,
-                    number,
-                });
+                return Err(self.unknown(number));
             };
             if found[index].replace(value).is_some() {
                 return Err(self.repeated());
@@ -287,7 +286,14 @@ impl Writer {
         match value {
             None => Ok(0),
             Some(Value::Varint(number)) => Ok(number.cast_signed()),
-            Some(Value::Bytes(_)) => Err(self.wrong_wire_type()),
+            Some(Value::Bytes(_) | Value::Fixed64(_)) => Err(self.wrong_wire_type()),
+        }
+    }
+
+    const fn bytes<'a>(&self, value: Value<'a>) -> Result<&'a [u8], ProtobufError> {
+        match value {
+            Value::Bytes(bytes) => Ok(bytes),
+            Value::Varint(_) | Value::Fixed64(_) => Err(self.wrong_wire_type()),
         }
     }
 
@@ -295,6 +301,7 @@ impl Writer {
     const fn absent(&self) -> Value<'static> {
         match self.field.kind {
             Kind::Bool | Kind::Int32 | Kind::Int64 => Value::Varint(0),
+            Kind::Double => Value::Fixed64(0),
             Kind::Str
             | Kind::Bytes
             | Kind::Object(_)
@@ -303,28 +310,48 @@ impl Writer {
             | Kind::Quantity
             | Kind::IntOrString
             | Kind::RawJson
-            | Kind::Strings => Value::Bytes(b""),
+            | Kind::Strings
+            | Kind::Inline(_)
+            | Kind::ObjectOrBool(_)
+            | Kind::ObjectOrObjects(_)
+            | Kind::ObjectOrStrings(_) => Value::Bytes(b""),
         }
+    }
+
+    /// What an error calls the field.
+    const fn label(&self) -> &'static str {
+        if let Kind::Inline(message) = self.field.kind {
+            return message.name;
+        }
+        self.field.json
     }
 
     const fn repeated(&self) -> ProtobufError {
         ProtobufError::Repeated {
             message: self.message.name,
-            field: self.field.json,
+            field: self.label(),
+        }
+    }
+
+    /// A field of the message that this field holds.
+    const fn unknown(&self, number: u32) -> ProtobufError {
+        ProtobufError::UnknownField {
+            message: self.label(),
+            number,
         }
     }
 
     const fn wrong_wire_type(&self) -> ProtobufError {
         ProtobufError::WrongWireType {
             message: self.message.name,
-            field: self.field.json,
+            field: self.label(),
         }
     }
 
     const fn bad(&self, expected: &'static str) -> ProtobufError {
         ProtobufError::BadValue {
             message: self.message.name,
-            field: self.field.json,
+            field: self.label(),
             expected,
         }
     }

@@ -1,5 +1,5 @@
 //! What a table says about a message. Numbers, names and types are those of Kubernetes 1.36's generated.proto files
-//! and Go JSON tags; one row is one field.
+//! and Go JSON tags; one row is one field. The rows are written by `cargo xtask generate`.
 
 /// A message: its fields in the order in which they are written as JSON.
 #[derive(Debug)]
@@ -12,6 +12,7 @@ pub(super) struct Message {
 #[derive(Debug)]
 pub(super) struct Field {
     pub(super) number: u32,
+    /// The member; empty for a field whose members are those of the message around it.
     pub(super) json: &'static str,
     pub(super) count: Count,
     pub(super) kind: Kind,
@@ -39,6 +40,8 @@ pub(super) enum Kind {
     Int32,
     /// A 64-bit number.
     Int64,
+    /// A 64-bit floating point number, in eight bytes on the wire.
+    Double,
     /// Base64 text in JSON.
     Bytes,
     /// A nested object.
@@ -55,6 +58,14 @@ pub(super) enum Kind {
     RawJson,
     /// A message around a list of strings {1: items}, written as an array.
     Strings,
+    /// An object whose members are written where the field stands, after those before it.
+    Inline(&'static Message),
+    /// A message {1: bool, 2: object}, written as the object when there is one.
+    ObjectOrBool(&'static Message),
+    /// A message {1: object, 2: objects}, written as the one that is there.
+    ObjectOrObjects(&'static Message),
+    /// A message {1: object, 2: strings}, written as the one that is there.
+    ObjectOrStrings(&'static Message),
 }
 
 /// A field that stands at most once.
@@ -65,6 +76,11 @@ pub(super) const fn one(number: u32, json: &'static str, kind: Kind) -> Field {
         count: Count::One,
         kind,
     }
+}
+
+/// A field that stands at most once and has no member of its own.
+pub(super) const fn inline(number: u32, message: &'static Message) -> Field {
+    one(number, "", Kind::Inline(message))
 }
 
 /// A repeated field.

@@ -1,12 +1,16 @@
 //! The protobuf reader against bytes that Go wrote, and against bytes that no honest client writes.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
+use super::schema::{Kind, Message};
+use super::tables::KINDS;
 use super::{MAGIC, ProtobufError, kinds, to_json};
 use crate::body::json::canonical;
 use crate::body::testing::Random;
 
-/// `NAME hex json`: objects encoded both ways by k8s.io/api and k8s.io/apimachinery v0.36.3.
+/// `NAME hex json`: objects encoded both ways by k8s.io/api v0.36.3 and its companions.
 const VECTORS: &str = include_str!("vectors.txt");
 
 fn vectors() -> impl Iterator<Item = (&'static str, Vec<u8>, Value)> {
@@ -63,7 +67,7 @@ fn reads_what_go_wrote() {
         assert_eq!(canonical(&text).unwrap().text, text, "{name} is canonical");
         count += 1;
     }
-    assert_eq!(count, 16);
+    assert_eq!(count, 40);
 }
 
 #[test]
@@ -79,6 +83,11 @@ fn keeps_defaults_that_are_not_the_same_as_nothing() {
         ("CONFIG_MAP", r#""deletionGracePeriodSeconds":0"#),
         ("CONFIG_MAP", r#""controller":false"#),
         ("ROLE", r#""apiGroups":[""]"#),
+        ("DEPLOYMENT", r#""replicas":0,"#),
+        ("DEPLOYMENT", r#""runAsUser":0,"runAsNonRoot":false"#),
+        ("SERVICE", r#""allocateLoadBalancerNodePorts":false"#),
+        ("NETWORK_POLICY", r#""podSelector":{},"ingress":[{}]"#),
+        ("DEFINITION", r#""closed":{"#),
     ] {
         let text = vector(name);
         assert!(text.contains(expected), "{expected} in {text}");
@@ -98,6 +107,33 @@ fn writes_the_special_types_as_go_does() {
         ("QUOTA", r#""hard":{"cpu":"1500m"}"#),
         ("SCALE", r#""replicas":-3"#),
         ("SELF_REVIEW", r#""extra":{"k":["a","b"]}"#),
+        ("REVISION", r#""data":{"spec":{"a":[1,null]}}"#),
+        ("CLAIM", r#""parameters":{"a":1.5}"#),
+        ("NODE", r#""sizeBytes":9007199254740993"#),
+        ("DEFINITION", r#""maximum":1000000000000000000000,"#),
+        ("DEFINITION", r#""minimum":-0.5,"#),
+        ("DEFINITION", r#""additionalProperties":true"#),
+        ("DEFINITION", r#""additionalProperties":false"#),
+        ("DEFINITION", r#""c":{"#),
+        ("DEFINITION", r#""a":["b"]"#),
+    ] {
+        let text = vector(name);
+        assert!(text.contains(expected), "{expected} in {text}");
+    }
+}
+
+#[test]
+fn members_of_inline_fields_stand_where_json_has_them() {
+    for (name, expected) in [
+        (
+            "DEPLOYMENT",
+            r#"{"name":"v","hostPath":{"path":"/","type":"Directory"}}"#,
+        ),
+        ("DEPLOYMENT", r#""readinessProbe":{"tcpSocket":{"port":80"#),
+        ("DEPLOYMENT", r#""configMapRef":{"name":"m","optional":false}"#),
+        ("INGRESS", r#"{"host":"empty.test"}"#),
+        ("POD", r#""ephemeralContainers":[{"name":"debug","image":"d","#),
+        ("WEBHOOKS", r#"{"operations":["CREATE","*"],"apiGroups":[""],"#),
     ] {
         let text = vector(name);
         assert!(text.contains(expected), "{expected} in {text}");
@@ -212,6 +248,18 @@ fn refuses_what_a_reader_would_skip_merge_or_truncate() {
             bytes(1, bytes(17, bytes(7, bytes(1, r#"{"a":1,"a":1}"#)))),
             bad("ManagedFieldsEntry", "fieldsV1", "JSON text"),
         ),
+    ] {
+        assert_eq!(config_map(&raw), Err(expected), "{raw:x?}");
+    }
+}
+
+#[test]
+fn refuses_bytes_that_are_no_fields_of_the_wire() {
+    let wire_type = ProtobufError::WrongWireType {
+        message: "ConfigMap",
+        field: "metadata",
+    };
+    for (raw, expected) in [
         (vec![0x0a, 5, 1], ProtobufError::Truncated),
         (vec![0x20], ProtobufError::Truncated),
         (vec![0x20, 0x80], ProtobufError::Truncated),
@@ -228,7 +276,8 @@ fn refuses_what_a_reader_would_skip_merge_or_truncate() {
         (vec![0x02, 0], ProtobufError::BadTag),
         (vec![0x0b], ProtobufError::BadTag),
         (vec![0x0d, 0, 0, 0, 0], ProtobufError::BadTag),
-        (vec![0x09, 0, 0, 0, 0, 0, 0, 0, 0], ProtobufError::BadTag),
+        (vec![0x09, 0, 0, 0, 0, 0, 0, 0, 0], wire_type),
+        (vec![0x09, 0, 0, 0, 0, 0, 0, 0], ProtobufError::Truncated),
         ([varint(1 << 35 | 2), vec![0]].concat(), ProtobufError::BadTag),
     ] {
         assert_eq!(config_map(&raw), Err(expected), "{raw:x?}");
@@ -277,6 +326,77 @@ fn numbers_stay_within_their_type() {
     }
 }
 
+/// A CustomResourceDefinition with one schema property that is encoded as `raw`.
+fn schema(raw: impl AsRef<[u8]>) -> Result<String, ProtobufError> {
+    let version = bytes(4, bytes(1, raw));
+    let raw = bytes(2, bytes(7, version));
+    to_json(&body("apiextensions.k8s.io/v1", "CustomResourceDefinition", raw))
+        .map(|text| String::from_utf8(text).unwrap())
+}
+
+#[test]
+fn a_choice_is_one_of_its_forms() {
+    let (additional, items, maximum) = (30, 24, 9_u64);
+    let double = |bits: u64| [varint(maximum << 3 | 1), bits.to_le_bytes().to_vec()].concat();
+    for (raw, expected) in [
+        (bytes(additional, ""), r#"{"additionalProperties":false}"#),
+        (bytes(additional, int(1, 1)), r#"{"additionalProperties":true}"#),
+        (
+            bytes(additional, [int(1, 0), bytes(2, "")].concat()),
+            r#"{"additionalProperties":{}}"#,
+        ),
+        (bytes(items, bytes(1, "")), r#"{"items":{}}"#),
+        (
+            bytes(items, [bytes(2, ""), bytes(2, bytes(5, "t"))].concat()),
+            r#"{"items":[{},{"type":"t"}]}"#,
+        ),
+        (double(0.1_f64.to_bits()), r#"{"maximum":0.1}"#),
+        (double((-2.0_f64).to_bits()), r#"{"maximum":-2}"#),
+    ] {
+        let text = schema(raw).unwrap();
+        assert!(text.contains(expected), "{expected} in {text}");
+    }
+    for refused in [
+        bytes(additional, int(1, 2)),
+        bytes(additional, bytes(1, "")),
+        bytes(additional, bytes(3, "")),
+        bytes(items, ""),
+        bytes(items, [bytes(1, ""), bytes(2, "")].concat()),
+        bytes(items, [bytes(1, ""), bytes(1, "")].concat()),
+        bytes(items, int(1, 1)),
+        bytes(items, bytes(3, "")),
+        double(f64::NAN.to_bits()),
+        double(f64::INFINITY.to_bits()),
+        int(maximum, 1),
+    ] {
+        assert!(schema(&refused).is_err(), "{refused:x?}");
+    }
+}
+
+#[test]
+fn schemas_nest_as_deep_as_json_and_no_deeper() {
+    let nested = |levels: usize| (0..levels).fold(Vec::new(), |inner, _| bytes(28, inner));
+    assert!(schema(nested(40)).is_ok());
+    assert!(schema(nested(400)).is_err());
+}
+
+#[test]
+fn an_inline_field_is_a_message_that_stands_once() {
+    let twice = [
+        bytes(2, bytes(1, bytes(1, "/"))),
+        bytes(2, bytes(1, bytes(1, "/"))),
+    ]
+    .concat();
+    let pod = |volume: Vec<u8>| to_json(&body("v1", "Pod", bytes(2, bytes(1, volume))));
+    assert!(pod(bytes(2, bytes(1, bytes(1, "/")))).is_ok());
+    let repeated = ProtobufError::Repeated {
+        message: "Volume",
+        field: "VolumeSource",
+    };
+    assert_eq!(pod(twice), Err(repeated));
+    assert!(matches!(pod(int(2, 0)), Err(ProtobufError::WrongWireType { .. })));
+}
+
 #[test]
 fn refuses_envelopes_that_say_something_else() {
     let type_meta = bytes(1, [bytes(1, "v1"), bytes(2, "ConfigMap")].concat());
@@ -307,7 +427,10 @@ fn refuses_envelopes_that_say_something_else() {
         assert_eq!(to_json(refused), Err(ProtobufError::NoMagic));
     }
     for (api_version, kind) in [
-        ("apps/v1", "Deployment"),
+        ("apps/v1", "ConfigMap"),
+        ("apps/v1beta2", "Deployment"),
+        ("apps/v1", "DeploymentList"),
+        ("v1", "PodExecOptions"),
         ("v2", "ConfigMap"),
         ("v1", ""),
         ("", "DeleteOptions"),
@@ -331,13 +454,27 @@ fn the_json_of_a_small_body_cannot_grow_without_bound() {
 #[test]
 fn tables_name_each_number_and_each_member_once() {
     for message in kinds::all_messages() {
-        for (index, field) in message.fields.iter().enumerate() {
-            for other in &message.fields[..index] {
-                assert_ne!(field.number, other.number, "{}", message.name);
-                assert_ne!(field.json, other.json, "{}", message.name);
-            }
-        }
+        let numbers: HashSet<u32> = message.fields.iter().map(|field| field.number).collect();
+        assert_eq!(numbers.len(), message.fields.len(), "{}", message.name);
+        let members = members_of(message);
+        let unique: HashSet<&str> = members.iter().copied().collect();
+        assert_eq!(unique.len(), members.len(), "{}", message.name);
+        assert!(!unique.contains(""), "{}", message.name);
     }
+    assert!(KINDS.is_sorted_by_key(|row| (row.0, row.1)));
+    assert!(KINDS.len() > 100);
+}
+
+/// The members of the JSON object, those of inline fields included.
+fn members_of(message: &Message) -> Vec<&'static str> {
+    let members = message.fields.iter().flat_map(|field| {
+        if let Kind::Inline(inner) = field.kind {
+            members_of(inner)
+        } else {
+            vec![field.json]
+        }
+    });
+    members.collect()
 }
 
 #[test]

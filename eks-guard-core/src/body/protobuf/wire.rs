@@ -1,4 +1,4 @@
-//! The wire format, strictly: shortest varints, no groups, no fixed-width fields (no message here has one).
+//! The wire format, strictly: shortest varints, no groups, no 32-bit fields (no message here has one).
 
 use crate::body::protobuf::ProtobufError;
 
@@ -7,6 +7,8 @@ use crate::body::protobuf::ProtobufError;
 pub(super) enum Value<'a> {
     /// Wire type 0.
     Varint(u64),
+    /// Wire type 1.
+    Fixed64(u64),
     /// Wire type 2.
     Bytes(&'a [u8]),
 }
@@ -29,10 +31,17 @@ impl<'a> Fields<'a> {
         }
         let value = match tag & 7 {
             0 => Value::Varint(self.varint()?),
+            1 => Value::Fixed64(self.fixed64()?),
             2 => Value::Bytes(self.bytes()?),
             _ => return Err(ProtobufError::BadTag),
         };
         Ok((number, value))
+    }
+
+    fn fixed64(&mut self) -> Result<u64, ProtobufError> {
+        let (bytes, rest) = self.rest.split_first_chunk().ok_or(ProtobufError::Truncated)?;
+        self.rest = rest;
+        Ok(u64::from_le_bytes(*bytes))
     }
 
     fn bytes(&mut self) -> Result<&'a [u8], ProtobufError> {

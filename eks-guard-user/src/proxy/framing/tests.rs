@@ -2,10 +2,11 @@
 
 use super::{Framing, State, Violation};
 
+const LIMIT: usize = 64 << 10;
 const GET: &str = "GET /api HTTP/1.1\r\nHost: a\r\n\r\n";
 
 fn read(pieces: &[&[u8]]) -> (usize, Option<Violation>, State) {
-    let mut framing = Framing::new();
+    let mut framing = Framing::new(LIMIT);
     let mut read = 0;
     for piece in pieces {
         let (fine, violation) = framing.advance(piece);
@@ -60,6 +61,8 @@ fn refuses_heads_that_can_be_read_in_two_ways() {
         "GET /a HTTP/1.1\r\nHost\r\n\r\n",
         "GET /a HTTP/1.1\r\n: a\r\n\r\n",
         "GET /a HTTP/1.1\r\nX: a\0b\r\n\r\n",
+        "GET /a HTTP/1.1\r\nX: a\x01b\r\n\r\n",
+        "GET /a HTTP/1.1\r\nX: a\x7fb\r\n\r\n",
         "\r\nGET /a HTTP/1.1\r\n\r\n",
         "POST /a HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
         "POST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n",
@@ -80,6 +83,63 @@ fn refuses_heads_that_can_be_read_in_two_ways() {
             read < head.len(),
             "{head:?}: the end of the head must not get through"
         );
+    }
+}
+
+#[test]
+fn a_request_line_is_a_method_a_target_and_a_version() {
+    for target in ["/", "/a?b=c%20d", "*", "https://a:1/b", "a:443"] {
+        for version in ["HTTP/1.0", "HTTP/1.1"] {
+            check(&format!("GET {target} {version}\r\n\r\n"), None);
+        }
+    }
+    for line in [
+        "GET",
+        "GET /a",
+        "GET HTTP/1.1",
+        "GET  /a HTTP/1.1",
+        "GET /a  HTTP/1.1",
+        "GET /a HTTP/1.1 ",
+        "GET\t/a HTTP/1.1",
+        "G(T /a HTTP/1.1",
+        "!GET /a HTTP/1.1",
+        "GET /a b HTTP/1.1",
+        "GET /a\" HTTP/1.1",
+        "GET /<a> HTTP/1.1",
+        "GET /\u{e9} HTTP/1.1",
+        "GET :// HTTP/1.1",
+        "GET /a HTTP/2.0",
+        "GET /a HTTP/1.2",
+        "GET /a HTTP/1.11",
+        "GET /a HTTP/1.",
+        "GET /a http/1.1",
+    ] {
+        check(&format!("{line}\r\nHost: a\r\n\r\n"), Some(Violation::Head));
+    }
+}
+
+#[test]
+fn heads_have_bounds() {
+    let head = |headers: &str| format!("GET /a HTTP/1.1\r\n{headers}\r\n");
+    check(&head(&"X: y\r\n".repeat(100)), None);
+    check(&head(&"X: y\r\n".repeat(101)), Some(Violation::HeadTooLarge));
+    let room = LIMIT - head("X: \r\n").len();
+    check(&head(&format!("X: {}\r\n", "y".repeat(room))), None);
+    let (_, violation, _) = read(&[head(&format!("X: {}\r\n", "y".repeat(room + 1))).as_bytes()]);
+    assert_eq!(violation, Some(Violation::HeadTooLarge));
+}
+
+#[test]
+fn an_unfinished_head_is_counted_and_a_finished_one_is_not() {
+    let mut framing = Framing::new(LIMIT);
+    for (piece, open) in [
+        ("GET /a HTTP", 11),
+        ("/1.1\r\nHost: a", 24),
+        ("\r\n\r\nPOST", 4),
+        (" ", 5),
+    ] {
+        framing.advance(piece.as_bytes());
+        assert_eq!(framing.open_head(), open, "{piece:?}");
     }
 }
 

@@ -156,6 +156,48 @@ async fn heads_that_are_too_long_are_refused() {
 }
 
 #[tokio::test]
+async fn a_head_just_short_of_too_long_is_taken() {
+    let rig = Rig::start(empty_list).await;
+    let long = "x".repeat((64 << 10) - 1000);
+    for protocol in BOTH {
+        let response = rig
+            .call(protocol, request("GET", PODS, &[("x-long", &long)], ""))
+            .await;
+        assert_eq!(response.status(), 200, "{protocol:?}");
+    }
+}
+
+#[tokio::test]
+async fn http2_that_breaks_the_protocol_is_recorded_however_often() {
+    let rig = Rig::start(empty_list).await;
+    let long = "x".repeat(80 << 10);
+    for count in 1..=30 {
+        // A stream that is turned away, and a connection.
+        if count % 2 == 0 {
+            let mut client = rig.client(Protocol::H2).await;
+            match client.send(request("GET", PODS, &[("x-long", &long)], "")).await {
+                Ok(response) => assert_eq!(response.status(), 431),
+                Err(error) => assert!(!error.is_timeout(), "{error}"),
+            }
+        } else {
+            let mut stream = Client::tls(rig.port, &rig.ca_pem, Protocol::H2.alpn())
+                .await
+                .expect("the handshake is fine");
+            stream
+                .write_all(b"GET / HTTP/1.1\r\nHost: kubernetes\r\n\r\n")
+                .await
+                .expect("the bytes are taken");
+            match eventually("the connection ends", stream.read_to_end(&mut Vec::new())).await {
+                Ok(_) | Err(_) => {}
+            }
+        }
+        let events = rig.recorder.wait_for(Stage::Connection, count).await;
+        assert_eq!(events[count - 1].reason.as_deref(), Some("RequestMalformed"));
+    }
+    assert_eq!(rig.metrics.connections(ConnectionOutcome::Protocol), 30);
+}
+
+#[tokio::test]
 async fn more_connections_than_the_limit_are_closed() {
     let rig = Rig::with(
         Protocol::H2,
