@@ -113,12 +113,13 @@ pub mod stat {
     pub const COUNT: u32 = refused(Hook::Flow, Refusal::Unreadable) + 1;
 
     const FIRST_REFUSAL: u32 = 2;
+    const REASONS: u32 = Refusal::Unreadable as u32 + 1;
 
     /// What one hook refused for one reason.
     #[inline(always)]
     #[must_use]
     pub const fn refused(hook: Hook, refusal: Refusal) -> u32 {
-        FIRST_REFUSAL + hook as u32 * Refusal::ALL.len() as u32 + refusal as u32
+        FIRST_REFUSAL + hook as u32 * REASONS + refusal as u32
     }
 }
 

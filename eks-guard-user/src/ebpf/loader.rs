@@ -4,10 +4,12 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapError, PerCpuArray};
-use aya::programs::{CgroupSkb, CgroupSock, CgroupSockAddr, Program, ProgramError, ProgramFd, SockOps};
+use aya::programs::{CgroupSkb, CgroupSock, CgroupSockAddr, Program, ProgramError, SockOps};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 use eks_guard_ebpf::address::words;
 use eks_guard_ebpf::{ABI_VERSION, Class, Config, MAX_ANCESTOR_LEVELS, POD_AGENT, Pod, limits};
@@ -38,6 +40,11 @@ const PROGRAMS: [(&str, AttachType); 9] = [
 
 /// Oldest kernel the programs are tested on.
 const OLDEST_KERNEL: (u32, u32) = (6, 1);
+
+/// How often the verifier may be interrupted, and how long the signals get to pass.
+const INTERRUPTIONS: u32 = 20;
+/// As [`INTERRUPTIONS`].
+const AFTER_INTERRUPTION: Duration = Duration::from_millis(5);
 
 /// What to guard, and where to send what is guarded.
 #[derive(Clone, Copy, Debug)]
@@ -255,43 +262,42 @@ fn load_and_attach(
     cgroup: BorrowedFd<'_>,
 ) -> Result<OwnedFd, LoadError> {
     let program = ebpf.program_mut(name).ok_or(LoadError::Missing(name))?;
-    let descriptor = load(program, attach);
-    let descriptor = descriptor
-        .map_err(|source| LoadError::Program {
-            name,
-            source: Box::new(source),
-        })?
-        .as_fd();
+    let refused = |source| LoadError::Program {
+        name,
+        source: Box::new(source),
+    };
+    load_patiently(program, attach).map_err(refused)?;
+    let descriptor = program.fd().map_err(refused)?.as_fd();
     sys::link_create(descriptor, cgroup, attach).map_err(|source| LoadError::Attach { name, source })
 }
 
-fn load(program: &mut Program, attach: AttachType) -> Result<&ProgramFd, ProgramError> {
+/// A signal to this thread interrupts the verifier, which then asks to be called again.
+fn load_patiently(program: &mut Program, attach: AttachType) -> Result<(), ProgramError> {
+    let mut left = INTERRUPTIONS;
+    loop {
+        match load(program, attach) {
+            Err(ProgramError::LoadError { io_error, .. })
+                if io_error.kind() == io::ErrorKind::WouldBlock && left > 0 =>
+            {
+                left -= 1;
+                thread::sleep(AFTER_INTERRUPTION);
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+fn load(program: &mut Program, attach: AttachType) -> Result<(), ProgramError> {
     match attach {
-        AttachType::SockOps => {
-            let program: &mut SockOps = program.try_into()?;
-            program.load()?;
-            program.fd()
-        }
-        AttachType::Egress => {
-            let program: &mut CgroupSkb = program.try_into()?;
-            program.load()?;
-            program.fd()
-        }
-        AttachType::SockCreate => {
-            let program: &mut CgroupSock = program.try_into()?;
-            program.load()?;
-            program.fd()
-        }
+        AttachType::SockOps => TryInto::<&mut SockOps>::try_into(program)?.load(),
+        AttachType::Egress => TryInto::<&mut CgroupSkb>::try_into(program)?.load(),
+        AttachType::SockCreate => TryInto::<&mut CgroupSock>::try_into(program)?.load(),
         AttachType::Connect4
         | AttachType::Connect6
         | AttachType::Sendmsg4
         | AttachType::Sendmsg6
         | AttachType::GetPeerName4
-        | AttachType::GetPeerName6 => {
-            let program: &mut CgroupSockAddr = program.try_into()?;
-            program.load()?;
-            program.fd()
-        }
+        | AttachType::GetPeerName6 => TryInto::<&mut CgroupSockAddr>::try_into(program)?.load(),
     }
 }
 

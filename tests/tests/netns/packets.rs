@@ -40,8 +40,8 @@ fn v4(to: &str, protocol: u8, fragment: u16, options: &[u8], payload: &[u8]) -> 
     let addr: Ipv4Addr = to.parse().unwrap();
     let words = 5 + options.len() / 4;
     let length = words * 4 + payload.len();
-    let mut bytes = vec![0x40 | words as u8, 0];
-    bytes.extend((length as u16).to_be_bytes());
+    let mut bytes = vec![0x40 | u8::try_from(words).unwrap(), 0];
+    bytes.extend(u16::try_from(length).unwrap().to_be_bytes());
     bytes.extend([0x12, 0x34]);
     bytes.extend(fragment.to_be_bytes());
     bytes.extend([64, protocol, 0, 0]);
@@ -62,7 +62,7 @@ fn v6(to: &str, extensions: &[(u8, [u8; 8])], protocol: u8, payload: &[u8]) -> S
         .collect();
     let length = extensions.len() * 8 + payload.len();
     let mut bytes = vec![0x60, 0, 0, 0];
-    bytes.extend((length as u16).to_be_bytes());
+    bytes.extend(u16::try_from(length).unwrap().to_be_bytes());
     bytes.extend([next[0], 64]);
     bytes.extend(Ipv6Addr::LOCALHOST.octets());
     bytes.extend(addr.octets());
