@@ -353,7 +353,15 @@ fn a_killed_guard_leaves_its_cgroup_closed_until_the_next_start_removes_it() {
     drop(holder);
 }
 
-/// The probe of the test above: a guard that has handed its links to a process of the run.
+#[test]
+fn a_cgroup_whose_guard_lives_stays_although_its_state_is_not_seen() {
+    let id = run_id();
+    let cgroup = RunCgroup::create(&id).unwrap();
+    assert_eq!(remove_leftovers(|name| name != id), 0);
+    assert!(cgroup.path().exists());
+}
+
+/// The probe of the killed guard: one that has handed its links to a process of the run.
 fn killed_loader(run_id: &str) -> io::Result<String> {
     let cgroup = RunCgroup::create(run_id).unwrap();
     let api = [SocketAddr::from((Ipv4Addr::LOCALHOST, API_PORT))];

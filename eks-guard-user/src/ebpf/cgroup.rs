@@ -60,6 +60,8 @@ pub struct RunCgroup {
     path: PathBuf,
     id: u64,
     present: Present,
+    /// Locked for as long as the guard lives: whoever shares the cgroup file system can tell, whatever else it shares.
+    _alive: File,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,11 +87,12 @@ impl RunCgroup {
         };
         create_below(&parent, &path).map_err(failed)?;
         // Its own inode number is the id of a cgroup on 64-bit kernels, the only ones supported.
-        match fs::metadata(&path) {
-            Ok(metadata) => Ok(Self {
+        match lock(&path).and_then(|alive| Ok((alive.metadata()?.ino(), alive))) {
+            Ok((id, alive)) => Ok(Self {
                 path,
-                id: metadata.ino(),
+                id,
                 present: Present::Yes,
+                _alive: alive,
             }),
             Err(source) => {
                 remove_tree(&path).map_err(failed)?;
@@ -158,8 +161,8 @@ impl Drop for RunCgroup {
     }
 }
 
-/// Removes cgroups of runs whose guard is dead (killed, say), with what still runs in them. Returns how many it removed;
-/// those it could not remove are logged and stay closed.
+/// Removes cgroups of runs whose guard is dead (killed, say), with what still runs in them: those that are not said to
+/// be alive and that nobody holds locked. Returns how many it removed; those it could not remove are logged and stay closed.
 pub fn remove_leftovers(is_alive: impl Fn(&str) -> bool) -> usize {
     let Ok(mount) = cgroup2_mount::find() else {
         return 0;
@@ -174,6 +177,10 @@ pub fn remove_leftovers(is_alive: impl Fn(&str) -> bool) -> usize {
         if !is_folder || name.to_str().is_some_and(&is_alive) {
             continue;
         }
+        // Held until it is gone. A guard in another container, say, has it locked and no state that is seen from here.
+        let Ok(_dead) = lock(&run.path()) else {
+            continue;
+        };
         match clear(&run.path()) {
             Ok(()) => removed += 1,
             Err(error) => tracing::warn!(
@@ -183,6 +190,13 @@ pub fn remove_leftovers(is_alive: impl Fn(&str) -> bool) -> usize {
         }
     }
     removed
+}
+
+/// Takes the lock of a run; an error while somebody else has it.
+fn lock(path: &Path) -> io::Result<File> {
+    let folder = File::open(path)?;
+    folder.try_lock()?;
+    Ok(folder)
 }
 
 fn is_plain_name(name: &str) -> bool {
