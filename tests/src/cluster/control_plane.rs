@@ -22,7 +22,8 @@ const CONTROLLERS: &str = "serviceaccount-controller,namespace-controller,garbag
 /// etcd, kube-apiserver and kube-controller-manager.
 pub(crate) struct ControlPlane {
     server: SocketAddr,
-    api_command: ApiCommand,
+    api_command: ServerCommand,
+    controllers_command: ServerCommand,
     processes: Mutex<Processes>,
     audit_log: PathBuf,
 }
@@ -34,7 +35,9 @@ struct Processes {
     etcd: Leashed,
 }
 
-struct ApiCommand {
+/// How to start a server, as often as needed.
+struct ServerCommand {
+    name: &'static str,
     args: Vec<String>,
     log: PathBuf,
 }
@@ -72,13 +75,15 @@ impl ControlPlane {
             &etcd_args,
             &logs.join("etcd.log"),
         )?;
-        let api_command = ApiCommand {
+        let api_command = ServerCommand {
+            name: "kube-apiserver",
             args: files.api_args(server, etcd_client),
             log: logs.join("kube-apiserver.log"),
         };
         let mut api = api_command.start()?;
         wait_for_listener(server, &mut api)?;
-        let controllers = start_controllers(workdir, authority, server, files)?;
+        let controllers_command = controllers_command(workdir, authority, server, files)?;
+        let controllers = controllers_command.start()?;
         let processes = Mutex::new(Processes {
             controllers,
             api,
@@ -87,6 +92,7 @@ impl ControlPlane {
         Ok(Self {
             server,
             api_command,
+            controllers_command,
             processes,
             audit_log: files.audit_log.clone(),
         })
@@ -113,7 +119,15 @@ impl ControlPlane {
         let mut processes = self.processes();
         processes.etcd.check_alive()?;
         processes.api.check_alive()?;
-        processes.controllers.check_alive()
+        let controllers = processes.controllers.check_alive();
+        match controllers {
+            // It gives an API server ten seconds, which a busy machine may need.
+            Err(error) if format!("{error:#}").contains("failed to wait for apiserver being healthy") => {
+                processes.controllers = self.controllers_command.start()?;
+                Ok(())
+            }
+            other => other,
+        }
     }
 
     pub(crate) fn restart_api_server(&self) -> Result<()> {
@@ -131,14 +145,9 @@ impl ControlPlane {
     }
 }
 
-impl ApiCommand {
+impl ServerCommand {
     fn start(&self) -> Result<Leashed> {
-        Leashed::start(
-            "kube-apiserver",
-            &programs::server("kube-apiserver")?,
-            &self.args,
-            &self.log,
-        )
+        Leashed::start(self.name, &programs::server(self.name)?, &self.args, &self.log)
     }
 }
 
@@ -233,12 +242,12 @@ fn etcd_args(data: &Path, client: SocketAddr, peer: SocketAddr) -> Vec<String> {
     ]
 }
 
-fn start_controllers(
+fn controllers_command(
     workdir: &Workdir,
     authority: &Authority,
     server: SocketAddr,
     files: &Files,
-) -> Result<Leashed> {
+) -> Result<ServerCommand> {
     // Every right for one identity: ServiceAccounts a controller would cost a second of every start.
     let identity = authority.client("system:kube-controller-manager", "system:masters")?;
     let kubeconfig = Kubeconfig {
@@ -258,13 +267,11 @@ fn start_controllers(
         "--kube-api-qps=500".to_owned(),
         "--kube-api-burst=1000".to_owned(),
     ];
-    let log = workdir.path().join("logs/kube-controller-manager.log");
-    Leashed::start(
-        "kube-controller-manager",
-        &programs::server("kube-controller-manager")?,
-        &args,
-        &log,
-    )
+    Ok(ServerCommand {
+        name: "kube-controller-manager",
+        args,
+        log: workdir.path().join("logs/kube-controller-manager.log"),
+    })
 }
 
 fn wait_for_listener(server: SocketAddr, process: &mut Leashed) -> Result<()> {
