@@ -100,9 +100,9 @@ async fn supervise(running: &mut Running, signals: &mut mpsc::Receiver<Arrived>)
         tokio::select! {
             fate = running.sandbox.next() => match fate {
                 Fate::Ended(code) => return code,
-                Fate::Stopped => {
+                Fate::Stopped(stop) => {
                     stop_with_the_command();
-                    running.sandbox.signal(Signal::SIGCONT);
+                    running.sandbox.go_on(stop);
                 }
             },
             Some(Arrived { signal, sender }) = signals.recv() => {

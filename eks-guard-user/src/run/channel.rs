@@ -48,6 +48,8 @@ pub struct Spec {
 pub enum ToInit {
     /// Send the command this signal.
     Signal(i32),
+    /// Let the command go on after the stop with this number; after a later one it stays stopped.
+    GoOn(u32),
 }
 
 /// PID 1 to guard.
@@ -57,8 +59,8 @@ pub enum FromInit {
     Started,
     /// The boundary could not be built; nothing was started.
     Failed(String),
-    /// The command was stopped (job control).
-    Stopped,
+    /// The command was stopped (job control), for this many times by now.
+    Stopped(u32),
     /// The command ended, and every other process of the run with it.
     Ended(u8),
 }

@@ -101,6 +101,7 @@ fn start(channel: &Channel) -> Result<Supervisor, InitError> {
         signals,
         covers,
         command,
+        stops: 0,
         _links: links,
     })
 }
@@ -177,6 +178,8 @@ struct Supervisor {
     signals: Signals,
     covers: hide::Watch,
     command: Pid,
+    /// How often the command was stopped.
+    stops: u32,
     _links: Vec<OwnedFd>,
 }
 
@@ -213,6 +216,7 @@ impl Supervisor {
         if from_guard {
             match guard.as_ref().map(Channel::receive).transpose() {
                 Ok(Some(Some(ToInit::Signal(number)))) => self.forward(Signal::try_from(number).ok()),
+                Ok(Some(Some(ToInit::GoOn(stop)))) => return self.go_on(stop, guard.as_ref()),
                 // The guard is gone. The listener is too: nothing reaches the API server until the next run.
                 Ok(_) | Err(_) => *guard = None,
             }
@@ -251,13 +255,34 @@ impl Supervisor {
         signal.map(|signal| kill(self.command, signal).ok());
     }
 
+    /// The guard was stopped along with the command and goes on. Meanwhile the shell may have let the command go on, and
+    /// a person may have stopped it again: that stop is seen first, and stands.
+    fn go_on(&mut self, stop: u32, guard: Option<&Channel>) -> io::Result<Option<u8>> {
+        // Looked at before the stops are counted: what is stopped here and counted no further is that very stop. One that
+        // goes on by itself is left alone, since SIGCONT would also take back a stop that is still on its way.
+        let stopped = self.is_stopped();
+        let ended = self.reap(guard)?;
+        if ended.is_none() && stopped && stop == self.stops {
+            self.forward(Some(Signal::SIGCONT));
+        }
+        Ok(ended)
+    }
+
+    /// State `T` in proc_pid_stat(5), behind the name in parentheses.
+    fn is_stopped(&self) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.command)).unwrap_or_default();
+        stat.rsplit_once(") ")
+            .is_some_and(|(_, rest)| rest.starts_with('T'))
+    }
+
     /// Collects every child that changed, orphans of the namespace included.
-    fn reap(&self, guard: Option<&Channel>) -> io::Result<Option<u8>> {
+    fn reap(&mut self, guard: Option<&Channel>) -> io::Result<Option<u8>> {
         loop {
             match wait(WaitOptions::NOHANG | WaitOptions::UNTRACED) {
                 Ok(Some((pid, status))) if pid.as_raw_nonzero().get() == self.command.as_raw() => {
                     if status.stopped() {
-                        guard.map(|guard| guard.send(&FromInit::Stopped).ok());
+                        self.stops = self.stops.wrapping_add(1);
+                        guard.map(|guard| guard.send(&FromInit::Stopped(self.stops)).ok());
                     } else if let Some(code) = exit_code(status) {
                         return Ok(Some(code));
                     }

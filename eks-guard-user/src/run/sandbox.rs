@@ -55,8 +55,8 @@ pub struct Launch {
 /// What the command did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// It was stopped by job control; it goes on when it is sent SIGCONT.
-    Stopped,
+    /// It was stopped by job control, for this many times by now; see [`Sandbox::go_on`].
+    Stopped(u32),
     /// It ended with this exit code, and the whole run with it.
     Ended(u8),
 }
@@ -110,6 +110,11 @@ impl Sandbox {
         self.control.send(&ToInit::Signal(signal as i32)).ok();
     }
 
+    /// Lets the command go on after a stop. Its shell may have done so already, and a person may have stopped it again.
+    pub fn go_on(&self, stop: u32) {
+        self.control.send(&ToInit::GoOn(stop)).ok();
+    }
+
     /// The next thing that happens to the command.
     pub async fn next(&mut self) -> Fate {
         self.fates.recv().await.unwrap_or(Fate::Ended(KILLED))
@@ -160,8 +165,8 @@ fn watch(mut child: Child, events: &Channel, fates: &mpsc::Sender<Fate>) {
     let mut code = None;
     while let Ok(Some(event)) = events.receive::<FromInit>() {
         match event {
-            FromInit::Stopped => {
-                fates.blocking_send(Fate::Stopped).ok();
+            FromInit::Stopped(number) => {
+                fates.blocking_send(Fate::Stopped(number)).ok();
             }
             FromInit::Ended(ended) => code = Some(ended),
             FromInit::Failed(message) => tracing::error!("{message}"),

@@ -52,12 +52,12 @@ pub fn command(shape: Shape, url: &str, log: &Path) -> Vec<String> {
     let mut words: Vec<String> = vec![String::from("h2load")];
     let mut push = |text: &str| words.extend(text.split(' ').map(str::to_owned));
     match shape {
-        Shape::H1 { connections } => push(&format!("--h1 -c {connections} -D 2 --warm-up-time=0.3")),
+        Shape::H1 { connections } => push(&format!("--h1 -c {connections} -D 2 --warm-up-time=300ms")),
         Shape::H2 { connections, streams } => {
-            push(&format!("-c {connections} -m {streams} -D 2 --warm-up-time=0.3"));
+            push(&format!("-c {connections} -m {streams} -D 2 --warm-up-time=300ms"));
         }
         Shape::Single { requests } => push(&format!("--h1 -c 1 -n {requests} --log-file={}", log.display())),
-        Shape::Handshakes { connections } => push(&format!("--h1 -c {connections} -r 400 -n {connections}")),
+        Shape::Handshakes { connections } => push(&format!("--h1 -c {connections} -r 150 -n {connections}")),
     }
     words.push(url.to_owned());
     words
