@@ -54,7 +54,9 @@ pub fn command(shape: Shape, url: &str, log: &Path) -> Vec<String> {
     match shape {
         Shape::H1 { connections } => push(&format!("--h1 -c {connections} -D 2 --warm-up-time=300ms")),
         Shape::H2 { connections, streams } => {
-            push(&format!("-c {connections} -m {streams} -D 2 --warm-up-time=300ms"));
+            push(&format!(
+                "-c {connections} -m {streams} -D 2 --warm-up-time=300ms"
+            ));
         }
         Shape::Single { requests } => push(&format!("--h1 -c 1 -n {requests} --log-file={}", log.display())),
         Shape::Handshakes { connections } => push(&format!("--h1 -c {connections} -r 150 -n {connections}")),

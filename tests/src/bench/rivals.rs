@@ -10,7 +10,7 @@ use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
 use crate::bench::load::{self, Load, Shape};
 use crate::bench::process::Program;
@@ -363,8 +363,10 @@ fn write_certificates(folder: &Path) -> Result<()> {
     let ca = params.self_signed(&ca_key)?;
     let issuer = Issuer::from_params(&params, &ca_key);
     let key = KeyPair::generate()?;
-    let leaf = CertificateParams::new(vec![String::from("localhost"), String::from("127.0.0.1")])?
-        .signed_by(&key, &issuer)?;
+    let mut leaf = CertificateParams::new(vec![String::from("localhost"), String::from("127.0.0.1")])?;
+    // OpenSSL takes a certificate with its issuer's name for self-signed.
+    leaf.distinguished_name.push(DnType::CommonName, "upstream");
+    let leaf = leaf.signed_by(&key, &issuer)?;
     fs::write(folder.join("ca.pem"), ca.pem())?;
     fs::write(folder.join("server.pem"), leaf.pem())?;
     fs::write(folder.join("server.key"), key.serialize_pem())?;
