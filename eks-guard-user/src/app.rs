@@ -45,7 +45,7 @@ fn prepare() -> Result<(Runtime, Vec<i32>, mpsc::Receiver<Arrived>), Failure> {
         signals::block_for_guard().map_err(|error| Failure::machine("cannot block signals", &error))?;
     let signals =
         signal_thread::start().map_err(|error| Failure::machine("cannot receive signals", &error))?;
-    let workers = available_parallelism().map_or(2, NonZero::get).clamp(2, 4);
+    let workers = available_parallelism().map_or(2, NonZero::get).min(4);
     let runtime = Builder::new_multi_thread()
         .worker_threads(workers)
         .thread_name("guard")

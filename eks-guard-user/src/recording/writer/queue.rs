@@ -11,6 +11,9 @@ use crate::recording::RecordError;
 /// The most bytes that wait to be written; a few thousand events.
 const MAX_BYTES: usize = 8 * 1024 * 1024;
 
+/// How long events that nobody waits for stay for company, so that not every request wakes the writer's thread.
+const LINGER: Duration = Duration::from_millis(10);
+
 /// A line on its way to the disk.
 #[derive(Debug)]
 pub(super) struct Entry {
@@ -19,16 +22,27 @@ pub(super) struct Entry {
     pub(super) done: Option<oneshot::Sender<Result<(), RecordError>>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Queue {
     state: Mutex<State>,
     wake: Condvar,
+    linger: Duration,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self::with_linger(LINGER)
+    }
 }
 
 #[derive(Debug, Default)]
 struct State {
     entries: VecDeque<Entry>,
     bytes: usize,
+    /// Something waits that must not wait for company.
+    urgent: bool,
+    /// The writer is awake soon by itself: only what is urgent wakes it.
+    lingering: bool,
     /// Lost since the last gap event.
     unreported: u64,
     lost: u64,
@@ -49,6 +63,14 @@ pub(super) struct Batch {
 }
 
 impl Queue {
+    pub(super) fn with_linger(linger: Duration) -> Self {
+        Self {
+            state: Mutex::default(),
+            wake: Condvar::new(),
+            linger,
+        }
+    }
+
     /// Takes an entry, or says why not; an entry that nobody waits for is then counted as lost.
     pub(super) fn push(&self, entry: Entry) -> Result<(), RecordError> {
         let mut state = self.lock();
@@ -73,24 +95,30 @@ impl Queue {
             return Err(error);
         }
         state.bytes += entry.line.len();
+        state.urgent |= entry.done.is_some() || state.bytes > MAX_BYTES / 2;
         state.entries.push_back(entry);
+        let must_wake = state.urgent || !state.lingering;
         drop(state);
-        self.wake.notify_one();
+        if must_wake {
+            self.wake.notify_one();
+        }
         Ok(())
     }
 
-    /// Waits for entries, for the end, or, when broken, for the time of the next attempt.
+    /// Waits for entries and a little longer for company, for the end, or, when broken, for the time of the next attempt.
     pub(super) fn next(&self, retry_after: Duration) -> Batch {
         let mut state = self.lock();
         while state.entries.is_empty() && !state.closed && state.broken.is_none() {
             state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        if state.broken.is_some() && !state.closed {
-            let waited = self
-                .wake
-                .wait_timeout_while(state, retry_after, |state| !state.closed);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
+        state = if state.broken.is_some() {
+            self.wait(state, retry_after, |state| !state.closed)
+        } else {
+            state.lingering = true;
+            self.wait(state, self.linger, |state| !state.urgent && !state.closed)
+        };
+        state.lingering = false;
+        state.urgent = false;
         state.bytes = 0;
         Batch {
             entries: state.entries.drain(..).collect(),
@@ -136,9 +164,27 @@ impl Queue {
         self.lock().lost
     }
 
+    /// Whether the writer waits for company.
+    #[cfg(test)]
+    pub(super) fn is_lingering(&self) -> bool {
+        self.lock().lingering
+    }
+
     pub(super) fn close(&self) {
         self.lock().closed = true;
         self.wake.notify_all();
+    }
+
+    fn wait<'a>(
+        &self,
+        state: MutexGuard<'a, State>,
+        at_most: Duration,
+        condition: impl Fn(&State) -> bool,
+    ) -> MutexGuard<'a, State> {
+        let waited = self
+            .wake
+            .wait_timeout_while(state, at_most, |state| condition(state));
+        waited.unwrap_or_else(PoisonError::into_inner).0
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

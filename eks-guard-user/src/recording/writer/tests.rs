@@ -163,6 +163,31 @@ fn everything_that_waits_is_one_batch() {
     assert_eq!(queue.next(Duration::ZERO).entries.len(), 100);
 }
 
+/// With an hour to wait for company, only what must not wait makes the batch come at all.
+#[test]
+fn company_is_waited_for_by_what_nobody_waits_for_only() {
+    fn push(queue: &Queue, size: usize, done: Option<oneshot::Sender<Result<(), RecordError>>>) {
+        let line = vec![b'x'; size];
+        queue.push(Entry { line, done }).unwrap();
+    }
+    let durable = |queue: &Queue| push(queue, 1, Some(oneshot::channel().0));
+    let half_full = |queue: &Queue| push(queue, 5 * 1024 * 1024, None);
+    let reasons: [fn(&Queue); 3] = [durable, half_full, Queue::close];
+    for then in reasons {
+        let queue = Queue::with_linger(Duration::from_secs(3600));
+        push(&queue, 1, None);
+        push(&queue, 1, None);
+        thread::scope(|scope| {
+            let batch = scope.spawn(|| queue.next(Duration::ZERO));
+            while !queue.is_lingering() {
+                thread::yield_now();
+            }
+            then(&queue);
+            assert!(batch.join().unwrap().entries.len() >= 2);
+        });
+    }
+}
+
 #[tokio::test]
 async fn a_full_queue_loses_counts_and_says_so_later() {
     let folder = folder();
