@@ -19,7 +19,7 @@ use crate::config::RunConfig;
 use crate::recording::writer::SessionEnd;
 use crate::run::sandbox::Fate;
 use crate::run::signals::{self, Arrived, Sender};
-use crate::telemetry::{chain, say};
+use crate::telemetry::chain;
 
 /// How long what still runs inside the runtime may take to notice that it is over.
 const SHUTDOWN: Duration = Duration::from_secs(1);
@@ -60,13 +60,7 @@ async fn whole_run(
     blocked: Vec<i32>,
     signals: &mut mpsc::Receiver<Arrived>,
 ) -> Result<u8, Failure> {
-    let mut running = tokio::select! {
-        running = start::start(config, blocked) => running?,
-        signal = called_off(signals) => {
-            say(&format!("called off by {signal} before the command was started"));
-            return Ok(code_of(signal));
-        }
-    };
+    let mut running = start::start(config, blocked, called_off(signals)).await?;
     let code = supervise(&mut running, signals).await;
     running
         .stop(SessionEnd {
@@ -75,13 +69,6 @@ async fn whole_run(
         })
         .await;
     Ok(code)
-}
-
-/// As shells say it.
-fn code_of(signal: Signal) -> u8 {
-    u8::try_from(signal as i32)
-        .unwrap_or_default()
-        .saturating_add(128)
 }
 
 async fn called_off(signals: &mut mpsc::Receiver<Arrived>) -> Signal {

@@ -11,6 +11,8 @@ pub mod init;
 pub mod mounts;
 pub mod privilege;
 pub mod sandbox;
+pub mod scope;
+pub mod seccomp;
 pub mod signals;
 pub mod state;
 pub mod user;

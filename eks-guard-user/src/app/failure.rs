@@ -3,6 +3,7 @@
 use std::error::Error;
 
 use eks_guard_core::reason::{Reason, Refusal};
+use nix::sys::signal::Signal;
 
 use crate::config::exit;
 use crate::recording::writer::SessionEnd;
@@ -43,6 +44,15 @@ impl Failure {
         Failure {
             code,
             message: chain(error),
+        }
+    }
+
+    /// The operator called the start off. The exit code is the one that shells give.
+    pub(crate) fn called_off(signal: Signal) -> Failure {
+        let number = u8::try_from(signal as i32).unwrap_or_default();
+        Failure {
+            code: number.saturating_add(128),
+            message: format!("called off by {signal} before the command was started"),
         }
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use crate::config::{Notes, RunConfig};
+use crate::run::scope::Scopes;
 use crate::telemetry::say;
 use crate::upstream::Upstream;
 
@@ -32,6 +33,11 @@ pub(crate) fn warnings(config: &RunConfig, upstream: &Upstream) {
     if config.account.is_root() {
         say(
             "warning: the command runs as root, who can undo a boundary. Use --user root for trusted commands only",
+        );
+    }
+    if Scopes::of_kernel() == Scopes::Unsupported {
+        say(
+            "warning: this kernel cannot keep the command from abstract sockets (X11, session buses) of programs outside: it is older than 6.12, or Landlock is off",
         );
     }
     for warning in &upstream.warnings {

@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
+use nix::sys::signal::Signal;
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -25,6 +27,7 @@ use crate::run::channel::Spec;
 use crate::run::environment::{self, Rules};
 use crate::run::hide::{Covers, STATE};
 use crate::run::sandbox::{Launch, Sandbox};
+use crate::run::scope::Scopes;
 use crate::run::state::RunState;
 use crate::telemetry::{chain, say};
 use crate::tls::ca::RunCa;
@@ -59,16 +62,22 @@ impl Drop for Door {
     }
 }
 
-/// Builds everything and starts the command.
+/// Builds everything and starts the command, unless it is called off meanwhile.
 ///
 /// # Errors
 /// The first part that cannot be built; nothing is left of the others but the record, which says why.
-pub(crate) async fn start(config: RunConfig, blocked_signals: Vec<i32>) -> Result<Running, Failure> {
+pub(crate) async fn start(
+    config: RunConfig,
+    blocked_signals: Vec<i32>,
+    called_off: impl Future<Output = Signal>,
+) -> Result<Running, Failure> {
+    let mut called_off = pin!(called_off);
     let session = Uuid::now_v7().to_string();
-    let upstream = load_upstream(&config).await?;
+    let upstream = unless(called_off.as_mut(), load_upstream(&config)).await?;
     notes::warnings(&config, &upstream);
-    let ground = Ground::prepare(&config, &session).await?;
-    match launch(config, blocked_signals, &session, &upstream, &ground).await {
+    let ground = unless(called_off.as_mut(), Ground::prepare(&config, &session)).await?;
+    let launch = launch(config, blocked_signals, &session, &upstream, &ground);
+    match unless(called_off, launch).await {
         Ok((sandbox, door)) => Ok(Running {
             sandbox,
             door,
@@ -79,6 +88,17 @@ pub(crate) async fn start(config: RunConfig, blocked_signals: Vec<i32>) -> Resul
             ground.recorder.end(failure.end()).await.ok();
             Err(failure)
         }
+    }
+}
+
+/// A step of the start, dropped when the start is called off.
+async fn unless<T>(
+    called_off: impl Future<Output = Signal>,
+    step: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    tokio::select! {
+        outcome = step => outcome,
+        signal = called_off => Err(Failure::called_off(signal)),
     }
 }
 
@@ -305,5 +325,6 @@ fn spec(
         groups: config.account.groups,
         blocked_signals,
         covers,
+        scopes: Scopes::of_kernel(),
     }
 }

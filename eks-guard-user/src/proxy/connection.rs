@@ -13,7 +13,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -26,7 +26,7 @@ use crate::proxy::record::connection_refused;
 use crate::proxy::reply::ReplyBody;
 use crate::proxy::service;
 use crate::proxy::strict_http1::StrictHttp1;
-use crate::proxy::turned_away::TurnedAway;
+use crate::proxy::turned_away::{Received, TurnedAway};
 use crate::tls::ALPN_H2;
 
 /// As Go's server answers plain HTTP on a TLS port.
@@ -171,6 +171,7 @@ async fn serve_h2(
     tls: TlsStream<TcpStream>,
 ) -> Result<(), Fault> {
     let stream = TurnedAway::new(tls, || not_http2(proxy, connection));
+    let received = stream.received();
     let served = http2::Builder::new(tasks)
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
@@ -191,8 +192,21 @@ async fn serve_h2(
             served.as_mut().graceful_shutdown();
             served.await
         }
+        () = no_preface(proxy.limits.head, received) => return Err(Fault {
+            outcome: ConnectionOutcome::Timeout,
+            reason: "RequestTimeout",
+            message: format!("no HTTP/2 preface within {} s", proxy.limits.head.as_secs()),
+        }),
     };
     result.or_else(protocol_fault)
+}
+
+/// Ends when the preface has not come in time. The library waits for it for ever; behind it, pings find who is silent.
+async fn no_preface(limit: Duration, received: Received) {
+    sleep(limit).await;
+    if received.has_preface() {
+        std::future::pending::<()>().await;
+    }
 }
 
 /// The library turned a stream away, and nobody else will count and record it.

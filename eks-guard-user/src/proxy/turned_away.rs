@@ -3,13 +3,17 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// A frame's length, type, flags and stream (RFC 9113, 4.1), and as much of its payload as is looked at.
+/// A frame's length, type, flags and stream (RFC 9113, 4.1), and as much of its payload as is looked at; the preface of a
+/// connection.
 const HEAD: usize = 9;
 const LOOKED_AT: usize = 12;
+const PREFACE: usize = 24;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 
@@ -24,7 +28,19 @@ const TOO_LARGE: [u8; 4] = [0x83, 0x69, 0x90, 0xff];
 pub(crate) struct TurnedAway<S, F> {
     inner: S,
     frames: Frames,
+    received: Received,
     on_turned_away: F,
+}
+
+/// How many bytes have come from the agent.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Received(Arc<AtomicUsize>);
+
+impl Received {
+    /// Whether the connection preface is there (RFC 9113, 3.4).
+    pub(crate) fn has_preface(&self) -> bool {
+        self.0.load(Ordering::Relaxed) >= PREFACE
+    }
 }
 
 impl<S, F: FnMut()> TurnedAway<S, F> {
@@ -33,8 +49,14 @@ impl<S, F: FnMut()> TurnedAway<S, F> {
         Self {
             inner,
             frames: Frames::default(),
+            received: Received::default(),
             on_turned_away,
         }
+    }
+
+    /// What has come so far, to be asked while the connection is served.
+    pub(crate) fn received(&self) -> Received {
+        self.received.clone()
     }
 
     fn written(&mut self, bytes: &[u8]) {
@@ -104,7 +126,11 @@ impl<S: AsyncRead + Unpin, F: Unpin> AsyncRead for TurnedAway<S, F> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        let outcome = Pin::new(&mut self.inner).poll_read(cx, buffer);
+        let bytes = buffer.filled().len() - before;
+        self.received.0.fetch_add(bytes, Ordering::Relaxed);
+        outcome
     }
 }
 

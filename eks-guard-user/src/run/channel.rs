@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::run::hide::Covers;
+use crate::run::scope::Scopes;
 
 /// Longest frame: an environment and argument list of the size the kernel takes, as JSON numbers.
 const MAX_FRAME: usize = 64 * 1024 * 1024;
@@ -41,6 +42,8 @@ pub struct Spec {
     pub blocked_signals: Vec<i32>,
     /// What is hidden and replaced.
     pub covers: Covers,
+    /// Whether abstract sockets and processes outside are out of reach.
+    pub scopes: Scopes,
 }
 
 /// Guard to PID 1.

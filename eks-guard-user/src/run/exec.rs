@@ -13,7 +13,7 @@ use nix::unistd::{AccessFlags, access};
 
 use crate::run::channel::{Channel, Spec};
 use crate::run::hide::FALLBACK_KUBECONFIG;
-use crate::run::{privilege, signals};
+use crate::run::{privilege, seccomp, signals};
 
 /// The boundary could not be finished.
 const BOUNDARY: u8 = 3;
@@ -54,6 +54,8 @@ fn prepare() -> io::Result<Spec> {
     close_inherited()?;
     privilege::become_user(spec.uid, spec.gid, &spec.groups)?;
     signals::restore(&spec.blocked_signals)?;
+    spec.scopes.enter()?;
+    seccomp::enter()?;
     Ok(spec)
 }
 

@@ -2,6 +2,7 @@
 //! `hold PARENT_PID PROGRAM…` becomes PROGRAM, killed by the kernel when the parent dies, whatever kills it;
 //! `sweep FOLDER` removes FOLDER when its standard input ends, which it does when the parent is gone.
 
+use std::ffi::OsStr;
 use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -53,9 +54,12 @@ fn hold(parent: i32, command: Vec<std::ffi::OsString>) -> Result<()> {
     if getppid().map(|pid| pid.as_raw_nonzero().get()) != Some(parent) {
         bail!("the parent is gone already");
     }
-    let (program, args) = command.split_first().context("no program")?;
-    let error = Command::new(program).args(args).exec();
-    Err(error).with_context(|| format!("starting {}", program.display()))
+    // Who runs tests in the background of a script has these ignored, and so would everything they start.
+    let error = Command::new("/usr/bin/env")
+        .args(["--default-signal=HUP,INT,QUIT", "--"])
+        .args(&command)
+        .exec();
+    Err(error).with_context(|| format!("starting {}", command.join(OsStr::new(" ")).display()))
 }
 
 fn sweep(folder: &Path) -> Result<()> {

@@ -2,10 +2,12 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
-use rig::leash;
+use rig::kubeconfig::Credential;
+use rig::{leash, records};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::{Operator, cgroup, cgroup_folder, eventually, processes, state_folder};
@@ -179,5 +181,27 @@ fn a_start_can_be_called_off() -> Result<()> {
     running.signal(Signal::TERM)?;
     ensure!(running.code()? == Some(143), "as a shell says it");
     ensure!(running.line().is_err(), "nothing was started");
+    Ok(())
+}
+
+/// While the API server does not answer. The session has begun by then, and its record says how it ended.
+#[test]
+fn a_start_that_is_called_off_is_recorded_as_such() -> Result<()> {
+    let silent = TcpListener::bind("127.0.0.1:0")?;
+    let operator = Operator::new()?;
+    let mut kubeconfig = operator.cluster.kubeconfig(Credential::Token("t".to_owned()));
+    kubeconfig.server = format!("https://{}", silent.local_addr()?);
+    fs::write(&operator.kubeconfig, kubeconfig.render())?;
+    let mut running = Running::start(&operator, "echo started")?;
+    let (_asked, _) = silent.accept()?;
+    running.signal(Signal::INT)?;
+    ensure!(running.code()? == Some(130));
+    let events = records::read(&operator.home.join("records"))?;
+    let last = events.last().context("a record of the session")?;
+    let message = records::text(last, "message");
+    ensure!(
+        message == "not started: called off by SIGINT before the command was started",
+        "{last}"
+    );
     Ok(())
 }

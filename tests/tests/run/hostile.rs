@@ -2,8 +2,9 @@
 //! as that user would read it.
 
 use std::fs;
+use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::fs::chown;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -166,6 +167,42 @@ fn sockets_of_the_users_other_programs_cannot_be_reached() -> Result<()> {
         output.stdout == "7\n28\n",
         "no connection, and a silent one: {output:?}"
     );
+    Ok(())
+}
+
+/// A socket that is reached and answers nobody lets curl give up after a second; one that is not is refused at once.
+#[test]
+fn abstract_sockets_of_programs_outside_cannot_be_reached() -> Result<()> {
+    let operator = Operator::new()?;
+    let name = format!("eks-guard-test-{}", std::process::id());
+    let _listener = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name)?)?;
+    let curl = format!("curl -s --max-time 1 --abstract-unix-socket {name} http://x/; echo $?");
+    let mut outside = Command::new("/bin/sh");
+    outside.args(["-c", &curl]);
+    ensure!(command::run(outside)?.stdout == "28\n", "it is not there at all");
+    let own = r#"perl -MSocket -e '
+        my $own = pack_sockaddr_un("\0eks-guard-test-own-$$"); my ($listener, $client);
+        socket($listener, AF_UNIX, SOCK_STREAM, 0); bind($listener, $own); listen($listener, 1);
+        socket($client, AF_UNIX, SOCK_STREAM, 0); print connect($client, $own) ? "own" : $!;'"#;
+    let output = operator.shell(&format!("{curl}; {own}"))?;
+    ensure!(output.stdout == "7\nown", "{output:?}");
+    Ok(())
+}
+
+/// Families that no hook of a cgroup sees, and the interface that makes sockets past every filter.
+#[test]
+fn other_families_of_sockets_and_io_uring_are_refused() -> Result<()> {
+    let operator = Operator::new()?;
+    let script = r#"
+        for my $family (1, 2, 10, 16) { print socket(my $socket, $family, 2, 0) ? "made " : "$family: $! "; }
+        for my $family (17, 21, 30, 33, 38, 40, 41, 43, 44) {
+            print !socket(my $socket, $family, 1, 0) && $!{EAFNOSUPPORT} ? "refused " : "$family: $! ";
+        }
+        my $parameters = "\0" x 120;
+        print syscall(425, 1, $parameters) < 0 && $!{ENOSYS} ? "no io_uring" : "io_uring: $!";"#;
+    let output = operator.run(&["-q"], &["perl", "-e", script])?;
+    let expected = ["made ".repeat(4), "refused ".repeat(9), "no io_uring".to_owned()].concat();
+    ensure!(output.stdout == expected, "{output:?}");
     Ok(())
 }
 

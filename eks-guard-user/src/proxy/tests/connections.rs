@@ -129,6 +129,21 @@ async fn silence_ends_the_handshake_and_the_head() {
     let events = rig.recorder.wait_for(Stage::Connection, 2).await;
     assert_eq!(events[1].reason.as_deref(), Some("RequestTimeout"));
 
+    for preface in ["", "PRI * HTTP/2.0\r\n"] {
+        let mut stream = Client::tls(rig.port, &rig.ca_pem, Protocol::H2.alpn())
+            .await
+            .expect("the handshake is fine");
+        stream
+            .write_all(preface.as_bytes())
+            .await
+            .expect("the bytes are taken");
+        match eventually("the connection ends", stream.read_to_end(&mut answer)).await {
+            Ok(_) | Err(_) => {}
+        }
+    }
+    let events = rig.recorder.wait_for(Stage::Connection, 4).await;
+    assert_eq!(events[3].reason.as_deref(), Some("RequestTimeout"));
+
     // A connection that is only idle ends too, without a word in the record.
     let mut idle = Client::tls(rig.port, &rig.ca_pem, Protocol::H1.alpn())
         .await
@@ -136,7 +151,7 @@ async fn silence_ends_the_handshake_and_the_head() {
     match eventually("the connection ends", idle.read_to_end(&mut answer)).await {
         Ok(_) | Err(_) => {}
     }
-    assert_eq!(rig.recorder.events().len(), 2);
+    assert_eq!(rig.recorder.events().len(), 4);
     assert_eq!(rig.api.connections(), 0);
 }
 
