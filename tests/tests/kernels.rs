@@ -130,7 +130,7 @@ impl Guest {
         let folder = Workdir::create()?;
         let initramfs = folder.path().join("initramfs");
         image::write(&initramfs, &kernel, payload, tests)?;
-        println!("\nrunning {} tests in {name}", tests.len());
+        println!("\nguest {name}: tests: {}", tests.len());
         let machine = Machine {
             kernel: &kernel,
             lsm,

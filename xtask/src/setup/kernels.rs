@@ -14,27 +14,36 @@ use crate::{paths, process};
 /// The oldest kernel that is supported, and one between it and today's.
 const SERIES: [&str; 2] = ["6.1", "6.12"];
 
-pub(super) fn missing() -> Result<Vec<Work>> {
+pub(super) fn missing() -> Result<Option<Work>> {
     if ARCH != "x86_64" {
         bail!(
             "the kernel matrix runs Debian's amd64 kernels and this build's programs in them: an x86-64 machine is needed"
         );
     }
-    let mut works = Vec::new();
+    let mut wanted = Vec::new();
     for series in SERIES {
-        if newest(series)?.is_some() {
-            continue;
+        if newest(series)?.is_none() {
+            wanted.push(series);
         }
-        works.push(Work {
-            name: series,
-            plan: format!(
-                "fetch Debian's newest {} (30 MB), for a guest; it is not installed",
-                pattern(series)
-            ),
-            job: Box::new(move || fetch(series)),
-        });
     }
-    Ok(works)
+    if wanted.is_empty() {
+        return Ok(None);
+    }
+    let names: Vec<String> = wanted.iter().map(|series| pattern(series)).collect();
+    let plan = format!(
+        "take the newest {} out of Debian's packages (30 MB each), not installed",
+        names.join(" and ")
+    );
+    let job = move || {
+        // What is offered changes often, and what is no longer offered cannot be fetched.
+        packages::update();
+        wanted.into_iter().try_for_each(fetch)
+    };
+    Ok(Some(Work {
+        name: "kernels",
+        plan,
+        job: Box::new(job),
+    }))
 }
 
 /// Tests find the kernels here, whatever their version.
@@ -90,10 +99,9 @@ fn numbers(package: &str) -> Vec<u64> {
     digits.filter_map(|number| number.parse().ok()).collect()
 }
 
-fn fetch(series: &'static str) -> Result<()> {
+fn fetch(series: &str) -> Result<()> {
     let place = place(series)?;
-    let package = offered(series).or_else(|| packages::update().then(|| offered(series)).flatten());
-    let package = package.with_context(|| {
+    let package = offered(series).with_context(|| {
         format!(
             "apt offers no {}: add the package sources bookworm and bookworm-security of Debian, or put a kernel's \
              vmlinuz and its modules (lib/modules/VERSION as `modules`) into {}/linux-image-{series}.0-own-cloud-amd64",
