@@ -17,4 +17,5 @@ pub mod policies;
 pub mod probe;
 pub mod programs;
 pub mod records;
+pub mod vm;
 pub mod workdir;

@@ -3,12 +3,15 @@
 
 mod cargo_deny;
 mod compiler;
+mod kernels;
 mod packages;
 mod servers;
 
 use std::fs::{self, File, TryLockError};
-use std::thread;
+use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::time::Instant;
+use std::{io, thread};
 
 use anyhow::{Context, Result, bail};
 
@@ -26,15 +29,19 @@ pub(crate) enum Need {
     Deny,
     /// nginx, HAProxy and h2load, for `bench proxy`.
     Rivals,
+    /// QEMU and other kernels, for the suite `kernels`.
+    Kernels,
 }
 
 /// What demo and suites call besides the servers.
 const TOOLS: [&str; 3] = ["curl", "iproute2", "util-linux"];
+/// What guests run in.
+const EMULATOR: [&str; 1] = ["qemu-system-x86"];
 /// Who is measured beside the guard, and the load generator.
 const RIVALS: [&str; 3] = ["nginx-light", "haproxy", "nghttp2-client"];
 
 impl Need {
-    pub(crate) const ALL: [Need; 4] = [Need::Ebpf, Need::Servers, Need::Deny, Need::Rivals];
+    pub(crate) const ALL: [Need; 5] = [Need::Ebpf, Need::Servers, Need::Deny, Need::Rivals, Need::Kernels];
 }
 
 /// Work to do: shown first, then done.
@@ -61,6 +68,10 @@ pub(crate) fn run(needs: &[Need]) -> Result<()> {
     if needs.contains(&Need::Rivals) {
         works.extend(packages::missing("rivals", &RIVALS));
     }
+    if needs.contains(&Need::Kernels) {
+        works.extend(packages::missing("emulator", &EMULATOR));
+        works.extend(kernels::missing()?);
+    }
     if works.is_empty() {
         console::step("setup: everything is there");
     } else {
@@ -73,7 +84,23 @@ pub(crate) fn run(needs: &[Need]) -> Result<()> {
     if needs.contains(&Need::Servers) {
         servers::link_into_workspace()?;
     }
+    if needs.contains(&Need::Kernels) {
+        kernels::link_into_workspace()?;
+    }
     Ok(())
+}
+
+/// Makes `to` a link to `from`, whatever it was.
+pub(crate) fn link(from: &Path, to: &Path) -> Result<()> {
+    if fs::read_link(to).is_ok_and(|current| current == from) {
+        return Ok(());
+    }
+    match fs::remove_file(to) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("replacing {}", to.display()))
+        }
+        Ok(()) | Err(_) => symlink(from, to).with_context(|| format!("linking {}", to.display())),
+    }
 }
 
 /// Does all work side by side, and reports every failure, not only the first.

@@ -1,6 +1,7 @@
 //! `cargo xtask test`: suites of tests, their output as it comes, and one last line that counts.
 
 pub(crate) mod count;
+mod payload;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -98,13 +99,18 @@ fn prepare(suites: &[&String]) -> Result<()> {
     if suites.iter().any(|suite| *suite == "tidy") {
         needs.push(Need::Deny);
     }
+    let kernels = suites.iter().any(|suite| *suite == "kernels");
+    if kernels {
+        needs.push(Need::Kernels);
+    }
     setup::run(&needs)?;
     // Every suite compiles the program, and the program embeds the object.
     if rig {
-        build::build(Profile::Debug)
+        build::build(Profile::Debug)?;
     } else {
-        crate::ebpf::build(paths::workspace()).map(|_| ())
+        crate::ebpf::build(paths::workspace())?;
     }
+    if kernels { payload::build() } else { Ok(()) }
 }
 
 /// Tests inside the crates, their integration tests, and their examples in documentation.

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -23,8 +23,22 @@ pub(crate) const API_PORT: u16 = 6443;
 pub(crate) const OWN_V4: &str = "198.51.100.7";
 /// As [`OWN_V4`].
 pub(crate) const OWN_V6: &str = "2001:db8::7";
-/// How long a test waits for what must happen at once.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a test waits for what must happen at once: at once may be long on an emulated or a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Loopback and two addresses, and a wire on which packets to addresses of nobody leave; in commands of iproute2.
+const NETWORK: &str = "\
+link set lo up
+addr add 198.51.100.7/32 dev lo
+addr add 2001:db8::7/128 dev lo nodad
+link add wire type veth peer name far-end
+link set wire up
+link set far-end up
+route add 192.0.2.0/24 dev wire
+route add 203.0.113.0/24 dev wire
+route add 2001:db8::/32 dev wire
+route add 64:ff9b::/96 dev wire
+";
 
 /// Which side of the boundary a process runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -263,28 +277,17 @@ pub(crate) fn listen6(addr: Ipv6Addr, port: u16) -> TcpListener {
     TcpListener::from(fd)
 }
 
-/// Moves this thread, and the processes it starts, to a network of its own: loopback and two addresses, and a wire on
-/// which packets to addresses of nobody leave.
+/// Moves this thread, and the processes it starts, to a network of its own: [`NETWORK`].
 pub(crate) fn enter_new_network() {
     unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace needs root");
-    for command in [
-        "link set lo up",
-        "addr add 198.51.100.7/32 dev lo",
-        "addr add 2001:db8::7/128 dev lo nodad",
-        "link add wire type veth peer name far-end",
-        "link set wire up",
-        "link set far-end up",
-        "route add 192.0.2.0/24 dev wire",
-        "route add 203.0.113.0/24 dev wire",
-        "route add 2001:db8::/32 dev wire",
-        "route add 64:ff9b::/96 dev wire",
-    ] {
-        let status = Command::new("ip")
-            .args(command.split(' '))
-            .status()
-            .expect("the tests need iproute2");
-        assert!(status.success(), "ip {command}");
-    }
+    // One process for all of it: starting one is slow in an emulated guest.
+    let mut ip = Command::new("ip")
+        .args(["-batch", "-"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("the tests need iproute2");
+    ip.stdin.take().unwrap().write_all(NETWORK.as_bytes()).unwrap();
+    assert!(ip.wait().unwrap().success(), "ip -batch: {NETWORK}");
 }
 
 /// A name that no other test, and no other run of the tests, uses.

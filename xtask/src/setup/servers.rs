@@ -1,14 +1,13 @@
 //! The server side of the test cluster, built from the Go modules in `tests/cluster` that pin it.
 //! Kept in the cache folder by version and content of the pins, written in one step, linked into `target/rig/bin`.
 
-use std::os::unix::fs::symlink;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{self as this, Command};
-use std::{fs, io};
 
 use anyhow::{Context, Result, bail};
 
-use crate::setup::Work;
+use crate::setup::{Work, link};
 use crate::{paths, process};
 
 /// One Go module and the programs made from it.
@@ -83,17 +82,7 @@ pub(super) fn link_into_workspace() -> Result<()> {
         let place = module.place()?;
         for (program, _) in module.programs {
             let (from, to) = (place.join(program), folder.join(program));
-            if fs::read_link(&to).is_ok_and(|current| current == from) {
-                continue;
-            }
-            match fs::remove_file(&to) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(error).context("replacing a link");
-                }
-                Ok(()) | Err(_) => {
-                    symlink(&from, &to).with_context(|| format!("linking {}", to.display()))?
-                }
-            }
+            link(&from, &to)?;
         }
     }
     Ok(())

@@ -1,0 +1,231 @@
+//! The kernel matrix: suite `netns` once more, in guests with the oldest and a middle kernel, BPF LSM on and off.
+//! A test harness of its own: each test of a guest counts as a test here, and one more for each guest itself.
+#![expect(clippy::print_stdout, reason = "what a test harness prints is its result")]
+
+use std::collections::BTreeMap;
+use std::env;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use rig::vm::machine::{End, Machine};
+use rig::vm::report::{Line, Verdict};
+use rig::vm::{BpfLsm, Kernel, image};
+use rig::workdir::Workdir;
+
+/// The oldest kernel that is supported, and one between it and today's.
+const SERIES: [&str; 2] = ["6.1", "6.12"];
+/// What runs without the BPF LSM as well. The boundary does not lean on it, so one test of each layer is enough, and a
+/// second run of all would double the time.
+const WITHOUT_BPF_LSM: [&str; 6] = [
+    "redirects_every_address_of_a_local_api_server",
+    "redirects_a_remote_api_server_in_every_disguise",
+    "refuses_other_ports_and_protocols_of_a_remote_api_server",
+    "a_killed_guard_leaves_its_cgroup_closed_until_the_next_start_removes_it",
+    "packets::nothing_at_all_reaches_the_address_of_a_remote_api_server",
+    "sockets::sockets_that_do_not_say_where_they_go_are_refused_to_root_too",
+];
+
+fn main() -> ExitCode {
+    match run(filter().as_deref()) {
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => {
+            println!("suite kernels cannot run: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Test harnesses are given a part of a name, and options that this one has no use for.
+fn filter() -> Option<String> {
+    let mut arguments = env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--color" => drop(arguments.next()),
+            option if option.starts_with("--") => {}
+            _ => return Some(argument),
+        }
+    }
+    None
+}
+
+/// How many tests failed.
+fn run(filter: Option<&str>) -> Result<usize> {
+    let payload = image::payload()?;
+    let tests = tests_of(&payload)?;
+    let (mut passed, mut failed) = (0, 0);
+    for series in SERIES {
+        for lsm in [BpfLsm::On, BpfLsm::Off] {
+            let name = format!("{series}/{}", lsm.word());
+            let mut chosen = chosen(&tests, lsm)?;
+            chosen.retain(|test| filter.is_none_or(|part| format!("{name}/{test}").contains(part)));
+            if chosen.is_empty() {
+                continue;
+            }
+            let guest = Guest::run(name, series, lsm, &payload, &chosen)?;
+            let failures = guest.failures();
+            failed += failures;
+            passed += guest.verdicts.len() - failures;
+        }
+    }
+    let word = if failed == 0 { "ok" } else { "FAILED" };
+    println!("\ntest result: {word}. {passed} passed; {failed} failed; 0 ignored");
+    Ok(failed)
+}
+
+/// The tests for a guest.
+fn chosen(tests: &[String], lsm: BpfLsm) -> Result<Vec<&str>> {
+    let all = tests.iter().map(String::as_str);
+    match lsm {
+        BpfLsm::On => Ok(all.collect()),
+        BpfLsm::Off => {
+            let some: Vec<&str> = all.filter(|test| WITHOUT_BPF_LSM.contains(test)).collect();
+            ensure!(
+                some.len() == WITHOUT_BPF_LSM.len(),
+                "there are only {some:?} of {WITHOUT_BPF_LSM:?}"
+            );
+            Ok(some)
+        }
+    }
+}
+
+/// Names of the tests in a test binary that are not started by other tests.
+fn tests_of(payload: &Path) -> Result<Vec<String>> {
+    let list = |more: &[&str]| -> Result<Vec<String>> {
+        let output = Command::new(payload)
+            .args(["--list", "--format", "terse"])
+            .args(more)
+            .output()
+            .with_context(|| format!("starting {}", payload.display()))?;
+        ensure!(
+            output.status.success(),
+            "{} does not list its tests",
+            payload.display()
+        );
+        let text = String::from_utf8(output.stdout).context("reading names of tests")?;
+        let names = text.lines().filter_map(|line| line.strip_suffix(": test"));
+        Ok(names.map(str::to_owned).collect())
+    };
+    let ignored = list(&["--ignored"])?;
+    let mut tests = list(&[])?;
+    tests.retain(|test| !ignored.contains(test));
+    ensure!(!tests.is_empty(), "{} holds no test", payload.display());
+    Ok(tests)
+}
+
+/// What came out of one guest.
+struct Guest {
+    /// Its name, which begins the names of its tests.
+    name: String,
+    /// Of each test that was to run, and of the guest.
+    verdicts: BTreeMap<String, Verdict>,
+}
+
+impl Guest {
+    fn run(name: String, series: &'static str, lsm: BpfLsm, payload: &Path, tests: &[&str]) -> Result<Self> {
+        let begin = Instant::now();
+        let kernel = Kernel::find(series)?;
+        let folder = Workdir::create()?;
+        let initramfs = folder.path().join("initramfs");
+        image::write(&initramfs, &kernel, payload, tests)?;
+        println!("\nguest {name}: tests: {}", tests.len());
+        let machine = Machine {
+            kernel: &kernel,
+            lsm,
+            initramfs: &initramfs,
+            console: &folder.path().join("console"),
+        };
+        let mut heard = Heard::default();
+        let end = machine.run(|text, line| heard.hear(&name, text, line))?;
+        let mut faults = heard.faults(series, lsm);
+        if let End::Lost(why) = end {
+            faults.push(why);
+        }
+        let mut verdicts = heard.verdicts;
+        for test in tests {
+            // A test that said nothing has not passed.
+            if !verdicts.contains_key(*test) {
+                verdicts.insert((*test).to_owned(), Verdict::Failed);
+                println!("test {name}/{test} ... FAILED (it said nothing)");
+            }
+        }
+        let whole = if faults.is_empty() {
+            Verdict::Passed
+        } else {
+            Verdict::Failed
+        };
+        println!(
+            "test {name} ... {} ({:.1} s)",
+            word(whole),
+            begin.elapsed().as_secs_f32()
+        );
+        verdicts.insert(String::new(), whole);
+        let guest = Self { name, verdicts };
+        if guest.failures() > 0 {
+            println!("\n{} said:\n{}", guest.name, heard.text.join("\n"));
+            println!("\n{}", faults.join("\n"));
+        }
+        Ok(guest)
+    }
+
+    fn failures(&self) -> usize {
+        let failed = |verdict: &&Verdict| **verdict == Verdict::Failed;
+        self.verdicts.values().filter(failed).count()
+    }
+}
+
+fn word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Passed => "ok",
+        Verdict::Failed => "FAILED",
+    }
+}
+
+/// Everything a guest has said.
+#[derive(Default)]
+struct Heard {
+    text: Vec<String>,
+    verdicts: BTreeMap<String, Verdict>,
+    release: String,
+    lsm: String,
+    ended: String,
+}
+
+impl Heard {
+    fn hear(&mut self, guest: &str, text: &str, line: &Line) {
+        self.text.push(text.to_owned());
+        match line {
+            Line::Test(test, verdict) => {
+                println!("test {guest}/{test} ... {}", word(*verdict));
+                self.verdicts.insert(test.clone(), *verdict);
+            }
+            Line::Release(release) => self.release.clone_from(release),
+            Line::Lsm(lsm) => self.lsm.clone_from(lsm),
+            Line::Ended(how) => self.ended.clone_from(how),
+            Line::Up | Line::Failed(_) | Line::Other => {}
+        }
+    }
+
+    /// What is wrong with the guest itself. A binary with failed tests ends with code 101, which its tests account for.
+    fn faults(&self, series: &str, lsm: BpfLsm) -> Vec<String> {
+        let mut faults = Vec::new();
+        if !self.release.starts_with(&format!("{series}.")) {
+            faults.push(format!("its kernel is {:?}, not {series}", self.release));
+        }
+        let active = if self.lsm.split(',').any(|module| module == "bpf") {
+            BpfLsm::On
+        } else {
+            BpfLsm::Off
+        };
+        if active != lsm {
+            faults.push(format!("its security modules are {:?}", self.lsm));
+        }
+        let failed = self.verdicts.values().any(|verdict| *verdict == Verdict::Failed);
+        if self.ended != if failed { "code 101" } else { "code 0" } {
+            faults.push(format!("its test binary ended with {:?}", self.ended));
+        }
+        faults
+    }
+}
