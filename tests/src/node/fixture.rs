@@ -182,8 +182,12 @@ async fn accept(
 async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, name: &str) -> std::io::Result<()> {
     let (mut asked, mut byte) = (Vec::new(), [0]);
     let is_http = |asked: &[u8]| asked.windows(7).any(|seven| seven == b"HTTP/1.");
-    while !asked.ends_with(b"\r\n\r\n") && !(asked.ends_with(b"\n") && !is_http(&asked)) && asked.len() < 8192
-    {
+    // A line, or the head of an HTTP request.
+    let whole = |asked: &[u8]| match is_http(asked) {
+        true => asked.ends_with(b"\r\n\r\n"),
+        false => asked.ends_with(b"\n"),
+    };
+    while !whole(&asked) && asked.len() < 8192 {
         if stream.read(&mut byte).await? == 0 {
             break;
         }

@@ -282,15 +282,15 @@ impl<'a> Pod<'a> {
     /// The files of its containers, made for the first process that sees them: a pod without processes needs none.
     fn files(&self) -> Result<PodFiles> {
         let files = PodFiles {
-            service_account: Some(self.folder.join("serviceaccount")),
+            service_account: self.folder.join("serviceaccount"),
             resolv_conf: self.folder.join("resolv.conf"),
             cgroups: self.rig.cgroup_mount().to_owned(),
         };
         if files.resolv_conf.exists() {
             return Ok(files);
         }
-        let secrets = self.folder.join("serviceaccount");
-        fs::create_dir_all(&secrets).with_context(|| format!("making {}", secrets.display()))?;
+        let secrets = &files.service_account;
+        fs::create_dir_all(secrets).with_context(|| format!("making {}", secrets.display()))?;
         let cluster = self.rig.cluster();
         let bound = json!({"boundObjectRef": {
             "apiVersion": "v1", "kind": "Pod", "name": self.spec.name, "uid": self.uid,
