@@ -7,6 +7,7 @@ use rig::node::{
     API, API_PORT, API_SERVICE, Arrivals, Families, Fixture, Layout, NODE, NodeRig, OUTSIDE, Pod, PodNetwork,
     PodSpec, Profile, Qos, shared,
 };
+use serde_json::{Value, json};
 
 use crate::ask::{datagram, http, shell, version};
 
@@ -162,6 +163,29 @@ fn names_are_resolved_by_the_service_of_the_cluster() -> Result<()> {
             ensure!(found.starts_with(&format!("{expected} ")), "{name}: {found}");
         }
         ensure!((rig.fixtures().dns.arrivals()? - before).datagrams > 0);
+    }
+    Ok(())
+}
+
+#[test]
+fn the_cluster_names_every_address_of_its_api_server() -> Result<()> {
+    let rig = shared()?;
+    let admin = rig.cluster().admin();
+    let service = admin.get("/api/v1/namespaces/default/services/kubernetes")?;
+    ensure!(
+        service["spec"]["clusterIPs"] == json!(API_SERVICE.of(rig.families())),
+        "{service}"
+    );
+    let slices = admin.get("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices")?;
+    let addresses: Vec<&Value> = slices["items"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(|slice| slice["metadata"]["labels"]["kubernetes.io/service-name"] == "kubernetes")
+        .map(|slice| &slice["endpoints"][0]["addresses"][0])
+        .collect();
+    for address in API.of(rig.families()) {
+        ensure!(addresses.contains(&&json!(address)), "{address}: {slices}");
     }
     Ok(())
 }
