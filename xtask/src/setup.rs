@@ -34,7 +34,7 @@ pub(crate) enum Need {
 }
 
 /// What demo and suites call besides the servers.
-const TOOLS: [&str; 3] = ["curl", "iproute2", "util-linux"];
+const TOOLS: [&str; 4] = ["curl", "iproute2", "nftables", "util-linux"];
 /// What guests run in.
 const EMULATOR: [&str; 1] = ["qemu-system-x86"];
 /// Who is measured beside the guard, and the load generator.

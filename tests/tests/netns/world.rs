@@ -4,7 +4,6 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -280,14 +279,7 @@ pub(crate) fn listen6(addr: Ipv6Addr, port: u16) -> TcpListener {
 /// Moves this thread, and the processes it starts, to a network of its own: [`NETWORK`].
 pub(crate) fn enter_new_network() {
     unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace needs root");
-    // One process for all of it: starting one is slow in an emulated guest.
-    let mut ip = Command::new("ip")
-        .args(["-batch", "-"])
-        .stdin(Stdio::piped())
-        .spawn()
-        .expect("the tests need iproute2");
-    ip.stdin.take().unwrap().write_all(NETWORK.as_bytes()).unwrap();
-    assert!(ip.wait().unwrap().success(), "ip -batch: {NETWORK}");
+    rig::netns::ip(NETWORK).unwrap();
 }
 
 /// A name that no other test, and no other run of the tests, uses.
