@@ -12,6 +12,7 @@ pub mod http;
 pub mod kubeconfig;
 pub mod kubelet;
 pub mod leash;
+pub mod network;
 pub mod pki;
 pub mod policies;
 pub mod probe;

@@ -1,5 +1,6 @@
 //! Loads the embedded programs, fills their maps, and only then attaches them to the cgroup of a run.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -57,16 +58,21 @@ pub struct LoadRequest<'a> {
     pub listener_port: u16,
 }
 
-/// Sizes of the maps that tests fill up.
+/// What tests of the datapath change: sizes of the maps that they fill up, and the layers that they do without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Flows between connect and accept.
     pub flows: u32,
+    /// Names of programs that are not attached, to show what would be reached without them.
+    pub left_out: &'static [&'static str],
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { flows: limits::FLOWS }
+        Self {
+            flows: limits::FLOWS,
+            left_out: &[],
+        }
     }
 }
 
@@ -87,7 +93,7 @@ impl Datapath {
         Self::load_with(request, Limits::default())
     }
 
-    /// [`Datapath::load`] with maps of other sizes.
+    /// [`Datapath::load`] as tests want it: whoever runs agents has no way to ask for less.
     ///
     /// # Errors
     /// As `load`.
@@ -99,7 +105,10 @@ impl Datapath {
         let flows = take_flows(&mut ebpf)?;
         let cgroup = request.cgroup.folder_fd().map_err(LoadError::Cgroup)?;
         let mut links = Vec::with_capacity(PROGRAMS.len());
-        for (name, attach) in PROGRAMS {
+        for (name, attach) in PROGRAMS
+            .into_iter()
+            .filter(|(name, _)| !limits.left_out.contains(name))
+        {
             links.push(load_and_attach(&mut ebpf, name, attach, cgroup.as_fd())?);
         }
         Ok(Self {
@@ -159,6 +168,31 @@ impl Datapath {
                 .map_err(map_error("stats"))
         })
     }
+}
+
+/// The embedded object, as it was built.
+pub(crate) fn object() -> &'static [u8] {
+    OBJECT
+}
+
+/// Loads the programs without attaching them: the kernel's tag of each, as bpftool(8) shows it.
+///
+/// # Errors
+/// The kernel refuses the object or one of its programs.
+pub(crate) fn program_tags() -> Result<BTreeMap<String, String>, LoadError> {
+    let mut ebpf = parse(Limits::default())?;
+    let mut tags = BTreeMap::new();
+    for (name, attach) in PROGRAMS {
+        let program = ebpf.program_mut(name).ok_or(LoadError::Missing(name))?;
+        let refused = |source| LoadError::Program {
+            name,
+            source: Box::new(source),
+        };
+        load_patiently(program, attach).map_err(refused)?;
+        let tag = program.info().map_err(refused)?.tag();
+        tags.insert(name.to_owned(), format!("{:016x}", tag.swap_bytes()));
+    }
+    Ok(tags)
 }
 
 fn check_kernel() -> Result<(), LoadError> {
@@ -302,7 +336,7 @@ fn load(program: &mut Program, attach: AttachType) -> Result<(), ProgramError> {
 }
 
 /// Addresses of all interfaces of the calling thread's network namespace.
-fn host_addresses() -> Result<Vec<IpAddr>, LoadError> {
+pub(crate) fn host_addresses() -> Result<Vec<IpAddr>, LoadError> {
     let interfaces = nix::ifaddrs::getifaddrs().map_err(|error| LoadError::HostAddresses(error.into()))?;
     let address = |interface: nix::ifaddrs::InterfaceAddress| {
         let storage = interface.address?;

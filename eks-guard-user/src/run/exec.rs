@@ -53,6 +53,7 @@ fn prepare() -> io::Result<Spec> {
     drop((stdin, channel));
     close_inherited()?;
     privilege::become_user(spec.uid, spec.gid, &spec.groups)?;
+    privilege::leave_abstract_sockets_outside()?;
     signals::restore(&spec.blocked_signals)?;
     Ok(spec)
 }

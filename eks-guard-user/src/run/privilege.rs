@@ -2,6 +2,7 @@
 
 use std::io;
 
+use landlock::{Ruleset, RulesetAttr, Scope};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 use rustix::io::Errno;
 use rustix::thread::{
@@ -47,6 +48,19 @@ pub fn become_user(uid: u32, gid: u32, groups: &[u32]) -> io::Result<()> {
     keep_only(CapabilitySet::empty())?;
     set_no_new_privs(true)?;
     Ok(())
+}
+
+/// Programs outside cannot be reached by abstract UNIX sockets, which have no file to cover. For good, and for every
+/// process started from here. Kernels before 6.12, and those without Landlock, cannot do it.
+///
+/// # Errors
+/// The kernel can, and refuses.
+pub fn leave_abstract_sockets_outside() -> io::Result<()> {
+    let scoped = Ruleset::default()
+        .scope(Scope::AbstractUnixSocket)
+        .and_then(Ruleset::create)
+        .and_then(|ruleset| ruleset.restrict_self());
+    scoped.map(|_| ()).map_err(io::Error::other)
 }
 
 /// Removes every capability this kernel knows; the first unknown one ends the list.

@@ -4,7 +4,6 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -12,7 +11,6 @@ use std::time::Duration;
 use eks_guard::ebpf::{
     Datapath, DownstreamAddr, Flow, FlowTable, Limits, LoadRequest, RunCgroup, remove_leftovers,
 };
-use nix::sched::{CloneFlags, unshare};
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 use crate::probe::Probe;
@@ -78,7 +76,10 @@ impl World {
     pub(crate) fn with_flows(flows: u32) -> Self {
         Self::new(
             &[SocketAddr::from((Ipv4Addr::LOCALHOST, API_PORT))],
-            Limits { flows },
+            Limits {
+                flows,
+                ..Limits::default()
+            },
         )
     }
 
@@ -263,28 +264,9 @@ fn listen6(addr: Ipv6Addr, port: u16) -> TcpListener {
     TcpListener::from(fd)
 }
 
-/// Moves this thread, and the processes it starts, to a network of its own: loopback and two addresses, and a wire on
-/// which packets to addresses of nobody leave.
+/// Moves this thread, and the processes it starts, to a network of its own.
 pub(crate) fn enter_new_network() {
-    unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace needs root");
-    for command in [
-        "link set lo up",
-        "addr add 198.51.100.7/32 dev lo",
-        "addr add 2001:db8::7/128 dev lo nodad",
-        "link add wire type veth peer name far-end",
-        "link set wire up",
-        "link set far-end up",
-        "route add 192.0.2.0/24 dev wire",
-        "route add 203.0.113.0/24 dev wire",
-        "route add 2001:db8::/32 dev wire",
-        "route add 64:ff9b::/96 dev wire",
-    ] {
-        let status = Command::new("ip")
-            .args(command.split(' '))
-            .status()
-            .expect("the tests need iproute2");
-        assert!(status.success(), "ip {command}");
-    }
+    rig::network::enter_new().unwrap();
 }
 
 /// A name that no other test, and no other run of the tests, uses.
