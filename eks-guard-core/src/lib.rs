@@ -2,6 +2,7 @@
 //! No sockets, no clock, no files, no async: time and facts are arguments, so every decision can be replayed.
 
 pub mod body;
+pub mod catalogue;
 pub mod negotiation;
 pub mod policy;
 pub mod principal;

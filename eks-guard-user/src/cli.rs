@@ -8,6 +8,7 @@ use crate::cli::completion::CompletionArgs;
 use crate::config::RunArgs;
 use crate::policy::PolicyArgs;
 use crate::recording::sessions::SessionsArgs;
+use crate::verify::VerifyArgs;
 
 const START: &str = "\
 Start here:
@@ -35,6 +36,8 @@ pub enum Command {
     Policy(PolicyArgs),
     /// Show what was recorded
     Sessions(SessionsArgs),
+    /// Try every known way around the boundary of this machine, and sign what was found
+    Verify(VerifyArgs),
     /// Print a completion script for a shell
     Completion(CompletionArgs),
 }

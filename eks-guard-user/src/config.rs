@@ -13,6 +13,7 @@ use eks_guard_core::policy::Snapshot;
 use crate::policy;
 use crate::run::user::{self, Account, Sudo, UserError};
 use crate::telemetry::chain;
+use crate::upstream::{KubeconfigOptions, RunAs};
 
 pub use args::RunArgs;
 pub use surroundings::Surroundings;
@@ -167,6 +168,23 @@ impl RunConfig {
             self.operator.home.clone(),
             PathBuf::from("/root"),
         ]
+    }
+
+    /// Where the operator's kubeconfig is looked for, and whose credential plugins are started.
+    #[must_use]
+    pub fn kubeconfig_options(&self) -> KubeconfigOptions {
+        KubeconfigOptions {
+            file: self.kubeconfig.clone(),
+            context: self.context.clone(),
+            kubeconfig_env: self.kubeconfig_env.clone(),
+            home: self.operator.home.clone(),
+            search_path: self.search_path(),
+            run_as: self.operator.account.as_ref().map(|account| RunAs {
+                uid: account.uid,
+                gid: account.gid,
+                home: account.home.clone(),
+            }),
+        }
     }
 
     /// Where the operator's credential plugins are looked for.

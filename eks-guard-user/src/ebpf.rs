@@ -7,7 +7,7 @@ mod kernel_log;
 mod load_error;
 pub mod loader;
 pub mod node;
-mod object;
+pub(crate) mod object;
 pub mod original_dst;
 mod prefix;
 mod stats;
@@ -15,6 +15,7 @@ mod sys;
 
 pub use self::cgroup::{CgroupError, RunCgroup, remove_leftovers};
 pub use self::cgroup2_mount::FindError;
+pub(crate) use self::cgroup2_mount::find as find_cgroup2;
 pub use self::kernel_log::KernelLog;
 pub use self::load_error::LoadError;
 pub use self::loader::{Datapath, Limits, LoadRequest};

@@ -7,6 +7,8 @@ pub mod policy;
 
 // Everything is put together here, and taken down again.
 pub mod app;
+// And tried from inside.
+pub mod verify;
 
 // One connection and its requests.
 pub mod identity;

@@ -35,6 +35,7 @@ fn main() -> ExitCode {
         Command::Run(args) => start(args, &around),
         Command::Policy(args) => written(args.run(&mut io::stdout().lock(), &mut io::stderr())),
         Command::Sessions(args) => sessions(args, &around),
+        Command::Verify(args) => written(args.run(&around, &mut io::stdout().lock(), Timestamp::now())),
         Command::Completion(args) => {
             let script = completion::script(args.shell);
             written(io::stdout().write_all(&script).map(|()| 0))

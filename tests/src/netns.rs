@@ -92,6 +92,27 @@ pub fn ip(commands: &str) -> Result<()> {
     feed("ip", &["-batch", "-"], commands).map(|_| ())
 }
 
+/// Loopback and two addresses, and a wire on which packets to addresses of nobody leave.
+const LONELY: &str = "\
+link set lo up
+addr add 198.51.100.7/32 dev lo
+addr add 2001:db8::7/128 dev lo nodad
+link add wire type veth peer name far-end
+link set wire up
+link set far-end up
+route add 192.0.2.0/24 dev wire
+route add 203.0.113.0/24 dev wire
+route add 2001:db8::/32 dev wire
+route add 64:ff9b::/96 dev wire
+";
+
+/// Moves this thread, and the processes and threads it starts, to a network of its own: loopback and two addresses, and a
+/// wire on which packets to addresses of nobody leave.
+pub fn enter_new() -> Result<()> {
+    unshare(CloneFlags::CLONE_NEWNET).context("making a network namespace, which needs root")?;
+    ip(LONELY)
+}
+
 fn sysctl(name: &str, value: &str) -> Result<()> {
     // The kernel shows the values of the namespace of the thread that opens the file.
     fs::write(format!("/proc/sys/net/{name}"), value).with_context(|| format!("setting {name}"))

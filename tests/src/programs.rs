@@ -17,6 +17,13 @@ pub fn server(name: &str) -> Result<PathBuf> {
     fs::canonicalize(&link).with_context(|| format!("no {name} for the rig yet; run `cargo xtask setup`"))
 }
 
+/// The probe of the development build.
+pub fn probe() -> Result<PathBuf> {
+    let path = workspace().join("target/debug/eks-guard-probe");
+    fs::canonicalize(&path)
+        .with_context(|| format!("no probe at {}; run `cargo xtask build --debug`", path.display()))
+}
+
 /// The `eks-guard` under test: `EKS_GUARD_BIN`, or the one of the development build.
 pub fn eks_guard() -> Result<PathBuf> {
     let path = env::var_os("EKS_GUARD_BIN")

@@ -6,6 +6,8 @@
     reason = "all of this is a test; probes answer on standard output"
 )]
 
+#[path = "netns/catalogue.rs"]
+mod catalogue;
 #[path = "netns/node.rs"]
 mod node;
 #[path = "netns/node_world.rs"]

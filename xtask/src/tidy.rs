@@ -54,7 +54,7 @@ const RULES: &[Rule] = &[
         sources::files_open_with_their_purpose,
     ),
     ("no_mod_rs", sources::no_mod_rs),
-    ("unsafe_in_two_places", sources::unsafe_in_two_places),
+    ("unsafe_in_named_places", sources::unsafe_in_named_places),
     ("no_glob_imports", sources::no_glob_imports),
     ("no_imports_from_super", sources::no_imports_from_super),
     ("macros_in_tests_only", sources::macros_in_tests_only),

@@ -32,7 +32,7 @@ use crate::run::state::RunState;
 use crate::telemetry::{chain, say};
 use crate::tls::ca::RunCa;
 use crate::tls::downstream::server_config;
-use crate::upstream::{Credential, KubeconfigOptions, RunAs, Upstream, load};
+use crate::upstream::{Credential, Upstream, load};
 
 /// A run whose command has been started.
 pub(crate) struct Running {
@@ -264,18 +264,7 @@ fn remove_dead_runs(alive: &BTreeSet<String>) {
 }
 
 async fn load_upstream(config: &RunConfig) -> Result<Upstream, Failure> {
-    let options = KubeconfigOptions {
-        file: config.kubeconfig.clone(),
-        context: config.context.clone(),
-        kubeconfig_env: config.kubeconfig_env.clone(),
-        home: config.operator.home.clone(),
-        search_path: config.search_path(),
-        run_as: config.operator.account.as_ref().map(|account| RunAs {
-            uid: account.uid,
-            gid: account.gid,
-            home: account.home.clone(),
-        }),
-    };
+    let options = config.kubeconfig_options();
     let loaded = spawn_blocking(move || load(&options)).await;
     let loaded = loaded.map_err(|error| Failure::machine("cannot read the kubeconfig", &error))?;
     loaded.map_err(|error| Failure::kubeconfig(&error))

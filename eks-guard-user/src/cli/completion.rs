@@ -69,6 +69,7 @@ mod tests {
             (&["eks-guard", "sessions", "s"], &["show"]),
             (&["eks-guard", "sessions", "show", "-o", ""], &["table", "jsonl"]),
             (&["eks-guard", "run", "--ag"], &["--agent"]),
+            (&["eks-guard", "verify", "--"], &["--run", "--check", "--report"]),
             (&["eks-guard", "completion", "ba"], &["bash"]),
         ];
         for (line, wanted) in table {

@@ -9,6 +9,9 @@ use crate::recording::writer::DEFAULT_FOLDER;
 /// Oldest kernel that the boundary is tested on.
 const OLDEST_KERNEL: (u32, u32) = (6, 1);
 
+/// Folder of what outlives a run.
+const STATE_FOLDER: &str = "/var/lib/eks-guard";
+
 /// Taken once, at the start.
 #[derive(Debug)]
 pub struct Surroundings {
@@ -51,6 +54,13 @@ impl Surroundings {
             .variable("EKS_GUARD_STATE_DIR")
             .map(|folder| PathBuf::from(folder).join("records"));
         state.unwrap_or_else(|| PathBuf::from(DEFAULT_FOLDER))
+    }
+
+    /// Folder of what outlives a run beside the records.
+    #[must_use]
+    pub fn state(&self) -> PathBuf {
+        let named = self.variable("EKS_GUARD_STATE_DIR").map(PathBuf::from);
+        named.unwrap_or_else(|| PathBuf::from(STATE_FOLDER))
     }
 
     /// Why this machine, or this way of starting, cannot hold the boundary.

@@ -1,5 +1,6 @@
 //! Loads the embedded programs, fills their maps, and only then attaches them to the cgroup of a run.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -35,16 +36,21 @@ pub struct LoadRequest<'a> {
     pub listener_port: u16,
 }
 
-/// Sizes of the maps that tests fill up.
+/// What tests of the datapath change: sizes of the maps that they fill up, and the layers that they do without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Flows between connect and accept.
     pub flows: u32,
+    /// Names of programs that are not attached, to show what would be reached without them.
+    pub left_out: &'static [&'static str],
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { flows: limits::FLOWS }
+        Self {
+            flows: limits::FLOWS,
+            left_out: &[],
+        }
     }
 }
 
@@ -65,7 +71,7 @@ impl Datapath {
         Self::load_with(request, Limits::default())
     }
 
-    /// [`Datapath::load`] with maps of other sizes.
+    /// [`Datapath::load`] as tests want it: whoever runs agents has no way to ask for less.
     ///
     /// # Errors
     /// As `load`.
@@ -77,7 +83,10 @@ impl Datapath {
         let flows = take_flows(&mut ebpf)?;
         let cgroup = request.cgroup.folder_fd().map_err(LoadError::Cgroup)?;
         let mut links = Vec::with_capacity(PROGRAMS.len());
-        for (name, attach) in PROGRAMS {
+        for (name, attach) in PROGRAMS
+            .into_iter()
+            .filter(|(name, _)| !limits.left_out.contains(name))
+        {
             links.push(load_and_attach(&mut ebpf, name, attach, cgroup.as_fd())?);
         }
         Ok(Self {
@@ -132,6 +141,24 @@ impl Datapath {
         let counters = PerCpuArray::<_, u64>::try_from(map).map_err(map_error("stats"))?;
         Stats::of(&counters).map_err(map_error("stats"))
     }
+}
+
+/// Loads the programs without attaching them: the kernel's tag of each, as bpftool(8) shows it.
+///
+/// # Errors
+/// The kernel refuses the object or one of its programs.
+pub(crate) fn program_tags() -> Result<BTreeMap<String, String>, LoadError> {
+    let mut ebpf = parse(Limits::default())?;
+    let mut tags = BTreeMap::new();
+    for (name, attach) in PROGRAMS {
+        let program = object::load(&mut ebpf, name, attach)?;
+        let tag = sys::links::tag(program).map_err(|source| LoadError::Descriptor {
+            what: "the tags of the programs",
+            source,
+        })?;
+        tags.insert(name.to_owned(), format!("{:016x}", u64::from_be_bytes(tag)));
+    }
+    Ok(tags)
 }
 
 fn parse(limits: Limits) -> Result<Ebpf, LoadError> {
@@ -223,7 +250,7 @@ fn load_and_attach(
 }
 
 /// Addresses of all interfaces of the calling thread's network namespace.
-fn host_addresses() -> Result<Vec<IpAddr>, LoadError> {
+pub(crate) fn host_addresses() -> Result<Vec<IpAddr>, LoadError> {
     let interfaces = nix::ifaddrs::getifaddrs().map_err(|error| LoadError::HostAddresses(error.into()))?;
     let address = |interface: nix::ifaddrs::InterfaceAddress| {
         let storage = interface.address?;

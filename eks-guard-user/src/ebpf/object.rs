@@ -45,6 +45,11 @@ const INTERRUPTIONS: u32 = 20;
 /// As [`INTERRUPTIONS`].
 const AFTER_INTERRUPTION: Duration = Duration::from_millis(5);
 
+/// The embedded object, as it was built.
+pub(crate) fn bytes() -> &'static [u8] {
+    OBJECT
+}
+
 /// Refuses kernels the programs are not tested on.
 pub(crate) fn check_kernel() -> Result<(), LoadError> {
     if running_kernel().is_some_and(|version| version >= OLDEST_KERNEL) {

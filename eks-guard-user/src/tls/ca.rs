@@ -12,6 +12,9 @@ use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use crate::tls::TlsError;
 
+/// Common name of every run's authority.
+pub(crate) const COMMON_NAME: &str = "eks-guard run CA";
+
 /// Signs the certificates that agents of this run see.
 pub struct RunCa {
     issuer: CertifiedIssuer<'static, KeyPair>,
@@ -24,7 +27,7 @@ impl RunCa {
     /// The crypto provider cannot make a key.
     pub fn generate() -> Result<Self, TlsError> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(TlsError::Certificate)?;
-        let mut params = params("eks-guard run CA");
+        let mut params = params(COMMON_NAME);
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
         let issuer = CertifiedIssuer::self_signed(params, key).map_err(TlsError::Certificate)?;

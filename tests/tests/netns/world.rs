@@ -11,7 +11,6 @@ use std::time::Duration;
 use eks_guard::ebpf::{
     Datapath, DownstreamAddr, Flow, FlowTable, Limits, LoadRequest, RunCgroup, remove_leftovers,
 };
-use nix::sched::{CloneFlags, unshare};
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 use crate::probe::Probe;
@@ -24,20 +23,6 @@ pub(crate) const OWN_V4: &str = "198.51.100.7";
 pub(crate) const OWN_V6: &str = "2001:db8::7";
 /// How long a test waits for what must happen at once: at once may be long on an emulated or a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Loopback and two addresses, and a wire on which packets to addresses of nobody leave; in commands of iproute2.
-const NETWORK: &str = "\
-link set lo up
-addr add 198.51.100.7/32 dev lo
-addr add 2001:db8::7/128 dev lo nodad
-link add wire type veth peer name far-end
-link set wire up
-link set far-end up
-route add 192.0.2.0/24 dev wire
-route add 203.0.113.0/24 dev wire
-route add 2001:db8::/32 dev wire
-route add 64:ff9b::/96 dev wire
-";
 
 /// Which side of the boundary a process runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,7 +76,10 @@ impl World {
     pub(crate) fn with_flows(flows: u32) -> Self {
         Self::new(
             &[SocketAddr::from((Ipv4Addr::LOCALHOST, API_PORT))],
-            Limits { flows },
+            Limits {
+                flows,
+                ..Limits::default()
+            },
         )
     }
 
@@ -276,10 +264,9 @@ pub(crate) fn listen6(addr: Ipv6Addr, port: u16) -> TcpListener {
     TcpListener::from(fd)
 }
 
-/// Moves this thread, and the processes it starts, to a network of its own: [`NETWORK`].
+/// Moves this thread, and the processes it starts, to a network of its own.
 pub(crate) fn enter_new_network() {
-    unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace needs root");
-    rig::netns::ip(NETWORK).unwrap();
+    rig::netns::enter_new().unwrap();
 }
 
 /// A name that no other test, and no other run of the tests, uses.

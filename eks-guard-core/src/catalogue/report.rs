@@ -1,0 +1,234 @@
+//! What all answers together say: the rows of a report, and whether the boundary holds.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::catalogue::kinds::Check;
+use crate::catalogue::probe::{Answer, Evidence, Tried, Verdict};
+use crate::catalogue::rows;
+
+/// The row that must be redirected, not only blocked: it shows that the guard stands where it should.
+const CANARY: &str = "N01";
+/// As [`CANARY`], when the API server has no IPv4 address.
+const CANARY_V6: &str = "N02";
+
+/// What was found, and on what.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Report {
+    /// The machine and the programs.
+    pub facts: Facts,
+    /// What was tried under each profile.
+    pub profiles: Vec<ProfileReport>,
+}
+
+/// The machine and the programs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Facts {
+    /// Release of the kernel, as uname(2) says it.
+    pub kernel: String,
+    /// Version of eks-guard.
+    pub version: String,
+    /// Which boundary: `run`.
+    pub boundary: String,
+    /// Tags of the kernel programs by name: the first half of the SHA-1 of their instructions, as bpftool(8) shows it.
+    pub program_tags: BTreeMap<String, String>,
+    /// SHA-256 of what was asked for, hexadecimal: the API server's addresses, context and user.
+    pub config_digest: String,
+    /// When it began, RFC 3339.
+    pub time: String,
+}
+
+/// What was tried under one profile.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ProfileReport {
+    /// Name of the profile.
+    pub name: String,
+    /// Why it was not tried; such a profile has no rows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_offered: Option<String>,
+    /// Every row of the catalogue, in its order.
+    pub rows: Vec<RowReport>,
+}
+
+/// What became of one row.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RowReport {
+    /// Which row.
+    pub id: String,
+    /// The route, in words.
+    pub route: String,
+    /// What closes it.
+    pub control: String,
+    /// How it was checked.
+    pub checked: Checked,
+    /// What became of it.
+    pub result: Tried,
+    /// What that rests on.
+    pub evidence: Evidence,
+    /// What the same attempt leads to without the boundary, where it was made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unguarded: Option<Unguarded>,
+}
+
+/// The same attempt, made by the same user outside the boundary.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unguarded {
+    /// What became of it.
+    pub result: Tried,
+    /// What that rests on.
+    pub evidence: Evidence,
+}
+
+/// How a row was checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Checked {
+    /// A process tried it.
+    Probe,
+    /// It is for somebody to look at.
+    Configuration,
+    /// A test of the project closes it.
+    Elsewhere,
+}
+
+impl ProfileReport {
+    /// One row for each of the catalogue, from what the probes answered inside and outside. A probe without an answer
+    /// could not be run.
+    #[must_use]
+    pub fn new(name: &str, inside: &[Answer], outside: &[Answer]) -> ProfileReport {
+        let rows = rows().map(|row| {
+            let (checked, result, evidence, unguarded) = match row.check {
+                Check::Probe => {
+                    let unguarded = find(outside, row.id).map(|answer| Unguarded {
+                        result: answer.result.clone(),
+                        evidence: answer.evidence.clone(),
+                    });
+                    let (result, evidence) = settle(find(inside, row.id), unguarded.as_ref());
+                    (Checked::Probe, result, evidence, unguarded)
+                }
+                Check::Configuration(look_at) => (
+                    Checked::Configuration,
+                    not_applicable(look_at),
+                    Evidence::default(),
+                    None,
+                ),
+                Check::Elsewhere(test) => {
+                    let evidence = Evidence {
+                        note: Some(format!("closed by the test {test}")),
+                        ..Evidence::default()
+                    };
+                    let reason = format!("not tried here: the test {test} does");
+                    (Checked::Elsewhere, not_applicable(&reason), evidence, None)
+                }
+            };
+            RowReport {
+                id: row.id.to_owned(),
+                route: row.route.to_owned(),
+                control: row.control.to_owned(),
+                checked,
+                result,
+                evidence,
+                unguarded,
+            }
+        });
+        ProfileReport {
+            name: name.to_owned(),
+            not_offered: None,
+            rows: rows.collect(),
+        }
+    }
+
+    /// A profile that this boundary does not offer.
+    #[must_use]
+    pub fn not_offered(name: &str, reason: &str) -> ProfileReport {
+        ProfileReport {
+            name: name.to_owned(),
+            not_offered: Some(reason.to_owned()),
+            rows: Vec::new(),
+        }
+    }
+
+    /// What speaks against the boundary, one line each.
+    #[must_use]
+    pub fn problems(&self) -> Vec<String> {
+        if self.not_offered.is_some() {
+            return Vec::new();
+        }
+        let mut problems: Vec<String> = self
+            .rows
+            .iter()
+            .filter_map(|row| match &row.result {
+                Tried::NotRun(reason) => {
+                    Some(format!("{}: {} could not be run: {reason}", self.name, row.id))
+                }
+                Tried::Verdict(Verdict::Reached) => {
+                    Some(format!("{}: {} reached: {}", self.name, row.id, row.route))
+                }
+                Tried::Verdict(Verdict::Redirected | Verdict::Blocked | Verdict::NotApplicable(_)) => None,
+            })
+            .collect();
+        let missing = rows().filter(|row| !self.rows.iter().any(|found| found.id == row.id));
+        problems.extend(missing.map(|row| format!("{}: {} is missing", self.name, row.id)));
+        let redirected = |id: &str| {
+            let canary = self.rows.iter().find(|row| row.id == id);
+            canary.is_some_and(|row| row.result == Tried::Verdict(Verdict::Redirected))
+        };
+        if !redirected(CANARY) && !redirected(CANARY_V6) {
+            problems.push(format!(
+                "{}: neither {CANARY} nor {CANARY_V6} was redirected: the guard does not stand in the way",
+                self.name
+            ));
+        }
+        problems
+    }
+}
+
+impl Report {
+    /// What speaks against the boundary, one line each; empty when it holds. A report without a profile shows nothing.
+    #[must_use]
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems: Vec<String> = self.profiles.iter().flat_map(ProfileReport::problems).collect();
+        if self.profiles.iter().all(|profile| profile.not_offered.is_some()) {
+            problems.push("nothing was tried".to_owned());
+        }
+        problems
+    }
+}
+
+fn find<'a>(answers: &'a [Answer], id: &str) -> Option<&'a Answer> {
+    answers.iter().find(|answer| answer.id == id)
+}
+
+/// A row refused with words that mean "no such thing", outside as well, is no merit of the boundary.
+fn settle(inside: Option<&Answer>, outside: Option<&Unguarded>) -> (Tried, Evidence) {
+    const UNKNOWN: [&str; 4] = ["EAFNOSUPPORT", "EPROTONOSUPPORT", "ESOCKTNOSUPPORT", "ENOSYS"];
+    let Some(inside) = inside else {
+        return (
+            Tried::NotRun("the probe gave no answer".to_owned()),
+            Evidence::default(),
+        );
+    };
+    let errno = outside.and_then(|outside| outside.evidence.errno.as_deref());
+    let blocked = Tried::Verdict(Verdict::Blocked);
+    let unknown = outside.is_some_and(|outside| outside.result == blocked)
+        && errno.is_some_and(|errno| UNKNOWN.contains(&errno));
+    match (&inside.result, errno) {
+        (Tried::Verdict(Verdict::Blocked), Some(errno)) if unknown => (
+            not_applicable(&format!(
+                "this kernel does not know it: {errno} without the boundary too"
+            )),
+            inside.evidence.clone(),
+        ),
+        (result, _) => (result.clone(), inside.evidence.clone()),
+    }
+}
+
+fn not_applicable(reason: &str) -> Tried {
+    Tried::Verdict(Verdict::NotApplicable(reason.to_owned()))
+}

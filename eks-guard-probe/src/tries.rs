@@ -1,0 +1,97 @@
+//! The routes, by id. One file for each kind.
+
+mod bpf;
+mod cloud;
+mod connect;
+mod datagram;
+mod families;
+mod files;
+mod handed;
+mod listener;
+mod packets;
+mod processes;
+mod socket;
+
+use eks_guard_core::catalogue::probe::Plan;
+
+use crate::found::Found;
+
+/// What tries one route.
+pub(crate) type Try = fn(&Plan) -> Found;
+
+const TRIES: [(&str, Try); 47] = [
+    ("N01", connect::ipv4),
+    ("N02", connect::ipv6),
+    ("N03", connect::mapped),
+    ("N04", connect::nat64),
+    ("N05", connect::unspecified),
+    ("N06", connect::fast_open),
+    ("N07", connect::deferred_fast_open),
+    ("N08", families::multipath),
+    ("N09", connect::io_uring),
+    ("N10", datagram::udp),
+    ("N11", datagram::udp_lite),
+    ("N12", families::sctp_and_dccp),
+    ("N13", families::smc),
+    ("N14", datagram::ping),
+    ("N15", families::vsock),
+    ("N16", families::kernel_owned),
+    ("N17", handed::unconnected),
+    ("N18", handed::connected),
+    ("N19", handed::older),
+    ("N20", connect::reconnected),
+    ("N21", connect::bound),
+    ("N22", connect::bound_to_interface),
+    ("N23", listener::dialled),
+    ("N24", listener::squatted),
+    ("N25", listener::source_port_again),
+    ("N26", connect::own_network),
+    ("N27", packets::disguised),
+    ("N30", connect::other_addresses),
+    ("P01", packets::raw),
+    ("P02", packets::by_hand),
+    ("P03", packets::past_the_queue),
+    ("P04", packets::xdp),
+    ("P05", connect::foreign_source),
+    ("P06", connect::marked),
+    ("P07", connect::repaired),
+    ("P08", processes::network),
+    ("P11", files::abstract_socket),
+    ("P12", files::sockets),
+    ("P13", processes::outside),
+    ("P14", files::credentials),
+    ("P15", processes::other_cgroup),
+    ("P16", processes::cgroup_below),
+    ("P17", bpf::links),
+    ("P18", bpf::own_program),
+    ("P19", bpf::unprivileged),
+    ("L01", connect::at_once),
+    ("L11", connect::ipv4_or_ipv6),
+];
+
+const CLOUD: [(&str, Try); 2] = [("A01", cloud::metadata), ("A02", cloud::pod_identity)];
+
+/// What tries the route with this id.
+pub(crate) fn find(id: &str) -> Option<Try> {
+    let mut all = TRIES.iter().chain(&CLOUD);
+    all.find(|(name, _)| *name == id).map(|(_, attempt)| *attempt)
+}
+
+#[cfg(test)]
+mod tests {
+    use eks_guard_core::catalogue::{Check, rows};
+
+    use crate::tries::{CLOUD, TRIES, find};
+
+    #[test]
+    fn every_row_that_a_process_can_try_is_tried() {
+        let probes: Vec<&str> = rows()
+            .filter(|row| row.check == Check::Probe)
+            .map(|row| row.id)
+            .collect();
+        for id in &probes {
+            assert!(find(id).is_some(), "{id}");
+        }
+        assert_eq!(probes.len(), TRIES.len() + CLOUD.len());
+    }
+}

@@ -1,0 +1,51 @@
+//! Services of the cloud that hand out credentials to whoever asks from the right machine. A connection is all that is tried:
+//! nothing is asked for.
+
+use std::net::SocketAddr;
+
+use eks_guard_core::catalogue::probe::Plan;
+use nix::errno::Errno;
+use rustix::net::connect;
+
+use crate::found::{Attempt, Found, forms};
+use crate::tries::socket::tcp;
+
+/// They are on the machine or one hop away, or nowhere.
+const PATIENCE_MS: u64 = 2_000;
+const METADATA: [&str; 2] = ["169.254.169.254:80", "[fd00:ec2::254]:80"];
+const POD_IDENTITY: [&str; 2] = ["169.254.170.23:80", "[fd00:ec2::23]:80"];
+
+pub(crate) fn metadata(plan: &Plan) -> Found {
+    any_of(plan, METADATA)
+}
+
+pub(crate) fn pod_identity(plan: &Plan) -> Found {
+    any_of(plan, POD_IDENTITY)
+}
+
+fn any_of(plan: &Plan, to: [&str; 2]) -> Found {
+    let plan = Plan {
+        patience_ms: plan.patience_ms.min(PATIENCE_MS),
+        ..plan.clone()
+    };
+    forms(to.map(|text| (text.to_owned(), dial(&plan, text))))
+}
+
+/// Nobody there is no merit of the boundary.
+fn dial(plan: &Plan, to: &str) -> Attempt {
+    const NOBODY: [Errno; 5] = [
+        Errno::ENETUNREACH,
+        Errno::EHOSTUNREACH,
+        Errno::ETIMEDOUT,
+        Errno::EINPROGRESS,
+        Errno::EADDRNOTAVAIL,
+    ];
+    let to: SocketAddr = to.parse().map_err(std::io::Error::other)?;
+    match connect(tcp(plan, to)?, &to) {
+        Ok(()) => Ok(Found::reached("somebody takes connections there")),
+        Err(error) if NOBODY.iter().any(|nobody| *nobody as i32 == error.raw_os_error()) => {
+            Ok(Found::not_applicable("nobody takes connections there"))
+        }
+        Err(error) => Err(error.into()),
+    }
+}

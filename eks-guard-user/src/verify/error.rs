@@ -1,0 +1,67 @@
+//! Why there is no report.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::config::{ConfigError, exit};
+use crate::ebpf::LoadError;
+use crate::upstream::UpstreamError;
+use crate::verify::not_built;
+
+/// Why there is no report.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum VerifyError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
+    #[error("cannot find the probe {}: build it with `cargo xtask build`, or give --probe", path.display())]
+    NoProbe { path: PathBuf, source: io::Error },
+    #[error("cannot {action} {}", path.display())]
+    File {
+        action: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
+    #[error("cannot {action}")]
+    Step { action: &'static str, source: io::Error },
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    #[error("the boundary was not built; what stands in the way is said above")]
+    NotBuilt(u8),
+    #[error("cannot understand what the probe said")]
+    Answer(#[source] serde_json::Error),
+    #[error("cannot {action} the key of the reports {}", path.display())]
+    Key { action: &'static str, path: PathBuf },
+    #[error("the report is not valid: {0}")]
+    Report(&'static str),
+}
+
+impl VerifyError {
+    /// A file that could not be used.
+    pub(crate) fn at(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> VerifyError {
+        let path = path.to_owned();
+        move |source| VerifyError::File { action, path, source }
+    }
+
+    /// A step that failed.
+    pub(crate) fn step(action: &'static str) -> impl Fn(io::Error) -> VerifyError {
+        move |source| VerifyError::Step { action, source }
+    }
+
+    /// Exit code.
+    pub(crate) fn code(&self) -> u8 {
+        match self {
+            Self::Config(error) => error.code,
+            Self::NotBuilt(code) => not_built(*code),
+            Self::Load(_) | Self::Step { .. } => exit::MACHINE,
+            Self::Upstream(UpstreamError::Resolve { .. }) => exit::API_SERVER,
+            Self::Upstream(_)
+            | Self::NoProbe { .. }
+            | Self::File { .. }
+            | Self::Answer(_)
+            | Self::Key { .. }
+            | Self::Report(_) => exit::USAGE,
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! What was verified: the machine, the programs, and what was asked for.
+
+use std::fs;
+use std::path::Path;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use eks_guard_core::catalogue::report::Facts;
+use jiff::Timestamp;
+use serde_json::json;
+
+use crate::config::{RunConfig, Surroundings};
+use crate::ebpf::{loader, object};
+use crate::upstream::Upstream;
+use crate::verify::envelope::{Digests, Subject};
+use crate::verify::error::VerifyError;
+
+/// The facts of a report.
+pub(crate) fn facts(
+    around: &Surroundings,
+    upstream: &Upstream,
+    config: &RunConfig,
+    now: Timestamp,
+) -> Result<Facts, VerifyError> {
+    let endpoint = &upstream.endpoint;
+    let asked = json!({
+        "url": endpoint.url,
+        "addresses": endpoint.addresses,
+        "context": upstream.kubeconfig.context(),
+        "user": config.account.uid,
+    });
+    Ok(Facts {
+        kernel: around.kernel.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        boundary: "run".to_owned(),
+        program_tags: loader::program_tags()?,
+        config_digest: hex(asked.to_string().as_bytes()),
+        time: now.to_string(),
+    })
+}
+
+/// The files that the report is about.
+pub(crate) fn subjects(probe: &Path) -> Result<Vec<Subject>, VerifyError> {
+    let file = |name: &str, path: &Path| {
+        let bytes = fs::read(path).map_err(VerifyError::at("read", path));
+        bytes.map(|bytes| subject(name, &bytes))
+    };
+    Ok(vec![
+        subject("eks-guard.o", object::bytes()),
+        file("eks-guard", Path::new("/proc/self/exe"))?,
+        file("eks-guard-probe", probe)?,
+    ])
+}
+
+fn subject(name: &str, bytes: &[u8]) -> Subject {
+    Subject {
+        name: name.to_owned(),
+        digest: Digests { sha256: hex(bytes) },
+    }
+}
+
+/// SHA-256, hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    let digest = digest(&SHA256, bytes);
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
