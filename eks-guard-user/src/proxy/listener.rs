@@ -10,7 +10,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::drain::Tasks;
-use crate::proxy::{Proxy, connection};
+use crate::proxy::{Place, Proxy, connection};
 
 /// The kernel picks the IPv4 port; the same one may be taken on IPv6.
 const BIND_ATTEMPTS: usize = 16;
@@ -61,7 +61,7 @@ impl Listener {
     }
 
     /// Serves until `drain` is cancelled, then lets requests under way finish within the drain limit.
-    pub async fn serve(self, proxy: Arc<Proxy>, drain: CancellationToken) {
+    pub async fn serve(self, proxy: Arc<Proxy>, place: Place, drain: CancellationToken) {
         let tasks = Tasks::new(drain.clone());
         loop {
             let accepted = tokio::select! {
@@ -71,7 +71,7 @@ impl Listener {
                 accepted = accept_v6(self.v6.as_ref()) => accepted,
             };
             match accepted {
-                Ok((stream, peer)) => accept(&proxy, &tasks, stream, peer),
+                Ok((stream, peer)) => accept(&proxy, &place, &tasks, stream, peer),
                 Err(error) => {
                     tracing::warn!(%error, "accepting a connection failed");
                     sleep(ACCEPT_PAUSE).await;
@@ -90,6 +90,7 @@ async fn accept_v6(listener: Option<&TcpListener>) -> io::Result<(TcpStream, Soc
     }
 }
 
-fn accept(proxy: &Arc<Proxy>, tasks: &Tasks, stream: TcpStream, peer: SocketAddr) {
-    tasks.spawn(connection::serve(Arc::clone(proxy), tasks.clone(), stream, peer));
+fn accept(proxy: &Arc<Proxy>, place: &Place, tasks: &Tasks, stream: TcpStream, peer: SocketAddr) {
+    let (proxy, place) = (Arc::clone(proxy), place.clone());
+    tasks.spawn(connection::serve(proxy, place, tasks.clone(), stream, peer));
 }

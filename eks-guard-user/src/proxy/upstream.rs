@@ -105,18 +105,7 @@ impl UpstreamPool {
 
     /// Asks for `/version` on the guard's own behalf.
     pub(crate) async fn probe(&self) -> Result<(), Refusal> {
-        let outgoing = Outgoing {
-            method: http::Method::GET,
-            path: self.path("/version".to_owned())?,
-            accept: HeaderValue::from_static("application/json"),
-            user_agent: HeaderValue::from_static(concat!("eks-guard/", env!("CARGO_PKG_VERSION"))),
-            audit_id: None,
-            content_type: None,
-            body: Bytes::new(),
-            class: Class::Short,
-            may_repeat: true,
-        };
-        let (response, _lease) = self.send(&outgoing).await?;
+        let (response, _lease) = self.get("/version".to_owned(), Class::Short).await?;
         match response.status() {
             StatusCode::OK | StatusCode::FORBIDDEN => Ok(()),
             status => {
@@ -124,6 +113,26 @@ impl UpstreamPool {
                 Err(Refusal::new(Reason::UpstreamReply, message))
             }
         }
+    }
+
+    /// Reads something on the guard's own behalf.
+    pub(crate) async fn get(
+        &self,
+        path_and_query: String,
+        class: Class,
+    ) -> Result<(Response<Incoming>, Lease), Refusal> {
+        self.send(&Outgoing {
+            method: http::Method::GET,
+            path: self.path(path_and_query)?,
+            accept: HeaderValue::from_static("application/json"),
+            user_agent: HeaderValue::from_static(concat!("eks-guard/", env!("CARGO_PKG_VERSION"))),
+            audit_id: None,
+            content_type: None,
+            body: Bytes::new(),
+            class,
+            may_repeat: true,
+        })
+        .await
     }
 
     /// Sends a request with the guard's credential; a refused credential is renewed once.
