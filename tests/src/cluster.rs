@@ -6,6 +6,7 @@ mod shared;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
@@ -18,7 +19,9 @@ pub use crate::cluster::shared::shared;
 use crate::command::{self, Output};
 use crate::http::Client;
 use crate::kubeconfig::{Credential, Kubeconfig};
+use crate::netns::Netns;
 use crate::pki::{Authority, Identity};
+use crate::place::Place;
 use crate::workdir::Workdir;
 use crate::{leash, programs};
 
@@ -28,12 +31,29 @@ pub const CONTEXT: &str = "rig";
 pub const UPSTREAM_GROUP: &str = "rig:upstream";
 
 /// What can be chosen about a cluster.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct ClusterOptions {
-    /// Address the API server listens on: loopback, either family.
+    /// Address the API server listens on, and the rig speaks to.
     pub bind: IpAddr,
     /// How much of each request its audit log holds.
     pub audit: AuditLevel,
+    /// A network of its own; none: loopback of this machine, on a free port.
+    pub site: Option<Site>,
+}
+
+/// A network that a control plane has for itself.
+#[derive(Clone, Debug)]
+pub struct Site {
+    /// Where its servers run.
+    pub netns: Arc<Netns>,
+    /// Port of the API server.
+    pub port: u16,
+    /// Addresses on which the API server listens too.
+    pub also: Vec<IpAddr>,
+    /// Ranges of ClusterIPs, one a family, that of `bind` first; the API server has the first address of each.
+    pub services: Vec<String>,
+    /// The ClusterIPs of the API server.
+    pub cluster_ips: Vec<IpAddr>,
 }
 
 /// How much of each request the audit log holds.
@@ -50,7 +70,14 @@ impl Default for ClusterOptions {
         Self {
             bind: Ipv4Addr::LOCALHOST.into(),
             audit: AuditLevel::RequestResponse,
+            site: None,
         }
+    }
+}
+
+impl ClusterOptions {
+    fn netns(&self) -> Option<Arc<Netns>> {
+        self.site.as_ref().map(|site| site.netns.clone())
     }
 }
 
@@ -64,6 +91,7 @@ pub struct Cluster {
     admin_kubeconfig: PathBuf,
     kubectl: PathBuf,
     started_in: Duration,
+    netns: Option<Arc<Netns>>,
     workdir: Workdir,
 }
 
@@ -73,10 +101,12 @@ impl Cluster {
         let begin = Instant::now();
         let workdir = Workdir::create()?;
         let authority = Authority::generate("eks-guard-rig")?;
-        let control_plane = ControlPlane::start(&workdir, &authority, options)?;
+        let control_plane = ControlPlane::start(&workdir, &authority, &options)?;
         let server = control_plane.server();
-        let client =
-            |user, group| Client::new(server, &authority.pem(), Some(&authority.client(user, group)?));
+        let client = |user, group| {
+            let client = Client::new(server, &authority.pem(), Some(&authority.client(user, group)?))?;
+            Ok::<_, anyhow::Error>(client.from_netns(options.netns()))
+        };
         let admin = client("rig-admin", "system:masters")?;
         let audit = Audit::new(control_plane.audit_log(), client(SENTINEL_USER, "rig:sentinels")?);
         let admin_identity = authority.client("rig-admin", "system:masters")?;
@@ -93,6 +123,7 @@ impl Cluster {
             admin_kubeconfig,
             kubectl,
             started_in: Duration::ZERO,
+            netns: options.netns(),
             workdir,
         };
         cluster.wait_until_ready()?;
@@ -173,7 +204,11 @@ impl Cluster {
 
     /// The same with more environment.
     pub fn kubectl_in(&self, kubeconfig: &Path, env: &[(String, String)], args: &[&str]) -> Result<Output> {
-        let mut kubectl = leash::hold(&self.kubectl)?;
+        let place = Place {
+            netns: self.netns.as_ref().map(|netns| netns.path()),
+            ..Place::default()
+        };
+        let mut kubectl = leash::hold_in(&place, &self.kubectl)?;
         kubectl
             .args(args)
             .env_clear()
@@ -224,7 +259,8 @@ impl Cluster {
         self.wait_for("/api/v1/namespaces/default/serviceaccounts/default")
     }
 
-    fn wait_for(&self, path: &str) -> Result<()> {
+    /// Waits until a GET of `path` succeeds.
+    pub fn wait_for(&self, path: &str) -> Result<()> {
         self.wait_until(path, || match self.admin.request("GET", path, &[], b"")? {
             reply if reply.status == 200 => Ok(()),
             reply => bail!("HTTP {}: {}", reply.status, String::from_utf8_lossy(&reply.body)),

@@ -11,6 +11,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::Value;
 
+use crate::netns::Netns;
 use crate::pki::Identity;
 
 /// Talks to one server as one identity.
@@ -19,6 +20,7 @@ pub struct Client {
     server: SocketAddr,
     tls: Arc<ClientConfig>,
     bearer: Option<String>,
+    netns: Option<Arc<Netns>>,
 }
 
 /// A whole reply.
@@ -51,6 +53,7 @@ impl Client {
             server,
             tls: Arc::new(config),
             bearer: None,
+            netns: None,
         })
     }
 
@@ -58,6 +61,13 @@ impl Client {
     #[must_use]
     pub fn with_bearer(mut self, token: &str) -> Self {
         self.bearer = Some(token.to_owned());
+        self
+    }
+
+    /// The same client with its connections from inside a network namespace; none: from where this thread is.
+    #[must_use]
+    pub fn from_netns(mut self, netns: Option<Arc<Netns>>) -> Self {
+        self.netns = netns;
         self
     }
 
@@ -118,7 +128,11 @@ impl Client {
     }
 
     fn connect(&self) -> Result<StreamOwned<ClientConnection, TcpStream>> {
-        let socket = TcpStream::connect_timeout(&self.server, Duration::from_secs(5))?;
+        let patience = Duration::from_secs(5);
+        let socket = match &self.netns {
+            Some(netns) => netns.connect(self.server, patience)?,
+            None => TcpStream::connect_timeout(&self.server, patience)?,
+        };
         socket.set_nodelay(true)?;
         socket.set_read_timeout(Some(Duration::from_secs(60)))?;
         let name = ServerName::from(self.server.ip());

@@ -7,10 +7,13 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, OnceLock, mpsc};
-use std::{env, fs, io, process, thread};
+use std::{fs, io, process, thread};
 
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process_group};
+
+use crate::place::Place;
+use crate::programs;
 
 /// A process on the leash: killed and reaped on drop, killed by the kernel when this process dies.
 pub struct Leashed {
@@ -21,14 +24,22 @@ pub struct Leashed {
 
 impl Leashed {
     /// Starts `program` in a process group of its own; both its outputs go to the file `log`.
-    pub fn start<A: AsRef<OsStr>>(name: &str, program: &Path, args: &[A], log: &Path) -> Result<Self> {
+    pub fn start<A: AsRef<OsStr>>(
+        name: &str,
+        place: &Place,
+        program: &Path,
+        args: &[A],
+        log: &Path,
+    ) -> Result<Self> {
+        let mut command = hold_in(place, program)?;
+        command.args(args);
+        Self::start_command(name, command, log)
+    }
+
+    /// The same with a command that [`hold_in`] made.
+    pub fn start_command(name: &str, mut command: Command, log: &Path) -> Result<Self> {
         let out = File::create(log).with_context(|| format!("creating {}", log.display()))?;
-        let mut command = hold(program)?;
-        command
-            .args(args)
-            .stdin(Stdio::null())
-            .stdout(out.try_clone()?)
-            .stderr(out);
+        command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out);
         let child = spawn(command).with_context(|| format!("starting {name}"))?;
         Ok(Self {
             name: name.to_owned(),
@@ -91,18 +102,25 @@ impl Drop for Leashed {
 
 /// A command that runs `program` on the leash of this process, in its own process group.
 pub fn hold(program: &Path) -> Result<Command> {
-    let mut command = Command::new(leash_program()?);
+    hold_in(&Place::default(), program)
+}
+
+/// The same in a place of its own: the first instruction of `program` runs there.
+pub fn hold_in(place: &Place, program: &Path) -> Result<Command> {
+    let mut command = Command::new(programs::beside("leash")?);
     command
         .arg("hold")
         .arg(process::id().to_string())
+        .arg(serde_json::to_string(place).context("describing a place")?)
         .arg(program)
         .process_group(0);
     Ok(command)
 }
 
-/// Starts the process that removes `folder` when this one is gone. Keep the child: its standard input is the sign of life.
+/// Starts the process that removes `folder`, which may be one of cgroups, when this one is gone. Keep the child: its
+/// standard input is the sign of life.
 pub fn sweep_after(folder: &Path) -> Result<Child> {
-    let mut command = Command::new(leash_program()?);
+    let mut command = Command::new(programs::beside("leash")?);
     command.arg("sweep").arg(folder).process_group(0);
     command
         .stdin(Stdio::piped())
@@ -133,16 +151,4 @@ pub fn spawn(command: Command) -> io::Result<Child> {
         .send((command, child_tx))
         .map_err(|_| gone())?;
     child_rx.recv().map_err(|_| gone())?
-}
-
-/// `leash` stands beside the test binary's folder (`target/debug/deps/..`) or beside the program itself.
-fn leash_program() -> Result<PathBuf> {
-    let me = env::current_exe().context("finding this program")?;
-    let found = me
-        .ancestors()
-        .skip(1)
-        .take(2)
-        .map(|folder| folder.join("leash"))
-        .find(|path| path.exists());
-    found.context("the program `leash` is not built: cargo build -p eks-guard-tests --bins")
 }

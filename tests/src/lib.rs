@@ -1,9 +1,11 @@
-//! The rig: a real etcd, kube-apiserver and controller manager on loopback, and what tests ask of them.
-//! Order of reading: `cluster` starts it, `audit` says what reached it, `guarded` runs a command under eks-guard.
+//! The rig: a real etcd, kube-apiserver and controller manager, and what tests ask of them.
+//! Order of reading: `cluster` starts it, `audit` says what reached it, `guarded` runs a command under eks-guard;
+//! `node` puts a node with pods and a network beside it.
 
 pub mod audit;
 pub mod bench;
 pub mod both;
+pub mod cgroups;
 pub mod cluster;
 pub mod command;
 pub mod demo;
@@ -12,7 +14,10 @@ pub mod http;
 pub mod kubeconfig;
 pub mod kubelet;
 pub mod leash;
+pub mod netns;
+pub mod node;
 pub mod pki;
+pub mod place;
 pub mod policies;
 pub mod probe;
 pub mod programs;

@@ -28,3 +28,15 @@ pub fn eks_guard() -> Result<PathBuf> {
         )
     })
 }
+
+/// A program of the rig itself: beside the test binary's folder (`target/debug/deps/..`) or beside the program that asks.
+pub fn beside(name: &str) -> Result<PathBuf> {
+    let me = env::current_exe().context("finding this program")?;
+    let found = me
+        .ancestors()
+        .skip(1)
+        .take(2)
+        .map(|folder| folder.join(name))
+        .find(|path| path.exists());
+    found.with_context(|| format!("the program `{name}` is not built: cargo build -p eks-guard-tests --bins"))
+}

@@ -29,7 +29,7 @@ pub(crate) enum Need {
 }
 
 /// What demo and suites call besides the servers.
-const TOOLS: [&str; 3] = ["curl", "iproute2", "util-linux"];
+const TOOLS: [&str; 4] = ["curl", "iproute2", "nftables", "util-linux"];
 /// Who is measured beside the guard, and the load generator.
 const RIVALS: [&str; 3] = ["nginx-light", "haproxy", "nghttp2-client"];
 

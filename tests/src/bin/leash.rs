@@ -1,6 +1,6 @@
 //! Ties what the rig starts to the life of the rig.
-//! `hold PARENT_PID PROGRAM…` becomes PROGRAM, killed by the kernel when the parent dies, whatever kills it;
-//! `sweep FOLDER` removes FOLDER when its standard input ends, which it does when the parent is gone.
+//! `hold PARENT_PID PLACE PROGRAM…` becomes PROGRAM in PLACE, killed by the kernel when the parent dies, whatever kills it;
+//! `sweep FOLDER` removes FOLDER, files or cgroups, when its standard input ends, which it does when the parent is gone.
 
 use std::io::Read;
 use std::os::unix::process::CommandExt;
@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use std::{env, fs, io, thread};
 
 use anyhow::{Context, Result, bail};
+use rig::cgroups;
+use rig::place::Place;
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 
 fn main() -> ExitCode {
@@ -32,21 +34,31 @@ fn run() -> Result<()> {
     let mut args = env::args_os().skip(1);
     let task = args
         .next()
-        .context("leash hold PARENT_PID PROGRAM… | leash sweep FOLDER")?;
+        .context("leash hold PARENT_PID PLACE PROGRAM… | leash sweep FOLDER")?;
     match task.to_str() {
         Some("hold") => {
             let parent = args
                 .next()
                 .and_then(|arg| arg.into_string().ok())
                 .context("no parent pid")?;
-            hold(parent.parse().context("reading the parent pid")?, args.collect())
+            let place = args
+                .next()
+                .and_then(|arg| arg.into_string().ok())
+                .context("no place")?;
+            hold(
+                parent.parse().context("reading the parent pid")?,
+                &serde_json::from_str(&place).context("reading the place")?,
+                args.collect(),
+            )
         }
         Some("sweep") => sweep(Path::new(&args.next().context("no folder")?)),
         _ => bail!("no such task: {}", task.display()),
     }
 }
 
-fn hold(parent: i32, command: Vec<std::ffi::OsString>) -> Result<()> {
+fn hold(parent: i32, place: &Place, command: Vec<std::ffi::OsString>) -> Result<()> {
+    place.enter()?;
+    // After that, because the kernel takes the request back from a process that becomes another user.
     set_parent_process_death_signal(Some(Signal::KILL))
         .context("asking for a signal at the parent's death")?;
     // The parent may have died before the line above; then nobody would ever send the signal.
@@ -66,11 +78,18 @@ fn sweep(folder: &Path) -> Result<()> {
     // What the kernel is killing right now may still create files, so once is not enough.
     let deadline = Instant::now() + Duration::from_secs(20);
     while folder.exists() {
-        match fs::remove_dir_all(folder) {
+        match remove(folder) {
             Ok(()) => {}
             Err(error) if Instant::now() > deadline => return Err(error).context("removing the folder"),
             Err(_) => thread::sleep(Duration::from_millis(20)),
         }
     }
     Ok(())
+}
+
+fn remove(folder: &Path) -> io::Result<()> {
+    if cgroups::is_cgroup(folder) {
+        return cgroups::remove(folder);
+    }
+    fs::remove_dir_all(folder)
 }

@@ -1,4 +1,5 @@
 //! Starts a test cluster, says how to use it, and keeps it until this process ends, however it ends.
+//! `start-rig node` starts one with a node and a pod beside it, each in a network of its own.
 
 #![allow(clippy::print_stdout, reason = "a command-line program")]
 
@@ -7,13 +8,16 @@ use std::{env, fs, io, thread};
 
 use anyhow::Result;
 use rig::cluster::{Cluster, ClusterOptions};
+use rig::node::{Families, NodeRig, PodSpec};
 use rig::policies::EVERYTHING;
 use rig::programs;
 
 fn main() -> Result<()> {
     let mut options = ClusterOptions::default();
-    if let Some(address) = env::args().nth(1) {
-        options.bind = address.parse()?;
+    match env::args().nth(1) {
+        Some(word) if word == "node" => return node(),
+        Some(address) => options.bind = address.parse()?,
+        None => {}
     }
     let cluster = Cluster::start(options)?;
     let [bold, plain] = if io::stdout().is_terminal() {
@@ -48,6 +52,31 @@ fn main() -> Result<()> {
         programs::eks_guard()?.display(),
         policy.display()
     );
+    println!("\nCtrl-C ends it and removes everything.");
+    loop {
+        thread::park();
+    }
+}
+
+fn node() -> Result<()> {
+    let rig = NodeRig::start(Families::Dual)?;
+    let pod = rig.run_pod(&PodSpec::new(&rig, "default", "first"))?;
+    println!("The node is ready after {:.1} s.", rig.started_in().as_secs_f32());
+    println!("folder:     {}", rig.cluster().folder().display());
+    println!("cgroups:    {}", rig.cgroups().display());
+    println!("pod:        {}", pod.cgroup().display());
+    for (name, netns) in [
+        ("control plane", &rig.network().control_plane),
+        ("node", &rig.network().node),
+        ("outside", &rig.network().outside),
+        ("pod", pod.netns()),
+    ] {
+        println!(
+            "network:    {}   ({name}; nsenter --net={} bash)",
+            netns.id()?,
+            netns.path().display()
+        );
+    }
     println!("\nCtrl-C ends it and removes everything.");
     loop {
         thread::park();

@@ -10,16 +10,25 @@ const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
 impl Cluster {
     /// A token of a fresh ServiceAccount in `namespace`, bound to `cluster_role`.
     pub fn service_account_token(&self, namespace: &str, name: &str, cluster_role: &str) -> Result<String> {
+        self.create_service_account(namespace, name, cluster_role)?;
+        self.token(namespace, name, &json!({}))
+    }
+
+    /// A fresh ServiceAccount in `namespace`, bound to `cluster_role` everywhere.
+    pub fn create_service_account(&self, namespace: &str, name: &str, cluster_role: &str) -> Result<()> {
         let accounts = format!("/api/v1/namespaces/{namespace}/serviceaccounts");
         self.admin()
             .create(&accounts, &json!({"metadata": {"name": name}}))?;
         let subject = json!({"kind": "ServiceAccount", "name": name, "namespace": namespace});
         let user = format!("system:serviceaccount:{namespace}:{name}");
-        self.grant(&user, &subject, &json!({"user": user}), cluster_role)?;
-        let request = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}});
-        let reply = self
-            .admin()
-            .create(&format!("{accounts}/{name}/token"), &request)?;
+        self.grant(&user, &subject, &json!({"user": user}), cluster_role)
+    }
+
+    /// A token of a ServiceAccount by the TokenRequest API; `spec` is that of the request.
+    pub fn token(&self, namespace: &str, name: &str, spec: &Value) -> Result<String> {
+        let request = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec});
+        let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token");
+        let reply = self.admin().create(&path, &request)?;
         reply["status"]["token"]
             .as_str()
             .map(str::to_owned)

@@ -1,6 +1,6 @@
 //! The servers of a cluster and their arguments.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -8,10 +8,12 @@ use std::{net::TcpStream, thread};
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use crate::cluster::{AuditLevel, CONTEXT, ClusterOptions};
+use crate::cluster::{AuditLevel, CONTEXT, ClusterOptions, Site};
 use crate::kubeconfig::{Credential, Kubeconfig};
 use crate::leash::Leashed;
+use crate::netns::Netns;
 use crate::pki::{Authority, token_keys};
+use crate::place::Place;
 use crate::programs;
 use crate::workdir::Workdir;
 
@@ -38,13 +40,14 @@ struct Processes {
 /// How to start a server, as often as needed.
 struct ServerCommand {
     name: &'static str,
+    place: Place,
     args: Vec<String>,
     log: PathBuf,
 }
 
 impl ControlPlane {
     /// Starts all three. A port that somebody took between choosing and using it is chosen again.
-    pub(crate) fn start(workdir: &Workdir, authority: &Authority, options: ClusterOptions) -> Result<Self> {
+    pub(crate) fn start(workdir: &Workdir, authority: &Authority, options: &ClusterOptions) -> Result<Self> {
         let files = Files::write(workdir, authority, options)?;
         let mut last = anyhow!("not tried");
         for attempt in 0..4 {
@@ -60,29 +63,40 @@ impl ControlPlane {
         workdir: &Workdir,
         authority: &Authority,
         files: &Files,
-        options: ClusterOptions,
+        options: &ClusterOptions,
         attempt: u32,
     ) -> Result<Self> {
         let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let (etcd_client, etcd_peer) = (free_port(loopback)?, free_port(loopback)?);
-        let server = free_port(options.bind)?;
+        let site = options.site.as_ref();
+        let netns = site.map(|site| site.netns.as_ref());
+        let (etcd_client, etcd_peer) = (free_port(netns, loopback)?, free_port(netns, loopback)?);
+        let server = match site {
+            Some(site) => SocketAddr::new(options.bind, site.port),
+            None => free_port(None, options.bind)?,
+        };
+        let place = Place {
+            netns: netns.map(Netns::path),
+            ..Place::default()
+        };
         let logs = workdir.path().join("logs");
         let data = workdir.path().join(format!("etcd/data-{attempt}"));
         let etcd_args = etcd_args(&data, etcd_client, etcd_peer);
         let etcd = Leashed::start(
             "etcd",
+            &place,
             &programs::server("etcd")?,
             &etcd_args,
             &logs.join("etcd.log"),
         )?;
         let api_command = ServerCommand {
             name: "kube-apiserver",
-            args: files.api_args(server, etcd_client),
+            place: place.clone(),
+            args: files.api_args(server, etcd_client, site),
             log: logs.join("kube-apiserver.log"),
         };
         let mut api = api_command.start()?;
-        wait_for_listener(server, &mut api)?;
-        let controllers_command = controllers_command(workdir, authority, server, files)?;
+        wait_for_listener(netns, server, &mut api)?;
+        let controllers_command = controllers_command(workdir, authority, server, files, place)?;
         let controllers = controllers_command.start()?;
         let processes = Mutex::new(Processes {
             controllers,
@@ -147,7 +161,13 @@ impl ControlPlane {
 
 impl ServerCommand {
     fn start(&self) -> Result<Leashed> {
-        Leashed::start(self.name, &programs::server(self.name)?, &self.args, &self.log)
+        Leashed::start(
+            self.name,
+            &self.place,
+            &programs::server(self.name)?,
+            &self.args,
+            &self.log,
+        )
     }
 }
 
@@ -158,18 +178,18 @@ struct Files {
 }
 
 impl Files {
-    fn write(workdir: &Workdir, authority: &Authority, options: ClusterOptions) -> Result<Self> {
+    fn write(workdir: &Workdir, authority: &Authority, options: &ClusterOptions) -> Result<Self> {
         let folder = workdir.private_folder("pki")?;
         for name in ["audit", "logs", "etcd"] {
             workdir.private_folder(name)?;
         }
-        let loopbacks = [
-            options.bind,
-            IpAddr::V4(Ipv4Addr::LOCALHOST),
-            IpAddr::V4(Ipv4Addr::new(10, 96, 0, 1)),
-        ];
+        let mut addresses = vec![options.bind, IpAddr::V4(Ipv4Addr::LOCALHOST)];
+        match &options.site {
+            Some(site) => addresses.extend(site.also.iter().chain(&site.cluster_ips)),
+            None => addresses.push(IpAddr::V4(Ipv4Addr::new(10, 96, 0, 1))),
+        }
         let serving =
-            authority.serving(&["localhost", "kubernetes", "kubernetes.default.svc"], &loopbacks)?;
+            authority.serving(&["localhost", "kubernetes", "kubernetes.default.svc"], &addresses)?;
         let kubelet_client = authority.client("kube-apiserver-kubelet-client", "rig:kubelet-clients")?;
         let (token_key, token_public) = token_keys()?;
         workdir.write("pki/ca.crt", authority.pem())?;
@@ -186,12 +206,11 @@ impl Files {
         })
     }
 
-    fn api_args(&self, server: SocketAddr, etcd: SocketAddr) -> Vec<String> {
+    fn api_args(&self, server: SocketAddr, etcd: SocketAddr, site: Option<&Site>) -> Vec<String> {
         let file = |name: &str| self.folder.join(name).display().to_string();
         let audit_policy = self.audit_log.with_file_name("policy.yaml");
-        vec![
+        let mut args = vec![
             format!("--etcd-servers=http://{etcd}"),
-            format!("--bind-address={}", server.ip()),
             format!("--advertise-address={}", server.ip()),
             format!("--secure-port={}", server.port()),
             format!("--tls-cert-file={}", file("server.crt")),
@@ -204,8 +223,6 @@ impl Files {
             "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
             format!("--service-account-key-file={}", file("tokens.pub")),
             format!("--service-account-signing-key-file={}", file("tokens.key")),
-            "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
-            "--endpoint-reconciler-type=none".to_owned(),
             "--authorization-mode=Node,RBAC".to_owned(),
             format!("--audit-policy-file={}", audit_policy.display()),
             format!("--audit-log-path={}", self.audit_log.display()),
@@ -213,7 +230,26 @@ impl Files {
             "--audit-log-mode=blocking-strict".to_owned(),
             // No rotation: marks are places in one file.
             "--audit-log-maxsize=100000".to_owned(),
-        ]
+        ];
+        match site {
+            None => args.extend([
+                format!("--bind-address={}", server.ip()),
+                "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
+                // An EndpointSlice with a loopback address would be refused.
+                "--endpoint-reconciler-type=none".to_owned(),
+            ]),
+            Some(site) => {
+                let bind = if site.also.is_empty() {
+                    server.ip()
+                } else {
+                    // One socket for both families.
+                    IpAddr::V6(Ipv6Addr::UNSPECIFIED)
+                };
+                args.push(format!("--bind-address={bind}"));
+                args.push(format!("--service-cluster-ip-range={}", site.services.join(",")));
+            }
+        }
+        args
     }
 }
 
@@ -247,6 +283,7 @@ fn controllers_command(
     authority: &Authority,
     server: SocketAddr,
     files: &Files,
+    place: Place,
 ) -> Result<ServerCommand> {
     // Every right for one identity: ServiceAccounts a controller would cost a second of every start.
     let identity = authority.client("system:kube-controller-manager", "system:masters")?;
@@ -269,14 +306,19 @@ fn controllers_command(
     ];
     Ok(ServerCommand {
         name: "kube-controller-manager",
+        place,
         args,
         log: workdir.path().join("logs/kube-controller-manager.log"),
     })
 }
 
-fn wait_for_listener(server: SocketAddr, process: &mut Leashed) -> Result<()> {
+fn wait_for_listener(netns: Option<&Netns>, server: SocketAddr, process: &mut Leashed) -> Result<()> {
     let deadline = Instant::now() + Duration::from_secs(60);
-    while TcpStream::connect(server).is_err() {
+    let connect = || match netns {
+        Some(netns) => netns.connect(server, Duration::from_secs(5)).map(drop),
+        None => Ok(TcpStream::connect(server).map(drop)?),
+    };
+    while connect().is_err() {
         process.check_alive()?;
         if Instant::now() > deadline {
             bail!(
@@ -290,8 +332,11 @@ fn wait_for_listener(server: SocketAddr, process: &mut Leashed) -> Result<()> {
 }
 
 /// A port that is free now. Between this and its use somebody may take it; then the start is repeated.
-fn free_port(address: IpAddr) -> Result<SocketAddr> {
-    let listener =
-        TcpListener::bind((address, 0)).with_context(|| format!("asking for a free port on {address}"))?;
-    Ok(listener.local_addr()?)
+fn free_port(netns: Option<&Netns>, address: IpAddr) -> Result<SocketAddr> {
+    let ask = || {
+        let listener = TcpListener::bind((address, 0))
+            .with_context(|| format!("asking for a free port on {address}"))?;
+        Ok(listener.local_addr()?)
+    };
+    netns.map_or_else(ask, |netns| netns.enter(ask))
 }

@@ -4,7 +4,6 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -267,24 +266,19 @@ fn listen6(addr: Ipv6Addr, port: u16) -> TcpListener {
 /// which packets to addresses of nobody leave.
 pub(crate) fn enter_new_network() {
     unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace needs root");
-    for command in [
-        "link set lo up",
-        "addr add 198.51.100.7/32 dev lo",
-        "addr add 2001:db8::7/128 dev lo nodad",
-        "link add wire type veth peer name far-end",
-        "link set wire up",
-        "link set far-end up",
-        "route add 192.0.2.0/24 dev wire",
-        "route add 203.0.113.0/24 dev wire",
-        "route add 2001:db8::/32 dev wire",
-        "route add 64:ff9b::/96 dev wire",
-    ] {
-        let status = Command::new("ip")
-            .args(command.split(' '))
-            .status()
-            .expect("the tests need iproute2");
-        assert!(status.success(), "ip {command}");
-    }
+    rig::netns::ip(
+        "link set lo up\n\
+         addr add 198.51.100.7/32 dev lo\n\
+         addr add 2001:db8::7/128 dev lo nodad\n\
+         link add wire type veth peer name far-end\n\
+         link set wire up\n\
+         link set far-end up\n\
+         route add 192.0.2.0/24 dev wire\n\
+         route add 203.0.113.0/24 dev wire\n\
+         route add 2001:db8::/32 dev wire\n\
+         route add 64:ff9b::/96 dev wire\n",
+    )
+    .unwrap();
 }
 
 /// A name that no other test, and no other run of the tests, uses.
