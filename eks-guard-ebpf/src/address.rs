@@ -32,6 +32,37 @@ pub const fn form(addr: &Words) -> Form {
     }
 }
 
+/// Decodes an address where further NAT64 prefixes of 96 bits are in use; one of zeros is none.
+#[inline(always)]
+#[must_use]
+pub fn form_among(addr: &Words, nat64: &[[u32; 3]]) -> Form {
+    let found = form(addr);
+    if found != Form::Native {
+        return found;
+    }
+    let [a, b, c, v4] = *addr;
+    for prefix in nat64 {
+        if prefix[0] != 0 && a == prefix[0] && b == prefix[1] && c == prefix[2] {
+            return Form::Nat64(v4);
+        }
+    }
+    found
+}
+
+/// Whether nothing but this host is reached by an address, "any address" included. `v4` is in network order.
+#[inline(always)]
+#[must_use]
+pub const fn is_loopback(form: Form, addr: &Words) -> bool {
+    match form {
+        Form::Mapped(v4) => v4 == 0 || u32::from_be(v4) >> 24 == 127,
+        Form::Native => {
+            let [a, b, c, d] = *addr;
+            a == 0 && b == 0 && c == 0 && (d == 0 || d == LOOPBACK6[3])
+        }
+        Form::Nat64(_) => false,
+    }
+}
+
 /// The form of an IPv4 address (network order) that flows and original destinations use.
 #[inline(always)]
 #[must_use]
@@ -84,6 +115,44 @@ mod tests {
         ] {
             let address: Ipv6Addr = text.parse().unwrap();
             assert_eq!(form(&words(&address.octets())), expected, "{text}");
+        }
+    }
+
+    fn v6(text: &str) -> Words {
+        words(&text.parse::<Ipv6Addr>().unwrap().octets())
+    }
+
+    #[test]
+    fn further_nat64_prefixes_are_understood() {
+        let [a, b, c, _] = v6("2001:db8:64::");
+        let nat64 = [[0; 3], [a, b, c]];
+        for (text, expected) in [
+            ("2001:db8:64::10.0.0.1", Form::Nat64(v4("10.0.0.1"))),
+            ("64:ff9b::10.0.0.1", Form::Nat64(v4("10.0.0.1"))),
+            ("::ffff:10.0.0.1", Form::Mapped(v4("10.0.0.1"))),
+            ("2001:db8:64:0:1::10.0.0.1", Form::Native),
+            ("::10.0.0.1", Form::Native),
+            ("::1", Form::Native),
+        ] {
+            assert_eq!(form_among(&v6(text), &nat64), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn loopback_is_what_stays_on_this_host() {
+        for (text, expected) in [
+            ("::1", true),
+            ("::", true),
+            ("::ffff:127.0.0.1", true),
+            ("::ffff:127.255.0.3", true),
+            ("::ffff:0.0.0.0", true),
+            ("::ffff:128.0.0.1", false),
+            ("::ffff:10.0.0.1", false),
+            ("64:ff9b::127.0.0.1", false),
+            ("::2", false),
+            ("fe80::1", false),
+        ] {
+            assert_eq!(is_loopback(form(&v6(text)), &v6(text)), expected, "{text}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! connect(), sendto() and getpeername() of a guarded socket.
+//! connect(), sendto(), getpeername() and getsockname() of a guarded socket.
 
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use eks_guard_ebpf::address::{self, Form, LOOPBACK4, LOOPBACK6};
@@ -6,8 +6,8 @@ use eks_guard_ebpf::refusal::Refusal;
 use eks_guard_ebpf::{OriginalDst, stat};
 
 use crate::context::{self, Destination, SockAddr};
-use crate::judge::{Judgement, Transport, judge};
-use crate::maps::SK_ORIG;
+use crate::judge::{Judgement, judge};
+use crate::maps::{PODS, SK_ORIG};
 use crate::report;
 
 /// Redirects, passes or refuses a connect(). Whatever is not redirected leaves nothing in the socket's storage:
@@ -15,12 +15,7 @@ use crate::report;
 #[inline(always)]
 pub(crate) fn connect(socket: &SockAddr<'_>) -> Result<(), Refusal> {
     let destination = socket.destination();
-    let transport = if socket.is_tcp() {
-        Transport::Tcp
-    } else {
-        Transport::Other
-    };
-    match judge(&destination, transport) {
+    match judge(&destination) {
         Ok(Judgement::Redirect { cgroup, port }) => redirect(socket, &destination, cgroup, port),
         Ok(Judgement::Pass) => {
             forget(socket);
@@ -36,7 +31,7 @@ pub(crate) fn connect(socket: &SockAddr<'_>) -> Result<(), Refusal> {
 /// Passes or refuses a datagram that names its own destination; there is nothing to redirect it to.
 #[inline(always)]
 pub(crate) fn send(socket: &SockAddr<'_>) -> Result<(), Refusal> {
-    match judge(&socket.destination(), Transport::Other)? {
+    match judge(&socket.destination())? {
         Judgement::Pass => Ok(()),
         Judgement::Redirect { .. } => Err(Refusal::NotTcp),
     }
@@ -45,11 +40,37 @@ pub(crate) fn send(socket: &SockAddr<'_>) -> Result<(), Refusal> {
 /// Answers getpeername() of a redirected socket with where it meant to go.
 #[inline(always)]
 pub(crate) fn peer_name(socket: &SockAddr<'_>) {
-    // SAFETY: the socket of the context; the pointer is checked before use.
-    let original = unsafe { SK_ORIG.get_ptr_mut(socket.ctx).as_ref() };
-    if let Some(original) = original {
+    if let Some(original) = original(socket) {
         socket.set(&context::peer(original), original.port);
     }
+}
+
+/// Answers getsockname() of a redirected socket with the address of its pod, as a direct one would: whoever hands its own
+/// address to others would hand out loopback otherwise. Where the pod's address is not known, and for a destination on
+/// this host, loopback is what it says: a guess would be worse. Its port is its own either way.
+#[inline(always)]
+pub(crate) fn own_name(socket: &SockAddr<'_>) {
+    let Some(original) = original(socket) else { return };
+    let form = address::form(&original.addr);
+    if address::is_loopback(form, &original.addr) {
+        return;
+    }
+    // SAFETY: an entry that is rewritten keeps its place, and a reader its grace period.
+    let Some(pod) = (unsafe { PODS.get(original.cgroup) }) else {
+        return;
+    };
+    let own = match form {
+        Form::Mapped(_) if pod.addr4 != 0 => address::mapped(pod.addr4),
+        Form::Native | Form::Nat64(_) if pod.addr6 != [0; 4] => pod.addr6,
+        Form::Mapped(_) | Form::Native | Form::Nat64(_) => return,
+    };
+    socket.set(&own, socket.destination().port);
+}
+
+#[inline(always)]
+fn original<'a>(socket: &SockAddr<'a>) -> Option<&'a OriginalDst> {
+    // SAFETY: the socket of the context; the pointer is checked before use and lives as long as the socket.
+    unsafe { SK_ORIG.get_ptr_mut(socket.ctx).as_ref() }
 }
 
 #[inline(always)]
@@ -68,7 +89,7 @@ fn redirect(
         port: destination.port,
         padding: 0,
     };
-    let listener = match destination.form {
+    let listener = match address::form(&destination.addr) {
         Form::Mapped(_) => address::mapped(LOOPBACK4),
         Form::Native | Form::Nat64(_) => LOOPBACK6,
     };

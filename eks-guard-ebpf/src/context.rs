@@ -3,23 +3,22 @@
 use core::ptr::{addr_of, addr_of_mut};
 
 use aya_ebpf::bindings::{bpf_sock, bpf_sock_addr};
+use aya_ebpf::helpers::generated::bpf_get_netns_cookie;
 use aya_ebpf::programs::{SockAddrContext, SockContext, SockOpsContext};
 use eks_guard_ebpf::address::{self, Form, LOOPBACK4, LOOPBACK6, Words};
 use eks_guard_ebpf::{FlowKey, OriginalDst};
 
 const AF_INET6: u32 = 10;
-const SOCK_STREAM: u32 = 1;
-const IPPROTO_TCP: u32 = 6;
 
 /// Where a socket is about to go.
 #[derive(Clone, Copy)]
 pub(crate) struct Destination {
     /// IPv4 mapped.
     pub(crate) addr: Words,
-    /// What `addr` stands for.
-    pub(crate) form: Form,
     /// Host order.
     pub(crate) port: u16,
+    /// Of IP.
+    pub(crate) protocol: u8,
 }
 
 /// Which hook family the context came from decides which address field is valid.
@@ -58,6 +57,8 @@ impl<'a> SockAddr<'a> {
         let raw = self.raw();
         // SAFETY: fields of the context, read one word at a time.
         let port = unsafe { addr_of!((*raw).user_port).read_volatile() };
+        // SAFETY: as above.
+        let protocol = unsafe { addr_of!((*raw).protocol).read_volatile() };
         let addr = match self.family {
             // SAFETY: as above.
             Family::V4 => address::mapped(unsafe { addr_of!((*raw).user_ip4).read_volatile() }),
@@ -67,26 +68,20 @@ impl<'a> SockAddr<'a> {
         // The port is a big-endian u16 in the low half of the word.
         Destination {
             addr,
-            form: address::form(&addr),
             port: u16::from_be(port as u16),
+            // No protocol beyond a byte has this hook.
+            protocol: protocol as u8,
         }
     }
 
-    /// Whether the socket speaks TCP: the one protocol that is redirected.
+    /// The cookie of the socket's network namespace.
     #[inline(always)]
-    pub(crate) fn is_tcp(&self) -> bool {
-        let raw = self.raw();
-        // SAFETY: fields of the context, read one word at a time.
-        let (kind, protocol) = unsafe {
-            (
-                addr_of!((*raw).type_).read_volatile(),
-                addr_of!((*raw).protocol).read_volatile(),
-            )
-        };
-        kind == SOCK_STREAM && protocol == IPPROTO_TCP
+    pub(crate) fn netns(&self) -> u64 {
+        // SAFETY: the context of this program.
+        unsafe { bpf_get_netns_cookie(self.raw().cast()) }
     }
 
-    /// Writes the address the kernel is to use: of a connect() its target, of a getpeername() its answer.
+    /// Writes the address the kernel is to use: of a connect() its target, of a getpeername() or getsockname() its answer.
     #[inline(always)]
     pub(crate) fn set(&self, addr: &Words, port: u16) {
         let raw = self.raw();

@@ -39,7 +39,7 @@ fn open(ctx: &SockOpsContext) {
     if written {
         report::count(stat::FLOWS);
     } else {
-        report::flow_not_written(original);
+        report::flow_not_written(original, key.netns);
     }
 }
 

@@ -1,21 +1,33 @@
-//! What a guarded cgroup may do with a destination. Nothing here changes the socket.
+//! What a cgroup may do with a destination, whoever asks: the socket hooks, the packet hook and the wire hook. Nothing here
+//! changes the socket.
 
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use aya_ebpf::helpers::generated::bpf_get_current_ancestor_cgroup_id;
-use eks_guard_ebpf::address::{Form, Words};
+use eks_guard_ebpf::address::{self, Form, Words};
+use eks_guard_ebpf::allow::{self, Allow};
 use eks_guard_ebpf::refusal::Refusal;
-use eks_guard_ebpf::{ABI_VERSION, Class, Config, MAX_ANCESTOR_LEVELS, POD_AGENT, Pod, class};
+use eks_guard_ebpf::{
+    ABI_VERSION, Class, Config, MAX_ANCESTOR_LEVELS, POD_AGENT, POD_ORDINARY, POD_SYSTEM, Pod, class, egress,
+    unknown,
+};
 
 use crate::context::Destination;
-use crate::maps::{API4, API6, CFG, PODS};
+use crate::maps::{ALLOW4, ALLOW6, API4, API6, CFG, PODS};
 
-/// What a socket speaks.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Transport {
-    /// The one that is redirected.
-    Tcp,
-    /// Everything else.
-    Other,
+const IPPROTO_TCP: u8 = 6;
+
+/// Where something goes. Every field always has a value: the verifier refuses to copy one that has none.
+pub(crate) struct Target {
+    /// IPv4 mapped.
+    pub(crate) addr: Words,
+    /// What `addr` stands for.
+    pub(crate) form: Form,
+    /// Of IP.
+    pub(crate) protocol: u8,
+    /// Host order; 0 where the protocol has none.
+    pub(crate) port: u16,
+    /// Why `protocol` and `port` cannot be relied on.
+    pub(crate) unknown: Option<Refusal>,
 }
 
 /// What is to be done with a destination that is not refused.
@@ -26,32 +38,91 @@ pub(crate) enum Judgement {
     Redirect { cgroup: u64, port: u16 },
 }
 
-/// Judges a destination.
+/// Who a cgroup on record is.
+pub(crate) enum Standing {
+    Agent,
+    Exempt,
+    Unknown,
+}
+
+/// Judges what the current process does with a destination.
 #[inline(always)]
-pub(crate) fn judge(destination: &Destination, transport: Transport) -> Result<Judgement, Refusal> {
+pub(crate) fn judge(destination: &Destination) -> Result<Judgement, Refusal> {
     let config = config()?;
-    let Some(found) = class_of(destination.form, destination.addr) else {
+    let pod = pod_of_current(config);
+    let standing = standing(pod.map(|(_, pod)| pod));
+    if let Standing::Exempt = standing {
+        return Ok(Judgement::Pass);
+    }
+    let target = Target {
+        addr: destination.addr,
+        form: address::form_among(&destination.addr, &config.nat64),
+        protocol: destination.protocol,
+        port: destination.port,
+        unknown: None,
+    };
+    match (standing, pod) {
+        (Standing::Agent, Some((cgroup, pod))) => of_agent(&target, cgroup, pod),
+        _ => of_unknown(config, &target).map(|()| Judgement::Pass),
+    }
+}
+
+#[inline(always)]
+fn of_agent(target: &Target, cgroup: u64, pod: &Pod) -> Result<Judgement, Refusal> {
+    let Some(api) = towards(pod.index, pod.egress, target)? else {
         return Ok(Judgement::Pass);
     };
-    let (cgroup, pod) = pod_of_current(config).ok_or(Refusal::Unclassified)?;
-    if pod.flags & POD_AGENT == 0 {
-        return Ok(Judgement::Pass);
-    }
-    if found.class != class::API {
-        return Err(Refusal::UnknownClass);
-    }
-    let other_port = destination.port != found.port;
-    if other_port && found.port_only == 1 {
-        return Ok(Judgement::Pass);
-    }
-    match transport {
-        Transport::Other => Err(Refusal::NotTcp),
-        Transport::Tcp if other_port => Err(Refusal::OtherPort),
-        Transport::Tcp if pod.listener_port == 0 => Err(Refusal::NoListener),
-        Transport::Tcp => Ok(Judgement::Redirect {
+    if target.protocol != IPPROTO_TCP {
+        Err(Refusal::NotTcp)
+    } else if !api.has_port(target.port) {
+        Err(Refusal::OtherPort)
+    } else if pod.listener_port == 0 {
+        Err(Refusal::NoListener)
+    } else {
+        Ok(Judgement::Redirect {
             cgroup,
             port: pod.listener_port,
-        }),
+        })
+    }
+}
+
+/// What an agent may do with a target: pass it, or, where it is the API server's, whatever the hook makes of that.
+#[inline(always)]
+pub(crate) fn towards(index: u32, mode: u16, target: &Target) -> Result<Option<&'static Class>, Refusal> {
+    if let Some(found) = class_of(target)
+        && belongs(found, target)?
+    {
+        return match found.class {
+            class::API => Ok(Some(found)),
+            class::IMDS | class::POD_IDENTITY | class::KUBELET | class::OTHER_CLUSTER => {
+                if allows(index, target, found.class) {
+                    Ok(None)
+                } else {
+                    Err(Refusal::Infrastructure)
+                }
+            }
+            _ => Err(Refusal::UnknownClass),
+        };
+    }
+    if mode == egress::BLOCK_LIST
+        || address::is_loopback(target.form, &target.addr)
+        || allows(index, target, 0)
+    {
+        Ok(None)
+    } else {
+        Err(Refusal::NotAllowed)
+    }
+}
+
+/// What a cgroup that nobody has classified may do with a target.
+#[inline(always)]
+pub(crate) fn of_unknown(config: &Config, target: &Target) -> Result<(), Refusal> {
+    if config.unknown == unknown::PASS {
+        return Ok(());
+    }
+    match class_of(target) {
+        Some(found) if belongs(found, target)? => Err(Refusal::Unclassified),
+        _ => Ok(()),
     }
 }
 
@@ -66,16 +137,77 @@ pub(crate) fn config() -> Result<&'static Config, Refusal> {
     }
 }
 
-/// The class of a destination; whatever stands for an IPv4 address is looked up as that address.
+/// An entry that says nothing is none.
 #[inline(always)]
-pub(crate) fn class_of(form: Form, addr: Words) -> Option<&'static Class> {
-    match form {
-        Form::Mapped(v4) | Form::Nat64(v4) => API4.get(&Key::new(32, v4)),
-        Form::Native => API6.get(&Key::new(128, addr)),
+pub(crate) fn standing(pod: Option<&Pod>) -> Standing {
+    match pod {
+        Some(pod) if pod.flags & POD_AGENT != 0 => Standing::Agent,
+        Some(pod) if pod.flags & (POD_SYSTEM | POD_ORDINARY) != 0 => Standing::Exempt,
+        Some(_) | None => Standing::Unknown,
     }
 }
 
-/// The guarded cgroup the current process stands in, at whatever depth below it.
+/// The class of a target; whatever stands for an IPv4 address is looked up as that address.
+#[inline(always)]
+fn class_of(target: &Target) -> Option<&'static Class> {
+    match target.form {
+        Form::Mapped(v4) | Form::Nat64(v4) => API4.get(&Key::new(32, v4)),
+        Form::Native => API6.get(&Key::new(128, target.addr)),
+    }
+}
+
+/// Whether a target is the class's, or only shares its address.
+#[inline(always)]
+fn belongs(found: &Class, target: &Target) -> Result<bool, Refusal> {
+    if found.port_only != 1 {
+        return Ok(true);
+    }
+    match target.unknown {
+        Some(refusal) => Err(refusal),
+        None => Ok(found.has_port(target.port)),
+    }
+}
+
+/// Whether an agent's list has an entry for a target of an infrastructure class, or of none (0).
+#[inline(always)]
+fn allows(index: u32, target: &Target, class: u32) -> bool {
+    if opens(entry(index, allow::ANYTHING, target), class) {
+        return true;
+    }
+    if target.unknown.is_some() {
+        return false;
+    }
+    opens(entry(index, allow::scope(target.protocol, 0), target), class)
+        || (target.port != 0
+            && opens(
+                entry(index, allow::scope(target.protocol, target.port), target),
+                class,
+            ))
+}
+
+#[inline(always)]
+fn opens(entry: Option<&Allow>, class: u32) -> bool {
+    match entry {
+        Some(entry) => class == 0 || entry.opens == class,
+        None => false,
+    }
+}
+
+#[inline(always)]
+fn entry(index: u32, scope: u32, target: &Target) -> Option<&'static Allow> {
+    match target.form {
+        Form::Mapped(v4) | Form::Nat64(v4) => {
+            let key = allow::key4(index, scope, v4);
+            ALLOW4.get(&Key::new(allow::FIXED_BITS + 32, key))
+        }
+        Form::Native => {
+            let key = allow::key6(index, scope, &target.addr);
+            ALLOW6.get(&Key::new(allow::FIXED_BITS + 128, key))
+        }
+    }
+}
+
+/// The cgroup on record the current process stands in, at whatever depth below it.
 #[inline(always)]
 pub(crate) fn pod_of_current(config: &Config) -> Option<(u64, &'static Pod)> {
     // SAFETY: a helper without pointers; it answers 0 where there is no ancestor.
@@ -84,7 +216,7 @@ pub(crate) fn pod_of_current(config: &Config) -> Option<(u64, &'static Pod)> {
     })
 }
 
-/// The guarded cgroup whose ancestor at some level has the id that `ancestor` answers.
+/// The cgroup on record whose ancestor at some level has the id that `ancestor` answers.
 #[inline(always)]
 pub(crate) fn pod_by(config: &Config, ancestor: impl Fn(i32) -> u64) -> Option<(u64, &'static Pod)> {
     for i in 0..MAX_ANCESTOR_LEVELS {
@@ -92,7 +224,7 @@ pub(crate) fn pod_by(config: &Config, ancestor: impl Fn(i32) -> u64) -> Option<(
             break;
         }
         let id = ancestor(config.levels[i] as i32);
-        // SAFETY: entries of a live run are neither removed nor changed.
+        // SAFETY: an entry that is rewritten keeps its place, and a reader its grace period.
         if let Some(pod) = unsafe { PODS.get(id) } {
             return Some((id, pod));
         }

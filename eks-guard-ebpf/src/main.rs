@@ -9,21 +9,26 @@
 mod connect;
 mod context;
 mod flow;
+mod header;
 mod judge;
 mod maps;
 mod packet;
 mod report;
 mod socket;
+mod wire;
 
 use aya_ebpf::helpers::generated::bpf_set_retval;
-use aya_ebpf::macros::{cgroup_skb, cgroup_sock, cgroup_sock_addr, sock_ops};
-use aya_ebpf::programs::{SkBuffContext, SockAddrContext, SockContext, SockOpsContext};
+use aya_ebpf::macros::{cgroup_skb, cgroup_sock, cgroup_sock_addr, classifier, sock_ops};
+use aya_ebpf::programs::{SkBuffContext, SockAddrContext, SockContext, SockOpsContext, TcContext};
 use eks_guard_ebpf::refusal::{Hook, Refusal};
 
 use crate::context::SockAddr;
 
 const ALLOW: i32 = 1;
 const DENY: i32 = 0;
+/// To whatever else looks at the frame; on kernels without tcx, too.
+const TCX_NEXT: i32 = -1;
+const TC_ACT_SHOT: i32 = 2;
 const EPROTONOSUPPORT: i32 = 93;
 const ECONNREFUSED: i32 = 111;
 
@@ -69,6 +74,20 @@ fn getpeername6(ctx: SockAddrContext) -> i32 {
     ALLOW
 }
 
+/// getsockname() on an IPv4 socket: a redirected one names its pod.
+#[cgroup_sock_addr(getsockname4)]
+fn getsockname4(ctx: SockAddrContext) -> i32 {
+    connect::own_name(&SockAddr::v4(&ctx));
+    ALLOW
+}
+
+/// getsockname() on an IPv6 socket.
+#[cgroup_sock_addr(getsockname6)]
+fn getsockname6(ctx: SockAddrContext) -> i32 {
+    connect::own_name(&SockAddr::v6(&ctx));
+    ALLOW
+}
+
 /// socket() of the IPv4 and IPv6 families.
 #[cgroup_sock(sock_create)]
 fn sock_create(ctx: SockContext) -> i32 {
@@ -89,8 +108,20 @@ fn egress(ctx: SkBuffContext) -> i32 {
     match packet::leave(&ctx.skb) {
         Ok(()) => ALLOW,
         Err(dropped) => {
-            report::packet_dropped(&dropped);
+            report::packet_dropped(&ctx.skb, &dropped);
             DENY
+        }
+    }
+}
+
+/// A frame from an agent's pod, on the host side of its interface.
+#[classifier]
+fn wire(ctx: TcContext) -> i32 {
+    match wire::arrive(&ctx.skb) {
+        Ok(()) => TCX_NEXT,
+        Err(dropped) => {
+            report::frame_dropped(&ctx.skb, &dropped);
+            TC_ACT_SHOT
         }
     }
 }
@@ -107,7 +138,7 @@ fn verdict(socket: &SockAddr<'_>, hook: Hook, outcome: Result<(), Refusal>) -> i
     match outcome {
         Ok(()) => ALLOW,
         Err(refusal) => {
-            report::refused(hook, &socket.destination(), refusal);
+            report::refused(hook, socket, refusal);
             // SAFETY: a helper without pointers; should it fail, the caller sees EPERM instead.
             unsafe { bpf_set_retval(-ECONNREFUSED) };
             DENY

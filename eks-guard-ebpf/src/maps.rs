@@ -1,11 +1,12 @@
 //! The maps, by the names the loader looks them up. Plain hashes: a full one refuses, none evicts.
 
-use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, SkStorage};
+use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf, SkStorage};
 use aya_ebpf::macros::btf_map;
 use eks_guard_ebpf::address::Words;
-use eks_guard_ebpf::{Class, Config, FlowKey, OriginalDst, Pod, limits, stat};
+use eks_guard_ebpf::allow::{Allow, Key4, Key6};
+use eks_guard_ebpf::{Class, Config, Event, FlowKey, Link, OriginalDst, Pod, limits, stat};
 
-/// Guarded cgroups by cgroup id.
+/// Classified cgroups by cgroup id.
 #[btf_map(name = "pods")]
 pub(crate) static PODS: HashMap<u64, Pod, { limits::PODS as usize }> = HashMap::new();
 
@@ -16,6 +17,18 @@ pub(crate) static API4: LpmTrie<u32, Class, { limits::PREFIXES as usize }> = Lpm
 /// Classed IPv6 prefixes.
 #[btf_map(name = "api6")]
 pub(crate) static API6: LpmTrie<Words, Class, { limits::PREFIXES as usize }> = LpmTrie::new();
+
+/// What agents may reach over IPv4, by pod, protocol and port.
+#[btf_map(name = "allow4")]
+pub(crate) static ALLOW4: LpmTrie<Key4, Allow, { limits::ALLOWED as usize }> = LpmTrie::new();
+
+/// What agents may reach over IPv6.
+#[btf_map(name = "allow6")]
+pub(crate) static ALLOW6: LpmTrie<Key6, Allow, { limits::ALLOWED as usize }> = LpmTrie::new();
+
+/// Host sides of agents' interfaces, by interface index.
+#[btf_map(name = "links")]
+pub(crate) static LINKS: HashMap<u32, Link, { limits::LINKS as usize }> = HashMap::new();
 
 /// The one configuration.
 #[btf_map(name = "cfg")]
@@ -28,6 +41,10 @@ pub(crate) static SK_ORIG: SkStorage<OriginalDst> = SkStorage::new();
 /// Redirected connections that the listener has not taken yet.
 #[btf_map(name = "flows")]
 pub(crate) static FLOWS: HashMap<FlowKey, OriginalDst, { limits::FLOWS as usize }> = HashMap::new();
+
+/// What was refused, for whoever reads along; the counters are complete, this may not be.
+#[btf_map(name = "events")]
+pub(crate) static EVENTS: RingBuf<Event, { limits::EVENT_BYTES as usize }> = RingBuf::new();
 
 /// Counters, summed over the processors by the loader.
 #[btf_map(name = "stats")]

@@ -14,6 +14,8 @@ pub enum Hook {
     Packet = 3,
     /// The flow entry of a redirected connection.
     Flow = 4,
+    /// A frame on its way from a pod to its node.
+    Wire = 5,
 }
 
 /// Why.
@@ -22,7 +24,7 @@ pub enum Hook {
 pub enum Refusal {
     /// The maps were filled for other programs than these, so no lookup can be trusted.
     Abi = 0,
-    /// The caller stands in no cgroup on record, and the socket belongs to a guarded one.
+    /// The caller stands in no cgroup on record, or the interface is not on record.
     Unclassified = 1,
     /// The cgroup has no listener.
     NoListener = 2,
@@ -40,20 +42,41 @@ pub enum Refusal {
     SocketKind = 8,
     /// A packet to the API server itself: the other hooks did not see its socket's destination.
     NotRedirected = 9,
-    /// An IPv6 packet that others are to send on to where its header does not say.
+    /// A packet that others may have to send on to where its header does not say.
     RoutingHeader = 10,
-    /// A packet to an address of which one port is the API server's, and its port cannot be read.
+    /// A packet to an address of which some ports are refused, and its port cannot be read.
     Unreadable = 11,
+    /// Not on the agent's allow list.
+    NotAllowed = 12,
+    /// Infrastructure that the agent's allow list does not open.
+    Infrastructure = 13,
+    /// A frame to loopback, which no wire leads to.
+    Martian = 14,
+    /// A frame that is neither IP nor what finds neighbours.
+    UnknownProtocol = 15,
 }
 
 impl Hook {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Connect, Self::Send, Self::Create, Self::Packet, Self::Flow];
+    pub const ALL: [Self; 6] = [
+        Self::Connect,
+        Self::Send,
+        Self::Create,
+        Self::Packet,
+        Self::Flow,
+        Self::Wire,
+    ];
+
+    /// The hook of an event.
+    #[must_use]
+    pub fn from_number(number: u16) -> Option<Self> {
+        Self::ALL.into_iter().find(|hook| *hook as u16 == number)
+    }
 }
 
 impl Refusal {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 16] = [
         Self::Abi,
         Self::Unclassified,
         Self::NoListener,
@@ -66,7 +89,17 @@ impl Refusal {
         Self::NotRedirected,
         Self::RoutingHeader,
         Self::Unreadable,
+        Self::NotAllowed,
+        Self::Infrastructure,
+        Self::Martian,
+        Self::UnknownProtocol,
     ];
+
+    /// The reason of an event.
+    #[must_use]
+    pub fn from_number(number: u16) -> Option<Self> {
+        Self::ALL.into_iter().find(|refusal| *refusal as u16 == number)
+    }
 
     /// Whether the guard failed, rather than the caller having asked for what nobody may have.
     #[inline(always)]
@@ -84,7 +117,11 @@ impl Refusal {
             | Self::SocketKind
             | Self::NotRedirected
             | Self::RoutingHeader
-            | Self::Unreadable => false,
+            | Self::Unreadable
+            | Self::NotAllowed
+            | Self::Infrastructure
+            | Self::Martian
+            | Self::UnknownProtocol => false,
         }
     }
 }

@@ -1,18 +1,28 @@
-//! Counters, and log lines that a caller in a loop cannot turn into a flood.
+//! Counters, and for one reader of two kinds: log lines that a caller in a loop cannot turn into a flood, or events.
 
-use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
+use core::ptr::addr_of_mut;
+
+use aya_ebpf::helpers::bpf_get_current_pid_tgid;
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_ktime_get_ns, bpf_skb_cgroup_id,
+};
 use aya_ebpf::programs::SockContext;
+use aya_ebpf::programs::sk_buff::SkBuff;
 use aya_log_ebpf::{error, info, warn};
 use eks_guard_ebpf::address::Words;
 use eks_guard_ebpf::refusal::{Hook, Refusal};
-use eks_guard_ebpf::{OriginalDst, stat};
+use eks_guard_ebpf::{Event, OriginalDst, reports, stat};
 
-use crate::context::{self, Destination};
-use crate::maps::{LOG_BUDGET, STATS};
-use crate::packet::Dropped;
+use crate::context::{self, Destination, SockAddr};
+use crate::header::Dropped;
+use crate::maps::{CFG, EVENTS, LOG_BUDGET, STATS};
+use crate::wire;
 
 /// Lines per second and processor; the counters go on.
 const LINES_PER_SECOND: u64 = 8;
+
+const COMM_BYTES: u32 = 16;
+const IPPROTO_TCP: u16 = 6;
 
 /// Adds one to a counter.
 #[inline(always)]
@@ -23,40 +33,174 @@ pub(crate) fn count(index: u32) {
     }
 }
 
-/// Counts and logs a refused destination.
+/// Counts and reports a refused destination.
 #[inline(always)]
-pub(crate) fn refused(hook: Hook, destination: &Destination, refusal: Refusal) {
+pub(crate) fn refused(hook: Hook, socket: &SockAddr<'_>, refusal: Refusal) {
+    let destination = socket.destination();
     count(stat::refused(hook, refusal));
-    if may_log() {
-        log_refusal(destination, refusal);
+    if events_are_read() {
+        let protocol = u16::from(destination.protocol);
+        let report = Report {
+            netns: socket.netns(),
+            ..Report::of_caller(hook, refusal, destination.port, protocol)
+        };
+        send(&report, &destination.addr);
+    } else if may_log() {
+        log_refusal(&destination, refusal);
     }
 }
 
-/// Counts and logs a refused socket.
+/// Counts and reports a refused socket.
 #[inline(always)]
 pub(crate) fn socket_refused(ctx: &SockContext, refusal: Refusal) {
     count(stat::refused(Hook::Create, refusal));
-    if may_log() {
-        let (kind, protocol) = context::kind(ctx);
+    let (kind, protocol) = context::kind(ctx);
+    if events_are_read() {
+        send(
+            &Report::of_caller(Hook::Create, refusal, 0, protocol as u16),
+            &[0; 4],
+        );
+    } else if may_log() {
         log_socket(kind, protocol, refusal);
     }
 }
 
-/// Counts and logs a dropped packet.
+/// Counts and reports a dropped packet.
 #[inline(always)]
-pub(crate) fn packet_dropped(dropped: &Dropped) {
+pub(crate) fn packet_dropped(packet: &SkBuff, dropped: &Dropped) {
     count(stat::refused(Hook::Packet, dropped.refusal));
-    if may_log() {
+    if events_are_read() {
+        send(&Report::of_packet(Hook::Packet, packet, dropped), &dropped.addr);
+    } else if may_log() {
         log_packet(dropped);
     }
 }
 
-/// Counts and logs a connection that the listener will close.
+/// Counts and reports a dropped frame.
 #[inline(always)]
-pub(crate) fn flow_not_written(original: &OriginalDst) {
+pub(crate) fn frame_dropped(packet: &SkBuff, dropped: &Dropped) {
+    count(stat::refused(Hook::Wire, dropped.refusal));
+    if events_are_read() {
+        let report = Report {
+            ifindex: wire::ifindex(packet),
+            ..Report::of_packet(Hook::Wire, packet, dropped)
+        };
+        send(&report, &dropped.addr);
+    } else if may_log() {
+        log_packet(dropped);
+    }
+}
+
+/// Counts and reports a connection that the listener will close.
+#[inline(always)]
+pub(crate) fn flow_not_written(original: &OriginalDst, netns: u64) {
     count(stat::refused(Hook::Flow, Refusal::FlowTable));
-    if may_log() {
+    if events_are_read() {
+        let report = Report {
+            cgroup: original.cgroup,
+            netns,
+            by: By::Nobody,
+            pid: original.pid,
+            ifindex: 0,
+            port: original.port,
+            protocol: IPPROTO_TCP,
+            hook: Hook::Flow,
+            refusal: Refusal::FlowTable,
+        };
+        send(&report, &original.addr);
+    } else if may_log() {
         log_flow_not_written(original);
+    }
+}
+
+#[inline(always)]
+fn events_are_read() -> bool {
+    CFG.get(0).is_some_and(|config| config.reports == reports::EVENTS)
+}
+
+/// Writes one event. One volatile store per word: the target has no memset, and stores are merged into one otherwise.
+#[inline(always)]
+fn send(report: &Report, addr: &Words) {
+    let Some(mut entry) = EVENTS.reserve(0) else {
+        count(stat::EVENTS_LOST);
+        return;
+    };
+    let event: *mut Event = entry.as_mut_ptr();
+    // SAFETY: the ring buffer has reserved an event here; every field of it is written.
+    unsafe {
+        addr_of_mut!((*event).time).write_volatile(bpf_ktime_get_ns());
+        addr_of_mut!((*event).cgroup).write_volatile(report.cgroup);
+        addr_of_mut!((*event).netns).write_volatile(report.netns);
+        addr_of_mut!((*event).comm[0]).write_volatile(0);
+        addr_of_mut!((*event).comm[1]).write_volatile(0);
+        if let By::Caller = report.by {
+            bpf_get_current_comm(addr_of_mut!((*event).comm).cast(), COMM_BYTES);
+        }
+        for (i, word) in addr.iter().enumerate() {
+            addr_of_mut!((*event).addr[i]).write_volatile(*word);
+        }
+        addr_of_mut!((*event).pid).write_volatile(report.pid);
+        addr_of_mut!((*event).ifindex).write_volatile(report.ifindex);
+        addr_of_mut!((*event).port).write_volatile(report.port);
+        addr_of_mut!((*event).protocol).write_volatile(report.protocol);
+        addr_of_mut!((*event).hook).write_volatile(report.hook as u16);
+        addr_of_mut!((*event).refusal).write_volatile(report.refusal as u16);
+    }
+    entry.submit(0);
+}
+
+/// What is in an event beside its time and its destination.
+struct Report {
+    cgroup: u64,
+    netns: u64,
+    by: By,
+    pid: u32,
+    ifindex: u32,
+    port: u16,
+    protocol: u16,
+    hook: Hook,
+    refusal: Refusal,
+}
+
+/// Whether the hook is one of a system call, so that a caller can be named.
+enum By {
+    Caller,
+    Nobody,
+}
+
+impl Report {
+    /// Of a packet: which process sent it is not known.
+    #[inline(always)]
+    fn of_packet(hook: Hook, packet: &SkBuff, dropped: &Dropped) -> Self {
+        Self {
+            // SAFETY: the context of this program; the helper answers 0 where there is no socket.
+            cgroup: unsafe { bpf_skb_cgroup_id(packet.skb) },
+            netns: 0,
+            by: By::Nobody,
+            pid: 0,
+            ifindex: 0,
+            port: dropped.port,
+            protocol: u16::from(dropped.protocol),
+            hook,
+            refusal: dropped.refusal,
+        }
+    }
+
+    /// Of a system call.
+    #[inline(always)]
+    fn of_caller(hook: Hook, refusal: Refusal, port: u16, protocol: u16) -> Self {
+        Self {
+            // SAFETY: a helper without pointers.
+            cgroup: unsafe { bpf_get_current_cgroup_id() },
+            netns: 0,
+            by: By::Caller,
+            pid: (bpf_get_current_pid_tgid() >> 32) as u32,
+            ifindex: 0,
+            port,
+            protocol,
+            hook,
+            refusal,
+        }
     }
 }
 
@@ -74,9 +218,15 @@ fn log_refusal(destination: &Destination, refusal: Refusal) {
         | Refusal::FlowTable
         | Refusal::SocketKind
         | Refusal::RoutingHeader
-        | Refusal::Unreadable => warn!(
+        | Refusal::Unreadable
+        | Refusal::Martian
+        | Refusal::UnknownProtocol => warn!(
             (),
             "refused [{:i}]:{} to process {}: not the port of the API server", to, port, pid
+        ),
+        Refusal::NotAllowed | Refusal::Infrastructure => warn!(
+            (),
+            "refused [{:i}]:{} to process {}: not on its allow list", to, port, pid
         ),
         Refusal::Unclassified => warn!(
             (),
@@ -130,6 +280,12 @@ fn log_packet(dropped: &Dropped) {
         Refusal::RoutingHeader => warn!((), "dropped a packet to [{:i}]: routing header", to),
         Refusal::Unreadable => warn!((), "dropped a packet to [{:i}]: its port cannot be read", to),
         Refusal::NotRedirected => warn!((), "dropped a packet to [{:i}]: it was not redirected", to),
+        Refusal::NotAllowed | Refusal::Infrastructure => {
+            warn!((), "dropped a packet to [{:i}]: not on the allow list", to);
+        }
+        Refusal::Martian | Refusal::UnknownProtocol => {
+            warn!((), "dropped a frame to [{:i}]: no wire leads there", to);
+        }
         _ => error!(
             (),
             "dropped a packet to [{:i}]: maps of another version, or cgroup not on record", to

@@ -1,24 +1,23 @@
 //! socket() of a guarded process.
 
 use aya_ebpf::programs::SockContext;
-use eks_guard_ebpf::POD_AGENT;
 use eks_guard_ebpf::refusal::Refusal;
 use eks_guard_ebpf::transport::is_visible;
 
 use crate::context;
-use crate::judge::{config, pod_of_current};
+use crate::judge::{Standing, config, pod_of_current, standing};
 
-/// Refuses sockets whose destinations the connect and send hooks do not see, whoever asks for them.
+/// Refuses sockets whose destinations the connect and send hooks do not see. Those of cgroups that nobody has classified
+/// are left to the packet hook.
 #[inline(always)]
 pub(crate) fn create(ctx: &SockContext) -> Result<(), Refusal> {
     let (kind, protocol) = context::kind(ctx);
     if is_visible(kind, protocol) {
         return Ok(());
     }
-    let (_, pod) = pod_of_current(config()?).ok_or(Refusal::Unclassified)?;
-    if pod.flags & POD_AGENT == 0 {
-        Ok(())
-    } else {
-        Err(Refusal::SocketKind)
+    let pod = pod_of_current(config()?);
+    match standing(pod.map(|(_, pod)| pod)) {
+        Standing::Agent => Err(Refusal::SocketKind),
+        Standing::Exempt | Standing::Unknown => Ok(()),
     }
 }

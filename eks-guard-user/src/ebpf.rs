@@ -1,4 +1,4 @@
-//! The kernel side: the run's cgroup, load and attach, and where a redirected connection meant to go.
+//! The kernel side: the run's cgroup or the node's, load and attach, and where a redirected connection meant to go.
 
 pub mod cgroup;
 mod cgroup2_mount;
@@ -6,7 +6,10 @@ mod classes;
 mod kernel_log;
 mod load_error;
 pub mod loader;
+pub mod node;
+mod object;
 pub mod original_dst;
+mod prefix;
 mod stats;
 mod sys;
 
@@ -15,6 +18,9 @@ pub use self::cgroup2_mount::FindError;
 pub use self::kernel_log::KernelLog;
 pub use self::load_error::LoadError;
 pub use self::loader::{Datapath, Limits, LoadRequest};
+pub use self::node::{NodeDatapath, NodeError, NodeRequest};
 pub use self::original_dst::{DownstreamAddr, Flow, FlowTable, OriginalDstAddr};
+pub use self::prefix::Prefix;
 pub use self::stats::Stats;
+pub use self::sys::netns_cookie;
 pub use eks_guard_ebpf::refusal::{Hook, Refusal};

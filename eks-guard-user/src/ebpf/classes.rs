@@ -3,22 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use eks_guard_ebpf::address::{Form, form, words};
 use eks_guard_ebpf::{Class, class};
 
-/// An address prefix; IPv4 in all its disguises is IPv4 here, as in the programs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Prefix {
-    pub(crate) addr: IpAddr,
-    pub(crate) len: u32,
-}
-
-impl Prefix {
-    fn host(addr: IpAddr) -> Self {
-        let len = if addr.is_ipv4() { 32 } else { 128 };
-        Self { addr, len }
-    }
-}
+use crate::ebpf::prefix::Prefix;
 
 /// Two API addresses ask for different ports of one prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +29,8 @@ pub(crate) fn entries(api: &[SocketAddr], host: &[IpAddr]) -> Result<BTreeMap<Pr
                 Prefix::host(addr),
                 Class {
                     class: class::API,
-                    port,
+                    first_port: port,
+                    last_port: port,
                     port_only: 0,
                 },
             )?;
@@ -59,22 +47,14 @@ pub(crate) fn entries(api: &[SocketAddr], host: &[IpAddr]) -> Result<BTreeMap<Pr
                 prefix,
                 Class {
                     class: class::API,
-                    port,
+                    first_port: port,
+                    last_port: port,
                     port_only: 1,
                 },
             )?;
         }
     }
     Ok(entries)
-}
-
-/// The address the programs look up: mapped and NAT64 addresses are the IPv4 address they stand for.
-pub(crate) fn canonical(addr: IpAddr) -> IpAddr {
-    let IpAddr::V6(v6) = addr else { return addr };
-    match form(&words(&v6.octets())) {
-        Form::Native => addr,
-        Form::Mapped(v4) | Form::Nat64(v4) => IpAddr::V4(Ipv4Addr::from(v4.to_ne_bytes())),
-    }
 }
 
 /// Everything that reaches this host whatever its addresses are; "any address" is loopback to the kernel.
@@ -90,14 +70,19 @@ fn loopback() -> [Prefix; 4] {
     ]
 }
 
+/// The address the programs look up.
+fn canonical(addr: IpAddr) -> IpAddr {
+    Prefix::host(addr).canonical(&[]).addr
+}
+
 fn claim(entries: &mut BTreeMap<Prefix, Class>, prefix: Prefix, class: Class) -> Result<(), PortConflict> {
     let kept = entries.entry(prefix).or_insert(class);
-    if kept.port == class.port {
+    if kept.first_port == class.first_port {
         return Ok(());
     }
     Err(PortConflict {
         addr: prefix.addr,
-        ports: (kept.port, class.port),
+        ports: (kept.first_port, class.first_port),
     })
 }
 
@@ -107,12 +92,14 @@ mod tests {
 
     const REMOTE: Class = Class {
         class: class::API,
-        port: 443,
+        first_port: 443,
+        last_port: 443,
         port_only: 0,
     };
     const LOCAL: Class = Class {
         class: class::API,
-        port: 6443,
+        first_port: 6443,
+        last_port: 6443,
         port_only: 1,
     };
 

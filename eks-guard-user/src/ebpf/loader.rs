@@ -4,47 +4,25 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::thread;
-use std::time::Duration;
 
 use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{Array, HashMap, Map, MapError, PerCpuArray};
-use aya::programs::{CgroupSkb, CgroupSock, CgroupSockAddr, Program, ProgramError, SockOps};
-use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
+use aya::maps::{Array, HashMap, Map, PerCpuArray};
+use aya::{Ebpf, EbpfLoader};
 use eks_guard_ebpf::address::words;
-use eks_guard_ebpf::{ABI_VERSION, Class, Config, MAX_ANCESTOR_LEVELS, POD_AGENT, Pod, limits};
+use eks_guard_ebpf::{ABI_VERSION, Class, Config, MAX_ANCESTOR_LEVELS, POD_AGENT, Pod, egress, limits};
 
 use crate::ebpf::cgroup::RunCgroup;
-use crate::ebpf::classes::{self, Prefix};
+use crate::ebpf::classes;
 use crate::ebpf::kernel_log::KernelLog;
 use crate::ebpf::load_error::LoadError;
+use crate::ebpf::object::{self, PROGRAMS, check_kernel, map_error};
 use crate::ebpf::original_dst::{FlowTable, KernelFlows};
+use crate::ebpf::prefix::Prefix;
 use crate::ebpf::stats::Stats;
 use crate::ebpf::sys::{self, AttachType};
 
-static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/eks-guard.o"));
-
-/// Programs and where they are attached. Flow events first: a redirected connection without its flow entry is useless,
-/// one with it is not.
-const PROGRAMS: [(&str, AttachType); 9] = [
-    ("flow_events", AttachType::SockOps),
-    ("egress", AttachType::Egress),
-    ("sock_create", AttachType::SockCreate),
-    ("getpeername4", AttachType::GetPeerName4),
-    ("getpeername6", AttachType::GetPeerName6),
-    ("sendmsg4", AttachType::Sendmsg4),
-    ("sendmsg6", AttachType::Sendmsg6),
-    ("connect4", AttachType::Connect4),
-    ("connect6", AttachType::Connect6),
-];
-
-/// Oldest kernel the programs are tested on.
-const OLDEST_KERNEL: (u32, u32) = (6, 1);
-
-/// How often the verifier may be interrupted, and how long the signals get to pass.
-const INTERRUPTIONS: u32 = 20;
-/// As [`INTERRUPTIONS`].
-const AFTER_INTERRUPTION: Duration = Duration::from_millis(5);
+/// The least a ring buffer takes: nobody reads the events of a run, whose refusals are logged.
+const UNREAD_EVENTS: u32 = 4096;
 
 /// What to guard, and where to send what is guarded.
 #[derive(Clone, Copy, Debug)]
@@ -152,38 +130,16 @@ impl Datapath {
     fn counters(&self) -> Result<Stats, LoadError> {
         let map = self.ebpf.map("stats").ok_or(LoadError::Missing("stats"))?;
         let counters = PerCpuArray::<_, u64>::try_from(map).map_err(map_error("stats"))?;
-        Stats::read(|index| {
-            counters
-                .get(&index, 0)
-                .map(|slots| slots.iter().sum())
-                .map_err(map_error("stats"))
-        })
+        Stats::of(&counters).map_err(map_error("stats"))
     }
-}
-
-fn check_kernel() -> Result<(), LoadError> {
-    let uname = rustix::system::uname();
-    let release = uname.release().to_string_lossy();
-    if kernel_version(&release).is_some_and(|version| version >= OLDEST_KERNEL) {
-        return Ok(());
-    }
-    Err(LoadError::OldKernel {
-        found: release.into_owned(),
-    })
-}
-
-fn kernel_version(release: &str) -> Option<(u32, u32)> {
-    let mut numbers = release.split(|character: char| !character.is_ascii_digit());
-    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
 fn parse(limits: Limits) -> Result<Ebpf, LoadError> {
-    if OBJECT.is_empty() {
-        return Err(LoadError::NoObject);
-    }
     let mut loader = EbpfLoader::new();
-    let loaded = loader.map_max_entries("flows", limits.flows).load(OBJECT);
-    loaded.map_err(|source| LoadError::Object(Box::new(source)))
+    loader
+        .map_max_entries("flows", limits.flows)
+        .map_max_entries("events", UNREAD_EVENTS);
+    object::parse(&mut loader)
 }
 
 fn fill(ebpf: &mut Ebpf, request: &LoadRequest<'_>) -> Result<(), LoadError> {
@@ -201,9 +157,9 @@ fn fill(ebpf: &mut Ebpf, request: &LoadRequest<'_>) -> Result<(), LoadError> {
     let pod = Pod {
         flags: POD_AGENT,
         listener_port: request.listener_port,
-        padding: 0,
+        egress: egress::BLOCK_LIST,
         generation: 1,
-        index: 0,
+        ..Pod::default()
     };
     pods.insert(request.cgroup.id(), pod, 0)
         .map_err(map_error("pods"))?;
@@ -218,6 +174,7 @@ fn config() -> Config {
         abi: ABI_VERSION,
         level_count: 8,
         levels: LEVELS,
+        ..Config::default()
     }
 }
 
@@ -246,10 +203,10 @@ fn fill_classes(
 }
 
 fn take_flows(ebpf: &mut Ebpf) -> Result<KernelFlows, LoadError> {
-    let Some(Map::HashMap(map)) = ebpf.take_map("flows") else {
+    let Map::HashMap(map) = object::take_map(ebpf, "flows")? else {
         return Err(LoadError::Missing("flows"));
     };
-    KernelFlows::here(map).map_err(|source| LoadError::Descriptor {
+    KernelFlows::here(Arc::new(map)).map_err(|source| LoadError::Descriptor {
         what: "the name of the network namespace",
         source,
     })
@@ -261,44 +218,8 @@ fn load_and_attach(
     attach: AttachType,
     cgroup: BorrowedFd<'_>,
 ) -> Result<OwnedFd, LoadError> {
-    let program = ebpf.program_mut(name).ok_or(LoadError::Missing(name))?;
-    let refused = |source| LoadError::Program {
-        name,
-        source: Box::new(source),
-    };
-    load_patiently(program, attach).map_err(refused)?;
-    let descriptor = program.fd().map_err(refused)?.as_fd();
-    sys::link_create(descriptor, cgroup, attach).map_err(|source| LoadError::Attach { name, source })
-}
-
-/// A signal to this thread interrupts the verifier, which then asks to be called again.
-fn load_patiently(program: &mut Program, attach: AttachType) -> Result<(), ProgramError> {
-    let mut left = INTERRUPTIONS;
-    loop {
-        match load(program, attach) {
-            Err(ProgramError::LoadError { io_error, .. })
-                if io_error.kind() == io::ErrorKind::WouldBlock && left > 0 =>
-            {
-                left -= 1;
-                thread::sleep(AFTER_INTERRUPTION);
-            }
-            outcome => return outcome,
-        }
-    }
-}
-
-fn load(program: &mut Program, attach: AttachType) -> Result<(), ProgramError> {
-    match attach {
-        AttachType::SockOps => TryInto::<&mut SockOps>::try_into(program)?.load(),
-        AttachType::Egress => TryInto::<&mut CgroupSkb>::try_into(program)?.load(),
-        AttachType::SockCreate => TryInto::<&mut CgroupSock>::try_into(program)?.load(),
-        AttachType::Connect4
-        | AttachType::Connect6
-        | AttachType::Sendmsg4
-        | AttachType::Sendmsg6
-        | AttachType::GetPeerName4
-        | AttachType::GetPeerName6 => TryInto::<&mut CgroupSockAddr>::try_into(program)?.load(),
-    }
+    let program = object::load(ebpf, name, attach)?;
+    sys::link_create(program, cgroup, attach).map_err(|source| LoadError::Attach { name, source })
 }
 
 /// Addresses of all interfaces of the calling thread's network namespace.
@@ -314,30 +235,4 @@ fn host_addresses() -> Result<Vec<IpAddr>, LoadError> {
 
 fn map<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Map, LoadError> {
     ebpf.map_mut(name).ok_or(LoadError::Missing(name))
-}
-
-fn map_error(name: &'static str) -> impl Fn(MapError) -> LoadError {
-    move |source| LoadError::Map {
-        name,
-        source: Box::new(source),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reads_kernel_releases() {
-        for (release, expected) in [
-            ("6.1.0-9-cloud-amd64", Some((6, 1))),
-            ("6.18.44", Some((6, 18))),
-            ("5.15.0", Some((5, 15))),
-            ("unknown", None),
-        ] {
-            assert_eq!(kernel_version(release), expected, "{release}");
-        }
-        assert!(kernel_version("5.19.0") < Some(OLDEST_KERNEL));
-        assert!(kernel_version("6.10.0") > Some(OLDEST_KERNEL));
-    }
 }

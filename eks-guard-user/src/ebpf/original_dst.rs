@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::AsFd;
+use std::sync::Arc;
 
 use aya::maps::MapData;
 use eks_guard_ebpf::address::words;
@@ -38,13 +39,18 @@ pub trait FlowTable: Send + Sync + 'static {
 /// The flow map of loaded programs, for listeners in one network namespace.
 #[derive(Debug)]
 pub(crate) struct KernelFlows {
-    map: MapData,
+    map: Arc<MapData>,
     netns: u64,
 }
 
 impl KernelFlows {
+    /// For listeners in the network namespace with this cookie.
+    pub(crate) fn of(map: Arc<MapData>, netns: u64) -> Self {
+        Self { map, netns }
+    }
+
     /// For listeners in the network namespace of the calling thread.
-    pub(crate) fn here(map: MapData) -> io::Result<Self> {
+    pub(crate) fn here(map: Arc<MapData>) -> io::Result<Self> {
         Ok(Self {
             map,
             netns: own_netns()?,

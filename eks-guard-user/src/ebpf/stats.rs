@@ -1,5 +1,8 @@
 //! What the programs have counted: by hook and reason, and in sum.
 
+use std::borrow::Borrow;
+
+use aya::maps::{MapData, MapError, PerCpuArray};
 use eks_guard_ebpf::refusal::{Hook, Refusal};
 use eks_guard_ebpf::stat;
 
@@ -10,11 +13,18 @@ pub struct Stats {
     pub redirected: u64,
     /// Flow entries written.
     pub flows: u64,
+    /// Events that nobody will read; what they told of is counted all the same.
+    pub events_lost: u64,
     /// What was refused, where and why; what never happened is not in it.
     pub refusals: Vec<(Hook, Refusal, u64)>,
 }
 
 impl Stats {
+    /// Reads all counters of the `stats` map.
+    pub(crate) fn of<T: Borrow<MapData>>(counters: &PerCpuArray<T, u64>) -> Result<Self, MapError> {
+        Self::read(|index| counters.get(&index, 0).map(|slots| slots.iter().sum()))
+    }
+
     /// Reads all counters.
     pub(crate) fn read<E>(counter: impl Fn(u32) -> Result<u64, E>) -> Result<Self, E> {
         let mut refusals = Vec::new();
@@ -29,6 +39,7 @@ impl Stats {
         Ok(Self {
             redirected: counter(stat::REDIRECTED)?,
             flows: counter(stat::FLOWS)?,
+            events_lost: counter(stat::EVENTS_LOST)?,
             refusals,
         })
     }

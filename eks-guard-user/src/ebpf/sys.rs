@@ -1,8 +1,11 @@
-//! The three kernel calls that no library offers safely: link create, lookup-and-delete, network namespace cookie.
+//! The kernel calls that no library offers safely: link create, lookup-and-delete, network namespace cookie; those about
+//! pinned links are in `sys/links.rs`.
 #![expect(
     unsafe_code,
     reason = "raw system calls; each hands the kernel pointers to live memory of the stated size"
 )]
+
+pub(crate) mod links;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -13,7 +16,7 @@ use nix::libc;
 const BPF_MAP_LOOKUP_AND_DELETE_ELEM: libc::c_int = 21;
 const BPF_LINK_CREATE: libc::c_int = 28;
 
-/// Where a cgroup program is attached: `enum bpf_attach_type` of the kernel's `linux/bpf.h`.
+/// Where a program is attached: `enum bpf_attach_type` of the kernel's `linux/bpf.h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub(crate) enum AttachType {
@@ -26,6 +29,9 @@ pub(crate) enum AttachType {
     Sendmsg6 = 15,
     GetPeerName4 = 29,
     GetPeerName6 = 30,
+    GetSockName4 = 31,
+    GetSockName6 = 32,
+    TcxIngress = 46,
 }
 
 /// Attaches a loaded program to a cgroup. The link, not the program, keeps it there: whoever holds a copy of the
@@ -81,7 +87,10 @@ pub(crate) fn take_flow(map: BorrowedFd<'_>, key: &FlowKey) -> io::Result<Option
 }
 
 /// The cookie of the network namespace a socket lives in: the kernel's name for it, never used twice.
-pub(crate) fn netns_cookie(socket: impl AsFd) -> io::Result<u64> {
+///
+/// # Errors
+/// Not a socket.
+pub fn netns_cookie(socket: impl AsFd) -> io::Result<u64> {
     let mut cookie = 0_u64;
     let mut length: libc::socklen_t = 8;
     // SAFETY: the kernel writes at most `length` bytes to `cookie`, which has that many.

@@ -1,0 +1,190 @@
+//! What the headers of a packet say about where it goes.
+
+use aya_ebpf::programs::sk_buff::SkBuff;
+use eks_guard_ebpf::address::{self, Words};
+use eks_guard_ebpf::refusal::Refusal;
+use eks_guard_ebpf::transport::{Ports, ports};
+
+use crate::judge::Target;
+
+const OFFSET_BITS_V4: u16 = 0x1fff;
+const OFFSET_BITS_V6: u16 = 0xfff8;
+/// Of a header without options.
+const WORDS_V4: usize = 5;
+const HEADER_V6: usize = 40;
+
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
+const AUTHENTICATION: u8 = 51;
+const DESTINATION_OPTIONS: u8 = 60;
+
+/// Extension headers that are followed. No stack sends as many.
+const MAX_HEADERS: usize = 8;
+
+/// A packet that does not leave.
+pub(crate) struct Dropped {
+    /// Where it would have gone; IPv4 mapped.
+    pub(crate) addr: Words,
+    /// Host order; 0 where it is not known.
+    pub(crate) port: u16,
+    /// Of IP; 0 where it is not known.
+    pub(crate) protocol: u8,
+    /// Why.
+    pub(crate) refusal: Refusal,
+}
+
+/// What the headers of IP say.
+pub(crate) struct Header {
+    pub(crate) addr: Words,
+    /// Whether IPv4 options follow, which may send the packet by way of others.
+    pub(crate) has_options: bool,
+    pub(crate) payload: Payload,
+}
+
+/// What follows the headers of IP. Every field always has a value: the verifier refuses to copy one that has none, as the
+/// halves of a `Result` would.
+#[derive(Clone, Copy)]
+pub(crate) struct Payload {
+    pub(crate) protocol: u8,
+    pub(crate) at: usize,
+    /// Why `protocol` and `at` cannot be relied on.
+    pub(crate) unknown: Option<Refusal>,
+}
+
+impl Dropped {
+    /// Nothing is known about it.
+    #[inline(always)]
+    pub(crate) fn unread(refusal: Refusal) -> Self {
+        Self {
+            addr: [0; 4],
+            port: 0,
+            protocol: 0,
+            refusal,
+        }
+    }
+
+    /// It was going there.
+    #[inline(always)]
+    pub(crate) fn towards(target: &Target, refusal: Refusal) -> Self {
+        Self {
+            addr: target.addr,
+            port: target.port,
+            protocol: target.protocol,
+            refusal,
+        }
+    }
+}
+
+impl Header {
+    /// Reads the headers that begin at `base`.
+    #[inline(always)]
+    pub(crate) fn read(packet: &SkBuff, base: usize) -> Option<Self> {
+        let first = packet.load::<u8>(base).ok()?;
+        match first >> 4 {
+            4 => read_v4(packet, base, first),
+            6 => read_v6(packet, base),
+            _ => None,
+        }
+    }
+
+    /// Whether others are to send the packet on to where its header does not say.
+    #[inline(always)]
+    pub(crate) fn is_routed(&self) -> bool {
+        matches!(self.payload.unknown, Some(Refusal::RoutingHeader))
+    }
+
+    /// Where the packet goes, its port included where there is one to read.
+    #[inline(always)]
+    pub(crate) fn target(&self, packet: &SkBuff, nat64: &[[u32; 3]]) -> Target {
+        let mut target = Target {
+            addr: self.addr,
+            form: address::form_among(&self.addr, nat64),
+            protocol: self.payload.protocol,
+            port: 0,
+            unknown: self.payload.unknown,
+        };
+        if target.unknown.is_some() {
+            return target;
+        }
+        match ports(self.payload.protocol) {
+            Ports::None => {}
+            Ports::Unknown => target.unknown = Some(Refusal::Unreadable),
+            Ports::Second => match packet.load::<u16>(self.payload.at + 2) {
+                Ok(port) => target.port = u16::from_be(port),
+                Err(_short) => target.unknown = Some(Refusal::Unreadable),
+            },
+        }
+        target
+    }
+}
+
+#[inline(always)]
+fn read_v4(packet: &SkBuff, base: usize, first: u8) -> Option<Header> {
+    let offset = packet.load::<u16>(base + 6).ok()?;
+    let protocol = packet.load::<u8>(base + 9).ok()?;
+    let v4 = packet.load::<u32>(base + 16).ok()?;
+    let words = usize::from(first & 0xf);
+    let later = u16::from_be(offset) & OFFSET_BITS_V4 != 0;
+    let payload = Payload {
+        protocol,
+        at: base + words * 4,
+        unknown: later.then_some(Refusal::Unreadable),
+    };
+    Some(Header {
+        addr: address::mapped(v4),
+        has_options: words > WORDS_V4,
+        payload,
+    })
+}
+
+#[inline(always)]
+fn read_v6(packet: &SkBuff, base: usize) -> Option<Header> {
+    let next = packet.load::<u8>(base + 6).ok()?;
+    let addr = packet.load::<Words>(base + 24).ok()?;
+    Some(Header {
+        addr,
+        has_options: false,
+        payload: payload_v6(packet, base + HEADER_V6, next),
+    })
+}
+
+/// Follows the extension headers. A chain that is longer than any real one hides something: it counts as a routing header.
+#[inline(always)]
+fn payload_v6(packet: &SkBuff, at: usize, first: u8) -> Payload {
+    let mut payload = Payload {
+        protocol: first,
+        at,
+        unknown: None,
+    };
+    for _ in 0..MAX_HEADERS {
+        let length = match payload.protocol {
+            HOP_BY_HOP | DESTINATION_OPTIONS => (length(packet, payload.at) + 1) * 8,
+            AUTHENTICATION => (length(packet, payload.at) + 2) * 4,
+            FRAGMENT => 8,
+            ROUTING => break,
+            _ => return payload,
+        };
+        if payload.protocol == FRAGMENT {
+            let offset = packet.load::<u16>(payload.at + 2).unwrap_or(u16::MAX);
+            if u16::from_be(offset) & OFFSET_BITS_V6 != 0 {
+                payload.unknown = Some(Refusal::Unreadable);
+                return payload;
+            }
+        }
+        let Ok(next) = packet.load::<u8>(payload.at) else {
+            payload.unknown = Some(Refusal::Unreadable);
+            return payload;
+        };
+        payload.protocol = next;
+        payload.at += length;
+    }
+    payload.unknown = Some(Refusal::RoutingHeader);
+    payload
+}
+
+/// The length field of an extension header; one that is cut off leads beyond the packet, where nothing can be read.
+#[inline(always)]
+fn length(packet: &SkBuff, at: usize) -> usize {
+    usize::from(packet.load::<u8>(at + 1).unwrap_or(u8::MAX))
+}

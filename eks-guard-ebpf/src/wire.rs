@@ -1,0 +1,103 @@
+//! Frames that an agent's pod has put on the wire to its node: the one place where those of packet sockets, and of sockets
+//! that came from elsewhere, are seen. Whose they are, is the interface's to say: nothing in a frame is believed.
+
+use core::ptr::addr_of;
+
+use aya_ebpf::programs::sk_buff::SkBuff;
+use eks_guard_ebpf::POD_AGENT;
+use eks_guard_ebpf::address::{self, Words};
+use eks_guard_ebpf::refusal::Refusal;
+
+use crate::header::{Dropped, Header};
+use crate::judge::{Target, config, towards};
+use crate::maps::LINKS;
+
+const ETHERTYPE_AT: usize = 12;
+const ETHERNET_HEADER: usize = 14;
+const IPV4: u16 = 0x0800;
+const ARP: u16 = 0x0806;
+const IPV6: u16 = 0x86dd;
+
+const ICMPV6: u8 = 58;
+/// Multicast listener discovery (130 to 132, 143) and neighbour discovery (133 to 137).
+const FIRST_NEIGHBOUR_TYPE: u8 = 130;
+const LAST_NEIGHBOUR_TYPE: u8 = 137;
+const LISTENER_REPORT_V2: u8 = 143;
+
+/// Passes or drops a frame. Tagged ones count as unknown: the kernel has taken the tag off and would hand them to another
+/// interface, where nobody looks.
+#[inline(always)]
+pub(crate) fn arrive(packet: &SkBuff) -> Result<(), Dropped> {
+    let config = config().map_err(Dropped::unread)?;
+    let ethertype = packet.load::<u16>(ETHERTYPE_AT).map(u16::from_be).unwrap_or(0);
+    if is_tagged(packet) {
+        return Err(Dropped::unread(Refusal::UnknownProtocol));
+    }
+    match ethertype {
+        ARP => return Ok(()),
+        IPV4 | IPV6 => {}
+        _ => return Err(Dropped::unread(Refusal::UnknownProtocol)),
+    }
+    let Some(header) = Header::read(packet, ETHERNET_HEADER) else {
+        return Err(Dropped::unread(Refusal::Unreadable));
+    };
+    if finds_neighbours(packet, &header) {
+        return Ok(());
+    }
+    let target = header.target(packet, &config.nat64);
+    judge(packet, &header, &target).map_err(|refusal| Dropped::towards(&target, refusal))
+}
+
+#[inline(always)]
+fn judge(packet: &SkBuff, header: &Header, target: &Target) -> Result<(), Refusal> {
+    // SAFETY: an entry that is rewritten keeps its place, and a reader its grace period.
+    let link = unsafe { LINKS.get(ifindex(packet)) }.ok_or(Refusal::Unclassified)?;
+    if link.flags & POD_AGENT == 0 {
+        return Err(Refusal::Unclassified);
+    }
+    if header.is_routed() || header.has_options {
+        return Err(Refusal::RoutingHeader);
+    }
+    // Before the rule, which passes loopback: a node that routes it would take the frame for its own.
+    if address::is_loopback(target.form, &target.addr) {
+        return Err(Refusal::Martian);
+    }
+    match towards(link.index, link.egress, target)? {
+        Some(_api) => Err(Refusal::NotRedirected),
+        None => Ok(()),
+    }
+}
+
+/// What finds the next hop, and goes no further than that: without it a pod has no IPv6.
+#[inline(always)]
+fn finds_neighbours(packet: &SkBuff, header: &Header) -> bool {
+    if header.payload.unknown.is_some() || header.payload.protocol != ICMPV6 || !is_link_local(&header.addr) {
+        return false;
+    }
+    match packet.load::<u8>(header.payload.at) {
+        Ok(kind) => {
+            (FIRST_NEIGHBOUR_TYPE..=LAST_NEIGHBOUR_TYPE).contains(&kind) || kind == LISTENER_REPORT_V2
+        }
+        Err(_short) => false,
+    }
+}
+
+/// `fe80::/10` or `ff02::/16`.
+#[inline(always)]
+fn is_link_local(addr: &Words) -> bool {
+    let first = u32::from_be(addr[0]);
+    first >> 22 == 0xfe80 >> 6 || first >> 16 == 0xff02
+}
+
+/// Index of the interface the frame came in through.
+#[inline(always)]
+pub(crate) fn ifindex(packet: &SkBuff) -> u32 {
+    // SAFETY: a field of the context.
+    unsafe { addr_of!((*packet.skb).ifindex).read_volatile() }
+}
+
+#[inline(always)]
+fn is_tagged(packet: &SkBuff) -> bool {
+    // SAFETY: a field of the context.
+    unsafe { addr_of!((*packet.skb).vlan_present).read_volatile() != 0 }
+}

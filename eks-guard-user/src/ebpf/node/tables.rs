@@ -1,0 +1,238 @@
+//! The node's maps, with a copy of those that are compared before they are written: they outlive the daemon, so what is in
+//! them counts, not what it remembers.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use aya::Ebpf;
+use aya::maps::lpm_trie::{Key, LpmTrie};
+use aya::maps::{Array, HashMap, Map, MapData, MapError};
+use eks_guard_ebpf::address::words;
+use eks_guard_ebpf::allow::{Allow, Key4, Key6};
+use eks_guard_ebpf::{Class, Config, Link, Pod};
+
+use super::allow_list::AllowKey;
+use super::error::{NodeError, map_error};
+use crate::ebpf::load_error::LoadError;
+use crate::ebpf::object::take_map;
+use crate::ebpf::prefix::Prefix;
+
+/// The maps a node writes.
+pub(super) struct Tables {
+    pub(super) config: Array<MapData, Config>,
+    pub(super) pods: HashMap<MapData, u64, Pod>,
+    pub(super) links: HashMap<MapData, u32, Link>,
+    api4: LpmTrie<MapData, u32, Class>,
+    api6: LpmTrie<MapData, [u32; 4], Class>,
+    allow4: LpmTrie<MapData, Key4, Allow>,
+    allow6: LpmTrie<MapData, Key6, Allow>,
+    /// What is in `api4` and `api6`.
+    classes: BTreeMap<Prefix, Class>,
+    /// What is in `allow4` and `allow6`.
+    allowed: BTreeMap<AllowKey, Allow>,
+}
+
+impl Tables {
+    /// Takes the maps out of the object and reads what is in them.
+    pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, NodeError> {
+        let mut tables = Self {
+            config: typed(ebpf, "cfg")?,
+            pods: typed(ebpf, "pods")?,
+            links: typed(ebpf, "links")?,
+            api4: typed(ebpf, "api4")?,
+            api6: typed(ebpf, "api6")?,
+            allow4: typed(ebpf, "allow4")?,
+            allow6: typed(ebpf, "allow6")?,
+            classes: BTreeMap::new(),
+            allowed: BTreeMap::new(),
+        };
+        tables.read_classes()?;
+        tables.read_allowed()?;
+        Ok(tables)
+    }
+
+    /// Puts the classes in the place of those that are there: what is new first, what is gone last, so that nothing is
+    /// open in between. Returns how many entries changed.
+    pub(super) fn replace_classes(&mut self, wanted: &BTreeMap<Prefix, Class>) -> Result<usize, NodeError> {
+        let mut changed = 0;
+        for (prefix, class) in wanted {
+            if self.classes.get(prefix) == Some(class) {
+                continue;
+            }
+            match prefix.addr {
+                IpAddr::V4(v4) => self.api4.insert(&key4(prefix.len, v4), *class, 0),
+                IpAddr::V6(v6) => self.api6.insert(&key6(prefix.len, v6), *class, 0),
+            }
+            .map_err(map_error("api4, api6"))?;
+            self.classes.insert(*prefix, *class);
+            changed += 1;
+        }
+        let gone: Vec<Prefix> = self
+            .classes
+            .keys()
+            .filter(|prefix| !wanted.contains_key(prefix))
+            .copied()
+            .collect();
+        for prefix in gone {
+            match prefix.addr {
+                IpAddr::V4(v4) => self.api4.remove(&key4(prefix.len, v4)),
+                IpAddr::V6(v6) => self.api6.remove(&key6(prefix.len, v6)),
+            }
+            .map_err(map_error("api4, api6"))?;
+            self.classes.remove(&prefix);
+            changed += 1;
+        }
+        Ok(changed)
+    }
+
+    /// Puts a pod's allow entries in the place of those that are there: what is gone first, so that a list that does not
+    /// fit opens nothing it should not.
+    pub(super) fn replace_allowed(
+        &mut self,
+        index: u32,
+        wanted: &BTreeMap<AllowKey, Allow>,
+    ) -> Result<usize, NodeError> {
+        let gone: Vec<AllowKey> = self
+            .allowed
+            .keys()
+            .filter(|key| key.index() == index && !wanted.contains_key(key))
+            .copied()
+            .collect();
+        let mut changed = gone.len();
+        self.forbid(&gone)?;
+        for (key, value) in wanted {
+            if self.allowed.get(key) == Some(value) {
+                continue;
+            }
+            match *key {
+                AllowKey::V4(bits, data) => self.allow4.insert(&Key::new(bits, data), *value, 0),
+                AllowKey::V6(bits, data) => self.allow6.insert(&Key::new(bits, data), *value, 0),
+            }
+            .map_err(map_error("allow4, allow6"))?;
+            self.allowed.insert(*key, *value);
+            changed += 1;
+        }
+        Ok(changed)
+    }
+
+    /// Removes the allow entries of pods that are no more: their indices may be used again.
+    pub(super) fn forbid_unowned(&mut self) -> Result<(), NodeError> {
+        let mut owners = Vec::new();
+        for pod in self.pods.iter() {
+            owners.push(pod.map_err(map_error("pods"))?.1.index);
+        }
+        let unowned: Vec<AllowKey> = self
+            .allowed
+            .keys()
+            .filter(|key| !owners.contains(&key.index()))
+            .copied()
+            .collect();
+        self.forbid(&unowned)
+    }
+
+    /// The pod of a cgroup.
+    pub(super) fn pod(&self, cgroup: u64) -> Result<Option<Pod>, NodeError> {
+        present(self.pods.get(&cgroup, 0)).map_err(map_error("pods"))
+    }
+
+    /// All pods.
+    pub(super) fn all_pods(&self) -> Result<Vec<(u64, Pod)>, NodeError> {
+        self.pods
+            .iter()
+            .collect::<Result<_, _>>()
+            .map_err(map_error("pods"))
+    }
+
+    /// All interfaces on record.
+    pub(super) fn all_links(&self) -> Result<Vec<(u32, Link)>, NodeError> {
+        self.links
+            .iter()
+            .collect::<Result<_, _>>()
+            .map_err(map_error("links"))
+    }
+
+    /// Removes the entry of an interface that may have none.
+    pub(super) fn forget_link(&mut self, ifindex: u32) -> Result<(), NodeError> {
+        present(self.links.remove(&ifindex))
+            .map(drop)
+            .map_err(map_error("links"))
+    }
+
+    fn forbid(&mut self, keys: &[AllowKey]) -> Result<(), NodeError> {
+        for key in keys {
+            match *key {
+                AllowKey::V4(bits, data) => self.allow4.remove(&Key::new(bits, data)),
+                AllowKey::V6(bits, data) => self.allow6.remove(&Key::new(bits, data)),
+            }
+            .map_err(map_error("allow4, allow6"))?;
+            self.allowed.remove(key);
+        }
+        Ok(())
+    }
+
+    fn read_classes(&mut self) -> Result<(), NodeError> {
+        for entry in self.api4.iter() {
+            let (key, class) = entry.map_err(map_error("api4"))?;
+            let addr = IpAddr::V4(Ipv4Addr::from(key.data().to_ne_bytes()));
+            self.classes.extend(read_prefix(addr, key.prefix_len(), class));
+        }
+        for entry in self.api6.iter() {
+            let (key, class) = entry.map_err(map_error("api6"))?;
+            let addr = IpAddr::V6(v6(key.data()));
+            self.classes.extend(read_prefix(addr, key.prefix_len(), class));
+        }
+        Ok(())
+    }
+
+    fn read_allowed(&mut self) -> Result<(), NodeError> {
+        for entry in self.allow4.iter() {
+            let (key, value) = entry.map_err(map_error("allow4"))?;
+            self.allowed
+                .insert(AllowKey::V4(key.prefix_len(), key.data()), value);
+        }
+        for entry in self.allow6.iter() {
+            let (key, value) = entry.map_err(map_error("allow6"))?;
+            self.allowed
+                .insert(AllowKey::V6(key.prefix_len(), key.data()), value);
+        }
+        Ok(())
+    }
+}
+
+/// `None` where the map has no such entry.
+pub(super) fn present<V>(found: Result<V, MapError>) -> Result<Option<V>, MapError> {
+    match found {
+        Ok(value) => Ok(Some(value)),
+        Err(MapError::KeyNotFound) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn typed<T>(ebpf: &mut Ebpf, name: &'static str) -> Result<T, NodeError>
+where
+    T: TryFrom<Map, Error = MapError>,
+{
+    T::try_from(take_map(ebpf, name)?).map_err(|source| {
+        NodeError::Load(LoadError::Map {
+            name,
+            source: Box::new(source),
+        })
+    })
+}
+
+fn read_prefix(addr: IpAddr, len: u32, class: Class) -> Option<(Prefix, Class)> {
+    Prefix::new(addr, len).map(|prefix| (prefix, class))
+}
+
+fn key4(len: u32, addr: Ipv4Addr) -> Key<u32> {
+    Key::new(len, u32::from_ne_bytes(addr.octets()))
+}
+
+fn key6(len: u32, addr: Ipv6Addr) -> Key<[u32; 4]> {
+    Key::new(len, words(&addr.octets()))
+}
+
+fn v6(words: [u32; 4]) -> Ipv6Addr {
+    let [a, b, c, d] = words.map(u32::to_be);
+    Ipv6Addr::from_bits(u128::from(a) << 96 | u128::from(b) << 64 | u128::from(c) << 32 | u128::from(d))
+}
