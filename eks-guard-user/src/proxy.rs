@@ -36,7 +36,7 @@ use crate::metrics::Metrics;
 use crate::tls::downstream::ServerNames;
 use crate::upstream::{CredentialSource, Endpoint};
 
-pub use listener::Listener;
+pub use listener::{Listener, Sockets};
 pub use workload::{Place, Workload, Workloads};
 
 use record::ConnectionLog;

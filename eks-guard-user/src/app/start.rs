@@ -165,7 +165,7 @@ impl Door {
     ) -> Result<Door, Failure> {
         let tls =
             server_config(authority, &upstream.endpoint).map_err(|error| Failure::machine_says(&error))?;
-        let listener = Listener::bind().await;
+        let listener = Listener::bind();
         let listener =
             listener.map_err(|error| Failure::machine("cannot listen on the loopback addresses", &error))?;
         let request = LoadRequest {

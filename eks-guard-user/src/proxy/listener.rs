@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +19,63 @@ const BIND_ATTEMPTS: usize = 16;
 /// Out of descriptors, for example: a pause lets connections end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// The listening sockets.
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 1024;
+
+/// Bound sockets that nobody serves yet: they can be bound on one thread and served on others.
+#[derive(Debug)]
+pub struct Sockets {
+    v4: std::net::TcpListener,
+    v6: Option<std::net::TcpListener>,
+}
+
+impl Sockets {
+    /// See [`Listener::bind`].
+    ///
+    /// # Errors
+    /// No port could be bound.
+    pub fn bind() -> io::Result<Self> {
+        let mut attempts = BIND_ATTEMPTS;
+        loop {
+            let v4 = listen((Ipv4Addr::LOCALHOST, 0).into())?;
+            let port = v4.local_addr()?.port();
+            attempts -= 1;
+            match listen((Ipv6Addr::LOCALHOST, port).into()) {
+                Ok(v6) => return Ok(Self { v4, v6: Some(v6) }),
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse && attempts > 0 => {}
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Err(error),
+                Err(error) => {
+                    tracing::info!(%error, "no IPv6 loopback; listening on IPv4 only");
+                    return Ok(Self { v4, v6: None });
+                }
+            }
+        }
+    }
+
+    /// The port, the same on both addresses.
+    ///
+    /// # Errors
+    /// The kernel does not say.
+    pub fn port(&self) -> io::Result<u16> {
+        Ok(self.v4.local_addr()?.port())
+    }
+}
+
+impl AsFd for Sockets {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.v4.as_fd()
+    }
+}
+
+fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = std::net::TcpListener::bind(address)?;
+    // The standard library listens with a short queue; listening again makes it longer.
+    rustix::net::listen(&socket, BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+/// The listening sockets, served.
 pub struct Listener {
     v4: TcpListener,
     v6: Option<TcpListener>,
@@ -26,32 +83,25 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Binds the same random port on 127.0.0.1 and, where the host has IPv6, on ::1.
+    /// Binds the same random port on 127.0.0.1 and, where the host has IPv6, on ::1, in the network namespace of the
+    /// calling thread. Does not block; call it inside the runtime.
     ///
     /// # Errors
     /// No port could be bound.
-    pub async fn bind() -> io::Result<Self> {
-        let mut attempts = BIND_ATTEMPTS;
-        loop {
-            let v4 = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-            let port = v4.local_addr()?.port();
-            attempts -= 1;
-            match TcpListener::bind((Ipv6Addr::LOCALHOST, port)).await {
-                Ok(v6) => {
-                    return Ok(Self {
-                        v4,
-                        v6: Some(v6),
-                        port,
-                    });
-                }
-                Err(error) if error.kind() == io::ErrorKind::AddrInUse && attempts > 0 => {}
-                Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Err(error),
-                Err(error) => {
-                    tracing::info!(%error, "no IPv6 loopback; listening on IPv4 only");
-                    return Ok(Self { v4, v6: None, port });
-                }
-            }
-        }
+    pub fn bind() -> io::Result<Self> {
+        Self::of(Sockets::bind()?)
+    }
+
+    /// A listener on sockets that were bound elsewhere. Call it inside the runtime.
+    ///
+    /// # Errors
+    /// The runtime cannot watch them.
+    pub fn of(sockets: Sockets) -> io::Result<Self> {
+        Ok(Self {
+            port: sockets.port()?,
+            v4: TcpListener::from_std(sockets.v4)?,
+            v6: sockets.v6.map(TcpListener::from_std).transpose()?,
+        })
     }
 
     /// The port, the same on both addresses.

@@ -113,7 +113,7 @@ impl Rig {
             clock: Timestamp::now,
         });
         let proxy = proxy.expect("the endpoint is an authority");
-        let listener = Listener::bind().await.expect("loopback is there");
+        let listener = Listener::bind().expect("loopback is there");
         let (port, drain, tasks) = (listener.port(), CancellationToken::new(), TaskTracker::new());
         tasks.spawn(listener.serve(Arc::clone(&proxy), place, drain.clone()));
         let ca_pem = ca.ca_pem();

@@ -4,9 +4,11 @@ mod dial;
 mod lease;
 mod pool;
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use eks_guard_core::reason::{Reason, Refusal};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT};
@@ -57,6 +59,8 @@ pub(crate) struct Outgoing {
 /// Everything upstream of one run.
 pub(crate) struct UpstreamPool {
     endpoint: Arc<Endpoint>,
+    /// Where the endpoint is now.
+    addresses: Arc<ArcSwap<Vec<SocketAddr>>>,
     authority: Authority,
     credentials: Arc<dyn CredentialSource>,
     metrics: Arc<Metrics>,
@@ -77,6 +81,7 @@ impl UpstreamPool {
     ) -> Result<Self, InvalidUri> {
         Ok(Self {
             authority: endpoint.authority.parse()?,
+            addresses: Arc::new(ArcSwap::from_pointee(endpoint.addresses.clone())),
             endpoint: Arc::new(endpoint),
             credentials,
             metrics,
@@ -85,6 +90,11 @@ impl UpstreamPool {
             tasks: Tasks::new(CancellationToken::new()),
             current: Mutex::new(None),
         })
+    }
+
+    /// New connections go to these addresses from now on; its name and its roots stay what they are.
+    pub(crate) fn move_to(&self, addresses: Vec<SocketAddr>) {
+        self.addresses.store(Arc::new(addresses));
     }
 
     /// The path of a request, behind the endpoint's own prefix.
@@ -272,6 +282,7 @@ impl UpstreamPool {
         })?;
         let dialer = Dialer::new(
             &self.endpoint,
+            &self.addresses,
             tls,
             self.connect,
             self.tasks.clone(),
