@@ -155,14 +155,26 @@ pub struct NodeAddress {
     pub address: String,
 }
 
-macro_rules! objects {
-    ($($kind:ty),*) => {$(
-        impl Object for $kind {
-            fn metadata(&self) -> &Metadata {
-                &self.metadata
-            }
-        }
-    )*};
+impl Object for Pod {
+    fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
 }
 
-objects!(Pod, Service, EndpointSlice, Node);
+impl Object for Service {
+    fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+}
+
+impl Object for EndpointSlice {
+    fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+}
+
+impl Object for Node {
+    fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+}
