@@ -8,13 +8,14 @@ use eks_guard_ebpf::{OriginalDst, stat};
 use crate::context::{self, Destination, SockAddr};
 use crate::judge::{Judgement, judge};
 use crate::maps::{PODS, SK_ORIG};
-use crate::report;
+use crate::{reply, report};
 
 /// Redirects, passes or refuses a connect(). Whatever is not redirected leaves nothing in the socket's storage:
 /// a socket that was redirected, disconnected and connected again must not name its former destination.
 #[inline(always)]
 pub(crate) fn connect(socket: &SockAddr<'_>) -> Result<(), Refusal> {
     let destination = socket.destination();
+    reply::forget(socket.sock());
     match judge(&destination) {
         Ok(Judgement::Redirect { cgroup, port }) => redirect(socket, &destination, cgroup, port),
         Ok(Judgement::Pass) => {

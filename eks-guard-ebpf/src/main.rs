@@ -13,6 +13,7 @@ mod header;
 mod judge;
 mod maps;
 mod packet;
+mod reply;
 mod report;
 mod socket;
 mod wire;

@@ -1,5 +1,10 @@
 //! The maps, by the names the loader looks them up. Plain hashes: a full one refuses, none evicts.
 
+use core::ffi::c_void;
+use core::ptr::{from_ref, null};
+
+use aya_ebpf::bindings::bpf_map_type::BPF_MAP_TYPE_SK_STORAGE;
+use aya_ebpf::bindings::{BPF_F_CLONE, BPF_F_NO_PREALLOC};
 use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf, SkStorage};
 use aya_ebpf::macros::btf_map;
 use eks_guard_ebpf::address::Words;
@@ -38,6 +43,10 @@ pub(crate) static CFG: Array<Config, 1> = Array::new();
 #[btf_map(name = "sk_orig")]
 pub(crate) static SK_ORIG: SkStorage<OriginalDst> = SkStorage::new();
 
+/// Sockets that others have connected to: a mark on a listener, which the sockets of its connections inherit.
+#[btf_map(name = "sk_accepted")]
+pub(crate) static SK_ACCEPTED: InheritedStorage = InheritedStorage::new();
+
 /// Redirected connections that the listener has not taken yet.
 #[btf_map(name = "flows")]
 pub(crate) static FLOWS: HashMap<FlowKey, OriginalDst, { limits::FLOWS as usize }> = HashMap::new();
@@ -61,4 +70,36 @@ pub(crate) struct LogBudget {
     pub(crate) second: u64,
     /// Lines written in it.
     pub(crate) lines: u64,
+}
+
+/// Storage of sockets that is copied when the kernel makes a connection's socket from its listener. The library's own type
+/// has no flags.
+#[repr(C)]
+pub(crate) struct InheritedStorage {
+    r#type: *const [i32; BPF_MAP_TYPE_SK_STORAGE as usize],
+    key: *const i32,
+    value: *const u32,
+    max_entries: *const [i32; 0],
+    map_flags: *const [i32; (BPF_F_NO_PREALLOC | BPF_F_CLONE) as usize],
+}
+
+// SAFETY: the fields say what the map is like; nothing ever follows them.
+unsafe impl Sync for InheritedStorage {}
+
+impl InheritedStorage {
+    const fn new() -> Self {
+        Self {
+            r#type: null(),
+            key: null(),
+            value: null(),
+            max_entries: null(),
+            map_flags: null(),
+        }
+    }
+
+    /// What the helpers know the map by.
+    #[inline(always)]
+    pub(crate) fn as_ptr(&self) -> *mut c_void {
+        from_ref(self).cast_mut().cast()
+    }
 }

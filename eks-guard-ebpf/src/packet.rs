@@ -11,6 +11,7 @@ use eks_guard_ebpf::{Config, Pod, unknown};
 
 use crate::header::{Dropped, Header};
 use crate::judge::{Standing, Target, config, of_unknown, pod_by, standing, towards};
+use crate::reply;
 
 /// Passes or drops a packet.
 #[inline(always)]
@@ -29,7 +30,7 @@ pub(crate) fn leave(packet: &SkBuff) -> Result<(), Dropped> {
     };
     let target = header.target(packet, &config.nat64);
     let outcome = match (standing, pod) {
-        (Standing::Agent, Some((_, pod))) => of_agent(&header, &target, pod),
+        (Standing::Agent, Some((_, pod))) => of_agent(packet, &header, &target, pod),
         _ => of_nobody(config, &header, &target),
     };
     outcome.map_err(|refusal| Dropped::towards(&target, refusal))
@@ -37,14 +38,16 @@ pub(crate) fn leave(packet: &SkBuff) -> Result<(), Dropped> {
 
 /// The rule of connect(), for packets that were not redirected.
 #[inline(always)]
-fn of_agent(header: &Header, target: &Target, pod: &Pod) -> Result<(), Refusal> {
+fn of_agent(packet: &SkBuff, header: &Header, target: &Target, pod: &Pod) -> Result<(), Refusal> {
     if header.is_routed() {
         return Err(Refusal::RoutingHeader);
     }
-    match towards(pod.index, pod.egress, target)? {
-        Some(api) if api.port_only == 1 && is_listener(target, pod) => Ok(()),
-        Some(_) => Err(Refusal::NotRedirected),
-        None => Ok(()),
+    match towards(pod.index, pod.egress, target) {
+        Ok(Some(api)) if api.port_only == 1 && is_listener(target, pod) => Ok(()),
+        Ok(Some(_)) => Err(Refusal::NotRedirected),
+        Err(Refusal::NotAllowed) if reply::is_reply(packet) => Ok(()),
+        Err(refusal) => Err(refusal),
+        Ok(None) => Ok(()),
     }
 }
 

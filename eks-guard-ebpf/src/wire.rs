@@ -11,6 +11,7 @@ use eks_guard_ebpf::refusal::Refusal;
 use crate::header::{Dropped, Header};
 use crate::judge::{Target, config, towards};
 use crate::maps::LINKS;
+use crate::reply;
 
 const ETHERTYPE_AT: usize = 12;
 const ETHERNET_HEADER: usize = 14;
@@ -62,9 +63,11 @@ fn judge(packet: &SkBuff, header: &Header, target: &Target) -> Result<(), Refusa
     if address::is_loopback(target.form, &target.addr) {
         return Err(Refusal::Martian);
     }
-    match towards(link.index, link.egress, target)? {
-        Some(_api) => Err(Refusal::NotRedirected),
-        None => Ok(()),
+    match towards(link.index, link.egress, target) {
+        Ok(Some(_api)) => Err(Refusal::NotRedirected),
+        Err(Refusal::NotAllowed) if reply::is_reply(packet) => Ok(()),
+        Err(refusal) => Err(refusal),
+        Ok(None) => Ok(()),
     }
 }
 

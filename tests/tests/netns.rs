@@ -6,12 +6,18 @@
     reason = "all of this is a test; probes answer on standard output"
 )]
 
+#[path = "netns/node.rs"]
+mod node;
+#[path = "netns/node_world.rs"]
+mod node_world;
 #[path = "netns/packets.rs"]
 mod packets;
 #[path = "netns/probe.rs"]
 mod probe;
 #[path = "netns/sockets.rs"]
 mod sockets;
+#[path = "netns/wire.rs"]
+mod wire;
 #[path = "netns/world.rs"]
 mod world;
 

@@ -44,8 +44,19 @@ use crate::ebpf::original_dst::{FlowTable, KernelFlows};
 use crate::ebpf::stats::Stats;
 
 /// Maps that outlive the daemon.
-const PINNED: [&str; 11] = [
-    "pods", "api4", "api6", "allow4", "allow6", "links", "cfg", "sk_orig", "flows", "stats", "events",
+const PINNED: [&str; 12] = [
+    "pods",
+    "api4",
+    "api6",
+    "allow4",
+    "allow6",
+    "links",
+    "cfg",
+    "sk_orig",
+    "sk_accepted",
+    "flows",
+    "stats",
+    "events",
 ];
 
 /// What a cgroup that nobody has classified may do.

@@ -3,9 +3,9 @@
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::num::NonZeroU32;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 
@@ -169,6 +169,17 @@ fn perform(words: &[&str]) -> io::Result<String> {
                 .count();
             Ok(format!("refused {refused}"))
         }
+        ["own-name", to] => {
+            let stream = TcpStream::connect(address(to))?;
+            Ok(format!("own {}", stream.local_addr()?.ip()))
+        }
+        ["serve", port] => {
+            let listener = TcpListener::bind(("0.0.0.0", port.parse().unwrap()))?;
+            println!("probe: ready");
+            listener.accept()?.0.write_all(b"pod\n")?;
+            Ok("served".to_owned())
+        }
+        ["udp-until-told", to] => udp_until_told(address(to)),
         ["reconnect", first, second] => reconnect(address(first), address(second)),
         ["hold", to] => {
             let _held = TcpStream::connect(address(to))?;
@@ -195,6 +206,7 @@ fn past_the_connect_hooks(words: &[&str]) -> io::Result<String> {
             raw_socket(number(family), number(kind), number(protocol)).map(|_| "made".to_owned())
         }
         ["packets", family] => packets(number(family)),
+        ["frames"] => frames(),
         ["early-tcp", to] => {
             let mut stream = TcpStream::connect(address(to))?;
             for_each_line(|line| stream.write_all(line.as_bytes()).map(|()| "written".to_owned()))
@@ -233,13 +245,31 @@ fn packets(family: u32) -> io::Result<String> {
     let socket = raw_socket(family, RAW, IPPROTO_RAW)?;
     for_each_line(|line| {
         let (to, hex) = line.split_once(' ').unwrap();
-        let bytes: Vec<u8> = (0..hex.len() / 2)
-            .map(|at| u8::from_str_radix(&hex[at * 2..at * 2 + 2], 16).unwrap())
-            .collect();
+        let bytes = unhex(hex);
         let to = SocketAddr::new(to.parse().unwrap(), 0);
         sendto(&socket, &bytes, SendFlags::empty(), &to)?;
         Ok("sent".to_owned())
     })
+}
+
+/// Puts whole frames on the wire, past every hook of a socket: each line is one in hexadecimal.
+fn frames() -> io::Result<String> {
+    use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, sendto, socket};
+    let wire = nix::ifaddrs::getifaddrs()?
+        .filter(|interface| interface.interface_name == "wire")
+        .find_map(|interface| interface.address?.as_link_addr().copied())
+        .unwrap();
+    let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::empty(), None)?;
+    for_each_line(|line| {
+        sendto(socket.as_raw_fd(), &unhex(line), &wire, MsgFlags::empty())?;
+        Ok("sent".to_owned())
+    })
+}
+
+fn unhex(hex: &str) -> Vec<u8> {
+    (0..hex.len() / 2)
+        .map(|at| u8::from_str_radix(&hex[at * 2..at * 2 + 2], 16).unwrap())
+        .collect()
 }
 
 /// Says that it is ready; then one answer for each line, until there are no more.
@@ -267,6 +297,28 @@ fn datagram(to: SocketAddr, protocol: u32) -> io::Result<OwnedFd> {
 
 fn number(text: &str) -> u32 {
     text.parse().unwrap()
+}
+
+/// Sends for as long as the test lets it.
+fn udp_until_told(to: SocketAddr) -> io::Result<String> {
+    let socket = udp(to)?;
+    let (mut reached, mut refused) = (0_u64, 0_u64);
+    let stdin = io::stdin();
+    println!("probe: trying");
+    loop {
+        match socket.send_to(b"x", to) {
+            Ok(_) => reached += 1,
+            Err(_) => refused += 1,
+        }
+        // Readable is the end of the pipe: the test writes nothing.
+        let told = poll(
+            &mut [PollFd::new(&stdin, PollFlags::IN)],
+            Some(&Timespec::default()),
+        )?;
+        if told > 0 {
+            return Ok(format!("reached {reached} refused {refused}"));
+        }
+    }
 }
 
 /// One socket, two destinations: the second must not look like the first.

@@ -246,7 +246,7 @@ fn readable(listeners: &[&TcpListener], patience: Duration) -> bool {
     rustix::event::poll(&mut polled, Some(&Timespec::try_from(patience).unwrap())).unwrap() > 0
 }
 
-fn listen6(addr: Ipv6Addr, port: u16) -> TcpListener {
+pub(crate) fn listen6(addr: Ipv6Addr, port: u16) -> TcpListener {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
     // Not for the processes that other tests start: a listener is gone when its test drops it.
     let fd = socket_with(

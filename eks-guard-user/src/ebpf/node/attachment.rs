@@ -67,7 +67,7 @@ pub(super) struct Attached {
     tag: Tag,
 }
 
-/// Attaches what is not attached, replaces what is another program, and pins both. Nothing is detached first: at every
+/// Attaches what is not attached, replaces what is, and pins both. Nothing is detached first: at every
 /// moment one of the two programs runs.
 pub(super) fn attach_all(
     ebpf: &mut Ebpf,
@@ -89,7 +89,6 @@ pub(super) fn attach_all(
         let pin = pins.links().join(name);
         let live = live_link(&pin, attach, cgroup_id)?;
         match live {
-            Some((_, info)) if links::tag_by_id(info.program).ok() == Some(tag) => {}
             Some((link, _)) => links::update(link.as_fd(), program).map_err(failed("replace"))?,
             None => {
                 let link = sys::link_create(program, cgroup, attach).map_err(failed("attach"))?;

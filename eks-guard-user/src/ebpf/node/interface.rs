@@ -43,7 +43,6 @@ impl Wire {
         }
         let pin = pins.wire(ifindex);
         match live_link(&pin, AttachType::TcxIngress, u64::from(ifindex))? {
-            Some((_, info)) if links::tag_by_id(info.program).ok() == Some(self.tag) => Ok(()),
             Some((link, _)) => links::update(link.as_fd(), self.program.as_fd()).map_err(failed("replace")),
             None => {
                 let link = links::attach_first(self.program.as_fd(), ifindex).map_err(failed("attach"))?;
@@ -58,7 +57,6 @@ impl Wire {
         for ifindex in pins.wired()? {
             let pin = pins.wire(ifindex);
             match live_link(&pin, AttachType::TcxIngress, u64::from(ifindex))? {
-                Some((_, info)) if links::tag_by_id(info.program).ok() == Some(self.tag) => {}
                 Some((link, _)) => {
                     links::update(link.as_fd(), self.program.as_fd()).map_err(failed("replace"))?;
                 }
