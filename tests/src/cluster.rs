@@ -30,6 +30,9 @@ pub const CONTEXT: &str = "rig";
 /// A group that may do everything through RBAC, and is not `system:masters`: what a guard's upstream credential is in.
 pub const UPSTREAM_GROUP: &str = "rig:upstream";
 
+/// How long a start may take on a machine that has much else to do; a server that ends is noticed at once.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
+
 /// What can be chosen about a cluster.
 #[derive(Clone, Debug)]
 pub struct ClusterOptions {
@@ -269,11 +272,11 @@ impl Cluster {
 
     /// Repeats `attempt` until it succeeds; a server that died ends the wait.
     fn wait_until(&self, what: &str, attempt: impl Fn() -> Result<()>) -> Result<()> {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + PATIENCE;
         while let Err(error) = attempt() {
             self.control_plane.check_alive()?;
             if Instant::now() > deadline {
-                return Err(error.context(format!("{what}: not there after 60 s")));
+                return Err(error.context(format!("{what}: not there after {PATIENCE:?}")));
             }
             thread::sleep(Duration::from_millis(20));
         }

@@ -24,16 +24,15 @@ impl Netns {
     pub fn create() -> Result<Self> {
         let file = on_a_thread(|| {
             unshare(CloneFlags::CLONE_NEWNET).context("making a network namespace")?;
+            // Nobody else is on these links, and waiting for the search for duplicates would only take time.
+            for name in ["all", "default"] {
+                sysctl(&format!("ipv6/conf/{name}/accept_dad"), "0")?;
+                sysctl(&format!("ipv4/conf/{name}/rp_filter"), "0")?;
+            }
+            ip("link set lo up")?;
             File::open("/proc/thread-self/ns/net").context("holding a network namespace")
         })?;
-        let netns = Self { file };
-        // Nobody else is on these links, and waiting for the search for duplicates would only take time.
-        for name in ["all", "default"] {
-            netns.sysctl(&format!("ipv6/conf/{name}/accept_dad"), "0")?;
-            netns.sysctl(&format!("ipv4/conf/{name}/rp_filter"), "0")?;
-        }
-        netns.ip("link set lo up")?;
-        Ok(netns)
+        Ok(Self { file })
     }
 
     /// Runs `work` on a thread inside. Sockets that it makes stay inside wherever they are used.
@@ -79,10 +78,7 @@ impl Netns {
 
     /// Sets `/proc/sys/net/NAME` inside.
     pub fn sysctl(&self, name: &str, value: &str) -> Result<()> {
-        // The kernel shows the values of the namespace of the thread that opens the file.
-        self.enter(|| {
-            fs::write(format!("/proc/sys/net/{name}"), value).with_context(|| format!("setting {name}"))
-        })
+        self.enter(|| sysctl(name, value))
     }
 
     /// A connection that starts inside.
@@ -94,6 +90,11 @@ impl Netns {
 /// Runs commands of ip(8), one a line, in the network namespace of this thread.
 pub fn ip(commands: &str) -> Result<()> {
     feed("ip", &["-batch", "-"], commands).map(|_| ())
+}
+
+fn sysctl(name: &str, value: &str) -> Result<()> {
+    // The kernel shows the values of the namespace of the thread that opens the file.
+    fs::write(format!("/proc/sys/net/{name}"), value).with_context(|| format!("setting {name}"))
 }
 
 fn feed(program: &str, args: &[&str], input: &str) -> Result<String> {

@@ -221,7 +221,10 @@ impl NodeRig {
         }});
         admin.merge(&format!("/api/v1/nodes/{NODE_NAME}/status"), &status)?;
         let service = "/api/v1/namespaces/default/services/kubernetes";
+        let slices = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices";
+        // The API server writes both about itself, some time after it is ready.
         self.cluster.wait_for(service)?;
+        self.cluster.wait_for(&format!("{slices}/kubernetes"))?;
         if self.families == Families::Dual {
             // The API server makes its own Service for one family only.
             let spec = json!({"spec": {

@@ -39,7 +39,7 @@ pub struct Place {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PodFiles {
     /// Comes to [`SERVICE_ACCOUNT`]: token, ca.crt, namespace.
-    pub service_account: Option<PathBuf>,
+    pub service_account: PathBuf,
     /// Comes to `/etc/resolv.conf`.
     pub resolv_conf: PathBuf,
     /// The cgroup2 mount, which a pod may only read.
@@ -105,14 +105,16 @@ impl PodFiles {
         }
         fs::create_dir(HOME).context("making a home")?;
         fs::set_permissions(HOME, Permissions::from_mode(0o1777)).context("opening the home")?;
-        if let Some(folder) = &self.service_account {
-            DirBuilder::new()
-                .recursive(true)
-                .mode(0o755)
-                .create(SERVICE_ACCOUNT)
-                .context("making the folder of the ServiceAccount")?;
-            bind(folder, Path::new(SERVICE_ACCOUNT), MsFlags::MS_RDONLY)?;
-        }
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(SERVICE_ACCOUNT)
+            .context("making the folder of the ServiceAccount")?;
+        bind(
+            &self.service_account,
+            Path::new(SERVICE_ACCOUNT),
+            MsFlags::MS_RDONLY,
+        )?;
         bind(
             &self.resolv_conf,
             Path::new("/etc/resolv.conf"),

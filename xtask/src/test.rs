@@ -16,9 +16,9 @@ use crate::test::count::Count;
 use crate::{console, paths, process, tidy};
 
 /// The order in which suites run; those not named here come last.
-const ORDER: [&str; 14] = [
-    "tidy", "unit", "cluster", "netns", "run", "clients", "refusals", "hostile", "errors", "failures",
-    "readme", "kernels", "web", "node",
+const ORDER: [&str; 15] = [
+    "tidy", "unit", "cluster", "netns", "datapath", "run", "clients", "refusals", "hostile", "errors",
+    "failures", "readme", "kernels", "web", "node",
 ];
 
 #[derive(Args)]

@@ -8,7 +8,7 @@ use std::{net::TcpStream, thread};
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use crate::cluster::{AuditLevel, CONTEXT, ClusterOptions, Site};
+use crate::cluster::{AuditLevel, CONTEXT, ClusterOptions, PATIENCE, Site};
 use crate::kubeconfig::{Credential, Kubeconfig};
 use crate::leash::Leashed;
 use crate::netns::Netns;
@@ -313,7 +313,7 @@ fn controllers_command(
 }
 
 fn wait_for_listener(netns: Option<&Netns>, server: SocketAddr, process: &mut Leashed) -> Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + PATIENCE;
     let connect = || match netns {
         Some(netns) => netns.connect(server, Duration::from_secs(5)).map(drop),
         None => Ok(TcpStream::connect(server).map(drop)?),
@@ -322,7 +322,7 @@ fn wait_for_listener(netns: Option<&Netns>, server: SocketAddr, process: &mut Le
         process.check_alive()?;
         if Instant::now() > deadline {
             bail!(
-                "the API server does not listen after 60 s:\n{}",
+                "the API server does not listen after {PATIENCE:?}:\n{}",
                 process.log_tail()
             );
         }

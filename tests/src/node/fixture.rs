@@ -1,6 +1,7 @@
 //! Somebody who can be reached: says who it is to whoever asks, by TCP and UDP, and counts what arrives.
 
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::ops::Sub;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -40,6 +41,19 @@ pub struct Arrivals {
     pub connections: u64,
     /// UDP datagrams read.
     pub datagrams: u64,
+}
+
+impl Sub for Arrivals {
+    type Output = Self;
+
+    /// What arrived after `mark` was taken.
+    fn sub(self, mark: Self) -> Self {
+        Self {
+            packets: self.packets - mark.packets,
+            connections: self.connections - mark.connections,
+            datagrams: self.datagrams - mark.datagrams,
+        }
+    }
 }
 
 /// How a fixture speaks over TCP.
@@ -113,7 +127,7 @@ impl Fixture {
         &self.sockets
     }
 
-    /// Everything that has arrived until now; the difference of two of them answers "what arrived since?".
+    /// Everything that has arrived until now; less an earlier one it is what arrived since.
     pub fn arrivals(&self) -> Result<Arrivals> {
         self.count(|_| true)
     }
@@ -121,16 +135,6 @@ impl Fixture {
     /// The same, with packets of these senders only.
     pub fn arrivals_from(&self, senders: &[IpAddr]) -> Result<Arrivals> {
         self.count(|sender| senders.contains(&sender))
-    }
-
-    /// What has arrived since `mark`.
-    pub fn since(&self, mark: &Arrivals) -> Result<Arrivals> {
-        let now = self.arrivals()?;
-        Ok(Arrivals {
-            packets: now.packets - mark.packets,
-            connections: now.connections - mark.connections,
-            datagrams: now.datagrams - mark.datagrams,
-        })
     }
 
     fn count(&self, sender: impl Fn(IpAddr) -> bool) -> Result<Arrivals> {
@@ -178,8 +182,12 @@ async fn accept(
 async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, name: &str) -> std::io::Result<()> {
     let (mut asked, mut byte) = (Vec::new(), [0]);
     let is_http = |asked: &[u8]| asked.windows(7).any(|seven| seven == b"HTTP/1.");
-    while !asked.ends_with(b"\r\n\r\n") && !(asked.ends_with(b"\n") && !is_http(&asked)) && asked.len() < 8192
-    {
+    // A line, or the head of an HTTP request.
+    let whole = |asked: &[u8]| match is_http(asked) {
+        true => asked.ends_with(b"\r\n\r\n"),
+        false => asked.ends_with(b"\n"),
+    };
+    while !whole(&asked) && asked.len() < 8192 {
         if stream.read(&mut byte).await? == 0 {
             break;
         }

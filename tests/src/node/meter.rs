@@ -37,48 +37,44 @@ pub(crate) struct Count {
 
 /// Everything counted so far.
 pub(crate) fn read(netns: &Netns) -> Result<Vec<Count>> {
-    let mut counts = Vec::new();
-    for set in ["v4", "v6"] {
-        let text = netns.nft_json(&["list", "set", "inet", "arrivals", set])?;
-        let found = parse(&text).with_context(|| format!("reading the set {set} of the meter"))?;
-        ensure!(
-            found.len() < SIZE,
-            "the meter is full, and no longer counts everything"
-        );
-        counts.extend(found);
-    }
-    Ok(counts)
+    let text = netns.nft_json(&["list", "table", "inet", "arrivals"])?;
+    parse(&text).context("reading the meter")
 }
 
 fn parse(text: &str) -> Result<Vec<Count>> {
     let reply: Value = serde_json::from_str(text)?;
-    let set = reply["nftables"]
-        .as_array()
-        .and_then(|items| items.iter().find_map(|item| item.get("set")))
-        .context("no set in the reply")?;
-    let Some(elements) = set.get("elem").and_then(Value::as_array) else {
-        return Ok(Vec::new());
+    let items = reply["nftables"].as_array().context("no items in the reply")?;
+    let mut counts = Vec::new();
+    for set in items.iter().filter_map(|item| item.get("set")) {
+        // A set without elements has no list of them.
+        let elements = set["elem"].as_array().map(Vec::as_slice).unwrap_or_default();
+        ensure!(
+            elements.len() < SIZE,
+            "the meter is full, and no longer counts everything"
+        );
+        for element in elements {
+            counts.push(count(&element["elem"])?);
+        }
+    }
+    Ok(counts)
+}
+
+fn count(element: &Value) -> Result<Count> {
+    let pair = &element["val"]["concat"];
+    let address = |value: &Value| {
+        value
+            .as_str()
+            .context("no address")?
+            .parse()
+            .context("an address")
     };
-    elements
-        .iter()
-        .map(|element| {
-            let pair = &element["elem"]["val"]["concat"];
-            let address = |value: &Value| {
-                value
-                    .as_str()
-                    .context("no address")?
-                    .parse()
-                    .context("an address")
-            };
-            Ok(Count {
-                from: address(&pair[0])?,
-                to: address(&pair[1])?,
-                packets: element["elem"]["counter"]["packets"]
-                    .as_u64()
-                    .context("no count of packets")?,
-            })
-        })
-        .collect()
+    Ok(Count {
+        from: address(&pair[0])?,
+        to: address(&pair[1])?,
+        packets: element["counter"]["packets"]
+            .as_u64()
+            .context("no count of packets")?,
+    })
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use crate::command::{self, Output};
 use crate::leash::{self, Leashed};
 use crate::netns::Netns;
 use crate::node::layout::{Layout, Qos};
-use crate::node::network::{API_PORT, API_SERVICE, DNS_SERVICE, Families, NODE};
+use crate::node::network::{API_PORT, API_SERVICE, DNS_SERVICE, Families, NODE, POD_IDENTITY};
 use crate::node::profile::Profile;
 use crate::node::sandbox::Sandbox;
 use crate::node::{NODE_NAME, NodeRig, tree};
@@ -129,7 +129,7 @@ impl<'a> Pod<'a> {
             pause: None,
             sandbox,
         };
-        pod.write_files()?;
+        fs::create_dir_all(&pod.folder).with_context(|| format!("making {}", pod.folder.display()))?;
         pod.start_sandbox()?;
         pod.start_container()?;
         pod.report()?;
@@ -184,6 +184,17 @@ impl<'a> Pod<'a> {
         }
     }
 
+    /// From which addresses its packets can come: those to an address of the node itself come from that address when the
+    /// pod is in the node's network.
+    #[must_use]
+    pub fn senders(&self) -> Vec<IpAddr> {
+        let mut senders = self.addresses();
+        if self.sandbox.is_none() {
+            senders.extend(POD_IDENTITY.of(self.rig.families()));
+        }
+        senders
+    }
+
     /// The families that it has addresses of.
     #[must_use]
     pub fn families(&self) -> Families {
@@ -199,11 +210,7 @@ impl<'a> Pod<'a> {
         let place = Place {
             cgroup: Some(self.container_cgroup()),
             netns: Some(self.netns().path()),
-            files: Some(PodFiles {
-                service_account: Some(self.folder.join("serviceaccount")),
-                resolv_conf: self.folder.join("resolv.conf"),
-                cgroups: self.rig.cgroup_mount().to_owned(),
-            }),
+            files: Some(self.files()?),
             privileges: Some(profile.privileges()),
         };
         let mut command = leash::hold_in(&place, program)?;
@@ -272,9 +279,18 @@ impl<'a> Pod<'a> {
         )
     }
 
-    fn write_files(&self) -> Result<()> {
-        let secrets = self.folder.join("serviceaccount");
-        fs::create_dir_all(&secrets).with_context(|| format!("making {}", secrets.display()))?;
+    /// The files of its containers, made for the first process that sees them: a pod without processes needs none.
+    fn files(&self) -> Result<PodFiles> {
+        let files = PodFiles {
+            service_account: self.folder.join("serviceaccount"),
+            resolv_conf: self.folder.join("resolv.conf"),
+            cgroups: self.rig.cgroup_mount().to_owned(),
+        };
+        if files.resolv_conf.exists() {
+            return Ok(files);
+        }
+        let secrets = &files.service_account;
+        fs::create_dir_all(secrets).with_context(|| format!("making {}", secrets.display()))?;
         let cluster = self.rig.cluster();
         let bound = json!({"boundObjectRef": {
             "apiVersion": "v1", "kind": "Pod", "name": self.spec.name, "uid": self.uid,
@@ -290,8 +306,8 @@ impl<'a> Pod<'a> {
         for server in DNS_SERVICE.of(self.families()) {
             resolv.push_str(&format!("nameserver {server}\n"));
         }
-        fs::write(self.folder.join("resolv.conf"), resolv)?;
-        Ok(())
+        fs::write(&files.resolv_conf, resolv)?;
+        Ok(files)
     }
 
     fn start_sandbox(&mut self) -> Result<()> {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
+use crate::cluster::PATIENCE;
 use crate::leash::Leashed;
 use crate::node::NodeRig;
 use crate::node::network::{API, API_PORT};
@@ -35,10 +36,13 @@ impl NodeRig {
             .args(target.first().map(SocketAddr::to_string));
         let log = self.cluster().folder().join(format!("relay-{}.log", pod.uid()));
         let mut process = Leashed::start_command("relay", command, &log)?;
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + PATIENCE;
         while !fs::read_to_string(&log)?.starts_with("ready\n") {
             process.check_alive()?;
-            ensure!(Instant::now() < deadline, "the relay is not ready after 60 s");
+            ensure!(
+                Instant::now() < deadline,
+                "the relay is not ready after {PATIENCE:?}"
+            );
             thread::sleep(Duration::from_millis(5));
         }
         Ok(Relay { process, pod })

@@ -14,11 +14,12 @@ pub(crate) fn shell(pod: &Pod<'_>, profile: Profile, script: &str) -> Result<Out
     command::run(bash)
 }
 
-/// Asks each URL over HTTP; one line of output for each, the body's first or what went wrong.
+/// Asks each URL over HTTP, and returns the lines of all bodies; an error when one does not answer.
 pub(crate) fn http(pod: &Pod<'_>, urls: &[String]) -> Result<Vec<String>> {
     let mut curl = pod.command(Profile::Restricted, Path::new("/usr/bin/curl"))?;
     curl.args(["--silent", "--insecure", "--show-error", "--max-time", "60"]);
-    curl.args(urls);
+    // A body need not end with a line.
+    curl.args(["--write-out", "\\n"]).args(urls);
     let output = command::run(curl)?.ok()?;
     Ok(output.lines().map(str::to_owned).collect())
 }
@@ -26,7 +27,7 @@ pub(crate) fn http(pod: &Pod<'_>, urls: &[String]) -> Result<Vec<String>> {
 /// Sends a datagram and returns the line that comes back.
 pub(crate) fn datagram(pod: &Pod<'_>, to: SocketAddr) -> Result<String> {
     let script = format!(
-        "exec 3<>/dev/udp/{}/{} && echo hello >&3 && read -r -t 60 line <&3 && echo \"$line\"",
+        "exec 3<>/dev/udp/{}/{} && echo hello >&3 && timeout 60 dd bs=2048 count=1 status=none <&3",
         to.ip(),
         to.port()
     );

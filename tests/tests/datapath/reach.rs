@@ -1,12 +1,13 @@
 //! From every kind of pod everybody is reached, and says and counts so.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use anyhow::{Context, Result, ensure};
 use rig::node::{
-    API, API_PORT, API_SERVICE, DNS_SERVICE, Families, Fixture, Layout, NODE, NodeRig, OUTSIDE, Pod,
-    PodNetwork, PodSpec, Profile, Qos, shared,
+    API, API_PORT, API_SERVICE, Arrivals, Families, Fixture, Layout, NODE, NodeRig, OUTSIDE, Pod, PodNetwork,
+    PodSpec, Profile, Qos, shared,
 };
+use serde_json::{Value, json};
 
 use crate::ask::{datagram, http, shell, version};
 
@@ -41,56 +42,55 @@ fn every_kind_of_pod_reaches_the_api_server_and_every_fixture() -> Result<()> {
     Ok(())
 }
 
-/// Also used by rigs of one family.
 fn reaches_everybody(rig: &NodeRig, pod: &Pod<'_>) -> Result<()> {
     let families = pod.families();
+    let fixtures = rig.fixtures().answering();
+    let count_all = || -> Result<Vec<Arrivals>> {
+        let all = fixtures.into_iter().chain([&rig.fixtures().api]);
+        all.map(|fixture| fixture.arrivals_from(&pod.senders())).collect()
+    };
     let mut api = API.sockets(families, API_PORT);
     api.extend(API_SERVICE.sockets(families, API_PORT));
-    let before = rig.fixtures().api.arrivals_from(&pod.addresses())?;
-    let urls: Vec<String> = api.iter().map(|&socket| version(socket)).collect();
+    let mut urls: Vec<String> = api.iter().map(|&socket| version(socket)).collect();
+    let asked: Vec<Vec<String>> = fixtures
+        .iter()
+        .map(|fixture| urls_of(fixture, families))
+        .collect();
+    urls.extend(asked.iter().flatten().cloned());
+
+    let before = count_all()?;
     let answers = http(pod, &urls)?;
+    let after = count_all()?;
+
     let versions = answers.iter().filter(|line| line.contains("gitVersion")).count();
     ensure!(versions == api.len(), "{api:?}: {answers:?}");
-    let after = rig.fixtures().api.arrivals_from(&pod.addresses())?;
-    // SYN, ACK and a request for each.
-    let packets = after.packets - before.packets;
-    ensure!(packets >= 3 * api.len() as u64, "{packets} packets for {api:?}");
-    for fixture in rig.fixtures().answering() {
-        answers_and_counts(fixture, pod, families).with_context(|| fixture.name())?;
+    for (number, fixture) in fixtures.iter().enumerate() {
+        let said = answers.iter().filter(|line| **line == fixture.line()).count();
+        let (urls, since) = (&asked[number], after[number] - before[number]);
+        ensure!(said == urls.len() && !urls.is_empty(), "{urls:?}: {answers:?}");
+        // A connection that is answered takes at least SYN, ACK and the request.
+        ensure!(
+            since.connections >= said as u64 && since.packets >= 3 * said as u64,
+            "{urls:?}: {since:?}"
+        );
     }
+    let since = after[fixtures.len()] - before[fixtures.len()];
+    ensure!(since.packets >= 3 * api.len() as u64, "{api:?}: {since:?}");
     Ok(())
 }
 
-fn answers_and_counts(fixture: &Fixture, pod: &Pod<'_>, families: Families) -> Result<()> {
-    let (all, own) = (fixture.arrivals()?, fixture.arrivals_from(&pod.addresses())?);
-    let sockets: Vec<SocketAddr> = fixture
-        .sockets()
-        .iter()
-        .copied()
-        .filter(|socket| match socket.ip() {
-            IpAddr::V4(_) => families.v4(),
-            IpAddr::V6(_) => families.v6(),
-        })
-        .collect();
+fn urls_of(fixture: &Fixture, families: Families) -> Vec<String> {
     let scheme = if fixture.name() == "other-cluster" {
         "https"
     } else {
         "http"
     };
-    let urls: Vec<String> = sockets
-        .iter()
-        .map(|socket| format!("{scheme}://{socket}/"))
-        .collect();
-    let answers = http(pod, &urls)?;
-    ensure!(
-        answers == vec![fixture.line(); urls.len()],
-        "{urls:?}: {answers:?}"
-    );
-    let since = fixture.since(&all)?;
-    ensure!(since.connections >= urls.len() as u64, "{urls:?}: {since:?}");
-    let packets = fixture.arrivals_from(&pod.addresses())?.packets - own.packets;
-    ensure!(packets >= 3 * urls.len() as u64, "{urls:?}: {packets} packets");
-    Ok(())
+    let there = |address: IpAddr| match address {
+        IpAddr::V4(_) => families.v4(),
+        IpAddr::V6(_) => families.v6(),
+    };
+    let sockets = fixture.sockets().iter().filter(|socket| there(socket.ip()));
+    sockets.map(|socket| format!("{scheme}://{socket}/")).collect()
 }
 
 #[test]
@@ -107,15 +107,16 @@ fn a_datagram_is_answered_and_counted_and_so_is_one_that_nobody_reads() -> Resul
     ] {
         for &socket in fixture.sockets() {
             let before = fixture.arrivals()?;
-            ensure!(datagram(&pod, socket)? == fixture.line(), "{socket}");
-            ensure!(fixture.since(&before)?.datagrams >= 1, "{socket}");
+            let line = datagram(&pod, socket).with_context(|| socket.to_string())?;
+            ensure!(line == fixture.line(), "{socket}: {line}");
+            ensure!((fixture.arrivals()? - before).datagrams >= 1, "{socket}");
         }
     }
     for socket in OUTSIDE.sockets(Families::Dual, 9) {
-        let before = fixtures.outside.arrivals_from(&pod.addresses())?;
+        let before = fixtures.outside.arrivals_from(&pod.senders())?;
         let script = format!("echo lost > /dev/udp/{}/{}", socket.ip(), socket.port());
         shell(&pod, Profile::Restricted, &script)?.ok()?;
-        let after = fixtures.outside.arrivals_from(&pod.addresses())?;
+        let after = fixtures.outside.arrivals_from(&pod.senders())?;
         ensure!(
             after.packets == before.packets + 1,
             "{socket}: {before:?} {after:?}"
@@ -135,7 +136,7 @@ fn nothing_arrives_where_nobody_sends() -> Result<()> {
     let failed = http(&pod, &[to.to_owned()]);
     ensure!(failed.is_err(), "{to}: {failed:?}");
     for fixture in fixtures.answering().into_iter().chain([&fixtures.api]) {
-        let packets = fixture.arrivals_from(&pod.addresses())?.packets;
+        let packets = fixture.arrivals_from(&pod.senders())?.packets;
         ensure!(packets == 0, "{}: {packets} packets", fixture.name());
     }
     Ok(())
@@ -161,8 +162,30 @@ fn names_are_resolved_by_the_service_of_the_cluster() -> Result<()> {
             };
             ensure!(found.starts_with(&format!("{expected} ")), "{name}: {found}");
         }
-        ensure!(rig.fixtures().dns.since(&before)?.datagrams > 0);
-        ensure!(DNS_SERVICE.of(families).len() == 1);
+        ensure!((rig.fixtures().dns.arrivals()? - before).datagrams > 0);
+    }
+    Ok(())
+}
+
+#[test]
+fn the_cluster_names_every_address_of_its_api_server() -> Result<()> {
+    let rig = shared()?;
+    let admin = rig.cluster().admin();
+    let service = admin.get("/api/v1/namespaces/default/services/kubernetes")?;
+    ensure!(
+        service["spec"]["clusterIPs"] == json!(API_SERVICE.of(rig.families())),
+        "{service}"
+    );
+    let slices = admin.get("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices")?;
+    let addresses: Vec<&Value> = slices["items"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(|slice| slice["metadata"]["labels"]["kubernetes.io/service-name"] == "kubernetes")
+        .map(|slice| &slice["endpoints"][0]["addresses"][0])
+        .collect();
+    for address in API.of(rig.families()) {
+        ensure!(addresses.contains(&&json!(address)), "{address}: {slices}");
     }
     Ok(())
 }
