@@ -9,3 +9,4 @@ pub mod principal;
 pub mod reason;
 pub mod record;
 pub mod request_info;
+pub mod yaml;

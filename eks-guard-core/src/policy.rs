@@ -21,7 +21,9 @@ mod tests;
 
 pub use compile::{CompileError, MAX_RULES, Snapshot};
 pub use decide::Decision;
-pub use document::{API_VERSION, AgentPolicy, DocumentError, Effect, KIND, Origin, read_policies};
+pub use document::{AgentPolicy, Effect, KIND, read_policies};
 pub use explain::{Answer, Explanation, Finding, RuleExplanation};
 pub use known::{KnownResource, Scope};
 pub use permit::Permit;
+
+pub use crate::yaml::{API_VERSION, DocumentError, Origin};

@@ -22,6 +22,7 @@ fn allowing_a_get_allocates_nothing() {
     let principal = Principal {
         agent: "my-agent".into(),
         model_claimed: None,
+        pod: None,
     };
     for path in ["/api/v1/namespaces/team-198/pods/web-0", "/version"] {
         let request = ApiRequest::parse("GET", path, None).unwrap();

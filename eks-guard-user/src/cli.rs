@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 
 use crate::cli::completion::CompletionArgs;
 use crate::config::RunArgs;
+use crate::node::NodeArgs;
 use crate::policy::PolicyArgs;
 use crate::recording::sessions::SessionsArgs;
 use crate::verify::VerifyArgs;
@@ -32,6 +33,8 @@ pub struct Cli {
 pub enum Command {
     /// Run a command inside the boundary: it reaches the API server through the guard, or not at all
     Run(RunArgs),
+    /// Guard the agents of a Kubernetes node: the program of the DaemonSet
+    Node(NodeArgs),
     /// Check policies, and ask what they allow
     Policy(PolicyArgs),
     /// Show what was recorded

@@ -1,7 +1,7 @@
 //! The kernel side: the run's cgroup or the node's, load and attach, and where a redirected connection meant to go.
 
 pub mod cgroup;
-mod cgroup2_mount;
+pub(crate) mod cgroup2_mount;
 mod classes;
 mod kernel_log;
 mod load_error;

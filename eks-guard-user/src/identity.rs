@@ -62,6 +62,7 @@ pub fn principal(agent: &str, model_claimed: Option<&str>) -> Principal {
     Principal {
         agent: agent.to_owned(),
         model_claimed: model_claimed.map(str::to_owned),
+        pod: None,
     }
 }
 

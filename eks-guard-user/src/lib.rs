@@ -7,6 +7,7 @@ pub mod policy;
 
 // Everything is put together here, and taken down again.
 pub mod app;
+pub mod node;
 // And tried from inside.
 pub mod verify;
 

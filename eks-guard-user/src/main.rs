@@ -33,6 +33,7 @@ fn main() -> ExitCode {
     }
     ExitCode::from(match cli.command {
         Command::Run(args) => start(args, &around),
+        Command::Node(args) => written(args.run(&around, &mut io::stdout().lock())),
         Command::Policy(args) => written(args.run(&mut io::stdout().lock(), &mut io::stderr())),
         Command::Sessions(args) => sessions(args, &around),
         Command::Verify(args) => written(args.run(&around, &mut io::stdout().lock(), Timestamp::now())),

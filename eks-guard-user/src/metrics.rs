@@ -15,6 +15,8 @@ pub enum ConnectionOutcome {
     Served,
     /// The kernel knows no flow for it.
     NoFlow,
+    /// Its cgroup is no agent's.
+    NoWorkload,
     /// Too many connections at once.
     OverLimit,
     /// Plain HTTP on the TLS port.

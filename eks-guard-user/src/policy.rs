@@ -97,11 +97,19 @@ impl<T: fmt::Display> fmt::Display for Lines<'_, T> {
 /// # Errors
 /// The first file that cannot be read, else every mistake in all documents, else every conflict.
 pub fn load(files: &[PathBuf]) -> Result<Snapshot, PolicyError> {
+    load_as(files, GENERATION)
+}
+
+/// [`load`] for files that are read again: each time with a generation of its own.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_as(files: &[PathBuf], generation: u64) -> Result<Snapshot, PolicyError> {
     let policies: Vec<AgentPolicy> = read_all(files)?
         .into_iter()
         .flat_map(|(_, policies)| policies)
         .collect();
-    compile(&policies)
+    Snapshot::compile(&policies, generation).map_err(PolicyError::Conflicts)
 }
 
 impl PolicyArgs {

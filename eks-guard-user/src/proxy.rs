@@ -14,7 +14,8 @@ mod respond;
 mod service;
 mod strict_http1;
 mod turned_away;
-mod upstream;
+pub(crate) mod upstream;
+mod workload;
 
 #[cfg(test)]
 mod tests;
@@ -24,21 +25,19 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use eks_guard_core::policy::Snapshot;
-use eks_guard_core::principal::Principal;
 use eks_guard_core::reason::Refusal;
 use http::uri::InvalidUri;
 use jiff::Timestamp;
 use rustls::ServerConfig;
 use tokio::sync::Semaphore;
 
-use crate::ebpf::original_dst::FlowTable;
-use crate::identity::{self, Callers};
+use crate::identity::Callers;
 use crate::metrics::Metrics;
-use crate::recording::Recorder;
 use crate::tls::downstream::ServerNames;
 use crate::upstream::{CredentialSource, Endpoint};
 
-pub use listener::Listener;
+pub use listener::{Listener, Sockets};
+pub use workload::{Place, Workload, Workloads};
 
 use record::ConnectionLog;
 use upstream::UpstreamPool;
@@ -46,11 +45,11 @@ use upstream::UpstreamPool;
 /// Bounds of everything an agent can make the proxy hold or wait for.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Downstream connections at once.
+    /// Downstream connections of one workload at once.
     pub connections: usize,
-    /// Short requests under way at once.
+    /// Short requests of one workload under way at once.
     pub short_requests: usize,
-    /// Watches and log follows open at once.
+    /// Watches and log follows of one workload open at once.
     pub streams: usize,
     /// Bytes of request bodies in memory at once.
     pub body_memory: usize,
@@ -92,22 +91,12 @@ impl Default for Limits {
 pub struct ProxyParts {
     /// The policy snapshot in force; replaced as a whole.
     pub snapshot: Arc<ArcSwap<Snapshot>>,
-    /// Where events go.
-    pub recorder: Arc<dyn Recorder>,
-    /// The kernel's word on who connected.
-    pub flows: Arc<dyn FlowTable>,
     /// The API server.
     pub endpoint: Endpoint,
     /// What the guard presents to it.
     pub credentials: Arc<dyn CredentialSource>,
     /// TLS towards the agent.
     pub tls: Arc<ServerConfig>,
-    /// Agent name.
-    pub agent: String,
-    /// Model name, claimed.
-    pub model: Option<String>,
-    /// The run that events belong to.
-    pub session: String,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Bounds.
@@ -124,25 +113,18 @@ pub enum ProxyError {
     Authority(#[from] InvalidUri),
 }
 
-/// The proxy of one run.
+/// The proxy: one for all listeners and workloads of this process.
 pub struct Proxy {
     snapshot: Arc<ArcSwap<Snapshot>>,
-    recorder: Arc<dyn Recorder>,
-    flows: Arc<dyn FlowTable>,
     tls: Arc<ServerConfig>,
     names: ServerNames,
-    principal: Arc<Principal>,
-    session: String,
     metrics: Arc<Metrics>,
     limits: Limits,
     clock: fn() -> Timestamp,
     callers: Callers,
     connection_log: ConnectionLog,
-    connection_slots: Arc<Semaphore>,
-    short_slots: Arc<Semaphore>,
-    stream_slots: Arc<Semaphore>,
     body_memory: Arc<Semaphore>,
-    upstream: UpstreamPool,
+    upstream: Arc<UpstreamPool>,
 }
 
 impl Proxy {
@@ -163,19 +145,12 @@ impl Proxy {
         )?;
         Ok(Arc::new(Self {
             snapshot: parts.snapshot,
-            recorder: parts.recorder,
-            flows: parts.flows,
             tls: parts.tls,
             names,
-            principal: Arc::new(identity::principal(&parts.agent, parts.model.as_deref())),
-            session: parts.session,
             callers: Callers::default(),
             connection_log: ConnectionLog::default(),
-            connection_slots: Arc::new(Semaphore::new(limits.connections)),
-            short_slots: Arc::new(Semaphore::new(limits.short_requests)),
-            stream_slots: Arc::new(Semaphore::new(limits.streams)),
             body_memory: Arc::new(Semaphore::new(limits.body_memory)),
-            upstream,
+            upstream: Arc::new(upstream),
             metrics,
             clock: parts.clock,
             limits,
@@ -189,5 +164,10 @@ impl Proxy {
     /// The refusal an agent would have received.
     pub async fn check_upstream(&self) -> Result<(), Refusal> {
         self.upstream.probe().await
+    }
+
+    /// The way to the API server, for what the guard itself asks.
+    pub(crate) fn upstream(&self) -> &Arc<UpstreamPool> {
+        &self.upstream
     }
 }

@@ -20,7 +20,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -95,6 +95,22 @@ pub fn load(options: &KubeconfigOptions) -> Result<Upstream, UpstreamError> {
         kubeconfig,
         warnings,
     })
+}
+
+/// The API server by a ServiceAccount token, as a pod is given one. Blocks; opens no connection.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_service_account(
+    server: &str,
+    token_file: &Path,
+    certificate_authority: &Path,
+) -> Result<(Endpoint, Arc<dyn CredentialSource>), UpstreamError> {
+    let chosen = kubeconfig::Chosen::service_account(server, token_file, certificate_authority);
+    let endpoint = endpoint::resolve(&chosen)?;
+    let mut warnings = Vec::new();
+    let credentials = credential::source(&chosen, &KubeconfigOptions::default(), &mut warnings)?;
+    Ok((endpoint, credentials))
 }
 
 /// The one API server of a run: pinned, whatever the agent's original destination was.

@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::policy::document::{AgentPolicy, Effect, Names, Origin, RuleScope};
+use crate::policy::document::{AgentPolicy, Effect, Names, RuleScope};
 use crate::policy::matching::{Clause, Reach};
 use crate::policy::operation::{Operation, Target};
 use crate::policy::protection::allowed_to_everyone;
 use crate::policy::sieve::Sieve;
 use crate::principal::Principal;
+use crate::yaml::Origin;
 
 /// Rules of all policies together: more would no longer be decided on in microseconds.
 pub const MAX_RULES: usize = 10_000;

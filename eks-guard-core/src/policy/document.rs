@@ -1,20 +1,17 @@
 //! The `AgentPolicy` document (`eks-guard.dev/v1alpha1`): what it says once it has been read and checked.
 
 use std::fmt;
-use std::sync::Arc;
 
 use crate::policy::operation::VerbSet;
+use crate::yaml::Origin;
 
 mod check;
-mod diagnose;
 mod read;
 mod resources;
 mod wire;
 
 pub use read::read_policies;
 
-/// The API version of the documents this program reads.
-pub const API_VERSION: &str = "eks-guard.dev/v1alpha1";
 /// The kind of the documents this program reads.
 pub const KIND: &str = "AgentPolicy";
 
@@ -74,33 +71,6 @@ impl fmt::Display for Effect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
-}
-
-/// Where a policy or rule stands: what messages point at.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Origin {
-    /// Name of the file, as it was given.
-    pub file: Arc<str>,
-    /// Line, from 1; 0 when unknown.
-    pub line: u64,
-    /// Column in characters, from 1; 0 when unknown.
-    pub column: u64,
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}", self.file, self.line, self.column)
-    }
-}
-
-/// One mistake in a policy file. Displays as `file:line:column: what is wrong; what to write instead`.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{origin}: {message}")]
-pub struct DocumentError {
-    /// Where.
-    pub origin: Origin,
-    /// What is wrong, and what to write instead.
-    pub message: String,
 }
 
 /// A rule, checked.

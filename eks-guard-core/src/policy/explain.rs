@@ -2,7 +2,7 @@
 
 use crate::policy::compile::{RuleEntry, Snapshot};
 use crate::policy::decide::patch_kind;
-use crate::policy::document::{Effect, Origin};
+use crate::policy::document::Effect;
 use crate::policy::judge::{Ground, Judgement};
 use crate::policy::matching::Reach;
 use crate::policy::message;
@@ -11,6 +11,7 @@ use crate::policy::protection::{Protection, SECRETS_LABEL, is_secret};
 use crate::principal::Principal;
 use crate::reason::Refusal;
 use crate::request_info::{ApiRequest, RequestInfo};
+use crate::yaml::Origin;
 
 /// A decision with its reasons.
 #[derive(Clone, Debug, PartialEq, Eq)]

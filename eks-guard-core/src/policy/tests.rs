@@ -39,6 +39,7 @@ fn principal(agent: &str) -> Principal {
     Principal {
         agent: agent.into(),
         model_claimed: None,
+        pod: None,
     }
 }
 

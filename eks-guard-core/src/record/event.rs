@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::principal::PodIdentity;
+
 /// When in the life of a request an event was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -72,6 +74,9 @@ pub struct Event {
     /// Model name, claimed by the agent's side.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub model_claimed: Option<String>,
+    /// The pod the agent runs in, proven; left out outside Kubernetes.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub pod: Option<PodIdentity>,
     /// Who opened the connection.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub caller: Option<Caller>,
@@ -151,6 +156,7 @@ impl Event {
             session: session.into(),
             agent: agent.into(),
             model_claimed: None,
+            pod: None,
             caller: None,
             verb: String::new(),
             group: String::new(),

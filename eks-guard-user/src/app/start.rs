@@ -21,7 +21,7 @@ use crate::ebpf::cgroup::{RunCgroup, remove_leftovers};
 use crate::ebpf::loader::{Datapath, LoadRequest};
 use crate::identity;
 use crate::metrics::Metrics;
-use crate::proxy::{Limits, Listener, Proxy, ProxyParts};
+use crate::proxy::{Limits, Listener, Place, Proxy, ProxyParts, Workload};
 use crate::recording::writer::{DiskRecorder, SessionEnd, SessionFacts};
 use crate::run::channel::Spec;
 use crate::run::environment::{self, Rules};
@@ -162,6 +162,7 @@ impl Ground {
             session: session.to_owned(),
             agent: config.agent.clone(),
             model_claimed: config.model.clone(),
+            pod: None,
             command: Some(identity::command(&config.command)),
         };
         let recorder = DiskRecorder::open(&config.records, facts);
@@ -184,7 +185,7 @@ impl Door {
     ) -> Result<Door, Failure> {
         let tls =
             server_config(authority, &upstream.endpoint).map_err(|error| Failure::machine_says(&error))?;
-        let listener = Listener::bind().await;
+        let listener = Listener::bind();
         let listener =
             listener.map_err(|error| Failure::machine("cannot listen on the loopback addresses", &error))?;
         let request = LoadRequest {
@@ -193,23 +194,30 @@ impl Door {
             listener_port: listener.port(),
         };
         let mut datapath = Datapath::load(&request).map_err(|error| Failure::machine_says(&error))?;
+        let limits = Limits::default();
+        let workload = Workload::new(
+            identity::principal(&config.agent, config.model.as_deref()),
+            session,
+            Arc::clone(&ground.recorder) as _,
+            &limits,
+        );
+        let place = Place {
+            flows: datapath.flow_table(),
+            workloads: Arc::new(Arc::clone(&workload)),
+            resident: workload,
+        };
         let proxy = Proxy::new(ProxyParts {
             snapshot: Arc::new(ArcSwap::new(Arc::clone(&config.snapshot))),
-            recorder: Arc::clone(&ground.recorder) as _,
-            flows: datapath.flow_table(),
             endpoint: upstream.endpoint.clone(),
             credentials: Arc::clone(&upstream.credentials),
             tls,
-            agent: config.agent.clone(),
-            model: config.model.clone(),
-            session: session.to_owned(),
             metrics: Arc::new(Metrics::default()),
-            limits: Limits::default(),
+            limits,
             clock: Timestamp::now,
         });
         let proxy = proxy.map_err(|error| Failure::machine_says(&error))?;
         let (tasks, drain) = (TaskTracker::new(), CancellationToken::new());
-        tasks.spawn(listener.serve(Arc::clone(&proxy), drain.clone()));
+        tasks.spawn(listener.serve(Arc::clone(&proxy), place, drain.clone()));
         if let Some(log) = datapath.kernel_log() {
             let stop = drain.clone();
             tasks.spawn(async move {

@@ -140,6 +140,7 @@ pub fn explain(args: &ExplainArgs, out: &mut dyn Write, err: &mut dyn Write) -> 
     let principal = Principal {
         agent: args.agent.clone(),
         model_claimed: None,
+        pod: None,
     };
     let explanation = snapshot.explain(&principal, &info);
     render::write(&explanation, args.output, out)?;

@@ -31,9 +31,12 @@ pub(crate) fn admit(proxy: &Proxy, connection: &Connection, request: &ApiRequest
             "The request was refused: the guard is stopping; retry after it has been started again.";
         return Err(Refusal::new(Reason::Draining, message));
     }
+    let workload = &connection.workload;
     let (slots, open_streams) = match request.streaming() {
-        Streaming::Short => (&proxy.short_slots, None),
-        Streaming::Watch | Streaming::Log => (&proxy.stream_slots, Some(proxy.metrics.streams_open.clone())),
+        Streaming::Short => (&workload.short_slots, None),
+        Streaming::Watch | Streaming::Log => {
+            (&workload.stream_slots, Some(proxy.metrics.streams_open.clone()))
+        }
     };
     let permit = Arc::clone(slots).try_acquire_owned().map_err(|_| {
         let message =

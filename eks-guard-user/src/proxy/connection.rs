@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use eks_guard_core::record::Caller;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -18,15 +19,15 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::drain::Tasks;
-use crate::ebpf::original_dst::DownstreamAddr;
+use crate::ebpf::original_dst::{DownstreamAddr, Flow};
 use crate::metrics::ConnectionOutcome;
-use crate::proxy::Proxy;
 use crate::proxy::context::Connection;
 use crate::proxy::record::connection_refused;
 use crate::proxy::reply::ReplyBody;
 use crate::proxy::service;
 use crate::proxy::strict_http1::StrictHttp1;
 use crate::proxy::turned_away::{Received, TurnedAway};
+use crate::proxy::{Place, Proxy, Workload};
 use crate::tls::ALPN_H2;
 
 /// As Go's server answers plain HTTP on a TLS port.
@@ -47,28 +48,31 @@ const PING_INTERVAL: Duration = Duration::from_secs(60);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Serves one accepted connection to its end.
-pub(crate) async fn serve(proxy: Arc<Proxy>, tasks: Tasks, stream: TcpStream, peer: SocketAddr) {
-    let Some(flow) = proxy.flows.take(DownstreamAddr(peer)) else {
-        let message = format!("a connection from {peer} was not redirected by the kernel");
-        return connection_refused(&proxy, ConnectionOutcome::NoFlow, "NoFlow", message, None);
+pub(crate) async fn serve(
+    proxy: Arc<Proxy>,
+    place: Place,
+    tasks: Tasks,
+    stream: TcpStream,
+    peer: SocketAddr,
+) {
+    let (flow, workload) = match vouched(&place, peer) {
+        Ok(vouched) => vouched,
+        Err(fault) => return fault.report(&proxy, &place.resident, None),
     };
-    let Ok(_slot) = Arc::clone(&proxy.connection_slots).try_acquire_owned() else {
+    let Ok(_slot) = Arc::clone(&workload.connection_slots).try_acquire_owned() else {
         let message = format!("more than {} connections at once", proxy.limits.connections);
-        return connection_refused(
-            &proxy,
-            ConnectionOutcome::OverLimit,
-            "TooManyConnections",
+        let fault = Fault {
+            outcome: ConnectionOutcome::OverLimit,
+            reason: "TooManyConnections",
             message,
-            None,
-        );
+        };
+        return fault.report(&proxy, &workload, None);
     };
     let _open = OpenConnection::count(&proxy);
     let (caller, tls) = tokio::join!(proxy.callers.caller(flow.pid), handshake(&proxy, stream));
     let tls = match tls {
         Ok(tls) => tls,
-        Err(fault) => {
-            return connection_refused(&proxy, fault.outcome, fault.reason, fault.message, Some(&caller));
-        }
+        Err(fault) => return fault.report(&proxy, &workload, Some(&caller)),
     };
     proxy.metrics.connection(ConnectionOutcome::Served);
     let is_h2 = tls.get_ref().1.alpn_protocol() == Some(ALPN_H2);
@@ -77,6 +81,7 @@ pub(crate) async fn serve(proxy: Arc<Proxy>, tasks: Tasks, stream: TcpStream, pe
         flow.original_dst.0.port(),
     );
     let connection = Arc::new(Connection {
+        workload,
         original_dst: original_dst.ip(),
         original_destination: original_dst.to_string(),
         caller,
@@ -88,14 +93,26 @@ pub(crate) async fn serve(proxy: Arc<Proxy>, tasks: Tasks, stream: TcpStream, pe
         serve_h1(&proxy, &connection, tls).await
     };
     if let Err(fault) = served {
-        connection_refused(
-            &proxy,
-            fault.outcome,
-            fault.reason,
-            fault.message,
-            Some(&connection.caller),
-        );
+        fault.report(&proxy, &connection.workload, Some(&connection.caller));
     }
+}
+
+/// Who connected, in the kernel's word: the flow entry, and the workload of its cgroup.
+fn vouched(place: &Place, peer: SocketAddr) -> Result<(Flow, Arc<Workload>), Fault> {
+    let flow = place.flows.take(DownstreamAddr(peer)).ok_or_else(|| Fault {
+        outcome: ConnectionOutcome::NoFlow,
+        reason: "NoFlow",
+        message: format!("a connection from {peer} was not redirected by the kernel"),
+    })?;
+    let workload = place.workloads.of(&flow).ok_or_else(|| Fault {
+        outcome: ConnectionOutcome::NoWorkload,
+        reason: "NoWorkload",
+        message: format!(
+            "a connection from {peer} comes from cgroup {}, which is no agent's",
+            flow.cgroup
+        ),
+    })?;
+    Ok((flow, workload))
 }
 
 /// Why a connection ended badly.
@@ -106,6 +123,11 @@ struct Fault {
 }
 
 impl Fault {
+    /// Counts and records it.
+    fn report(self, proxy: &Proxy, workload: &Workload, caller: Option<&Caller>) {
+        connection_refused(proxy, workload, self.outcome, self.reason, self.message, caller);
+    }
+
     fn handshake(message: String) -> Self {
         Self {
             outcome: ConnectionOutcome::Handshake,
@@ -213,8 +235,12 @@ async fn no_preface(limit: Duration, received: Received) {
 fn not_http2(proxy: &Proxy, connection: &Connection) {
     let message =
         "the headers of an HTTP/2 stream are no request, or are too long; the stream was reset".to_owned();
-    let (outcome, caller) = (ConnectionOutcome::Protocol, Some(&connection.caller));
-    connection_refused(proxy, outcome, "RequestMalformed", message, caller);
+    let fault = Fault {
+        outcome: ConnectionOutcome::Protocol,
+        reason: "RequestMalformed",
+        message,
+    };
+    fault.report(proxy, &connection.workload, Some(&connection.caller));
 }
 
 async fn serve_h1(

@@ -1,15 +1,18 @@
 //! What is known about a connection, shared by all its requests.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use eks_guard_core::record::Caller;
 use tokio_util::sync::CancellationToken;
 
-use crate::proxy::Proxy;
+use crate::proxy::{Proxy, Workload};
 use crate::tls::downstream::host_of;
 
 /// One downstream connection whose flow the kernel vouched for.
 pub(crate) struct Connection {
+    /// Who connected.
+    pub(crate) workload: Arc<Workload>,
     /// Where the caller meant to go. Evidence only.
     pub(crate) original_dst: IpAddr,
     /// The same with its port, as it stands in events.

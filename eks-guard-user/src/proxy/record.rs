@@ -12,8 +12,8 @@ use uuid::Uuid;
 
 use crate::masking::{End, Ending};
 use crate::metrics::ConnectionOutcome;
-use crate::proxy::Proxy;
 use crate::proxy::context::Connection;
+use crate::proxy::{Proxy, Workload};
 use crate::recording::event_time;
 
 /// Longest claimed User-Agent that is kept.
@@ -26,6 +26,7 @@ const CONNECTION_EVENTS_PER_SECOND: u32 = 20;
 /// The event of a request under way. Dropping it writes what is known, so that no request goes unrecorded.
 pub(crate) struct RequestRecord {
     proxy: Arc<Proxy>,
+    workload: Arc<Workload>,
     started: Instant,
     verb: &'static str,
     /// In one piece on the heap: a reply carries it through several hands.
@@ -35,7 +36,8 @@ pub(crate) struct RequestRecord {
 impl RequestRecord {
     /// Opens the record of a request; until a permit says otherwise it is the record of a refusal.
     pub(crate) fn open(proxy: Arc<Proxy>, connection: &Connection, user_agent: Option<&str>) -> Self {
-        let mut event = blank_event(&proxy, Stage::Outcome);
+        let workload = Arc::clone(&connection.workload);
+        let mut event = blank_event(&proxy, &workload, Stage::Outcome);
         event.caller = Some(connection.caller.clone());
         event.original_destination = Some(connection.original_destination.clone());
         event.user_agent_claimed = user_agent.map(|text| text.chars().take(USER_AGENT_LIMIT).collect());
@@ -43,6 +45,7 @@ impl RequestRecord {
             started: Instant::now(),
             verb: "",
             event: Some(Box::new(event)),
+            workload,
             proxy,
         }
     }
@@ -93,7 +96,7 @@ impl RequestRecord {
             let intent = self
                 .event
                 .as_ref()
-                .filter(|_| self.proxy.recorder.healthy())
+                .filter(|_| self.workload.recorder.healthy())
                 .map(|event| Event {
                     stage: Stage::Intent,
                     time: now(&self.proxy),
@@ -101,7 +104,7 @@ impl RequestRecord {
                     ..Event::clone(event)
                 });
             let intent = intent.ok_or_else(|| record_unavailable("the record is not being written"))?;
-            let written = self.proxy.recorder.durable(intent).await;
+            let written = self.workload.recorder.durable(intent).await;
             written.map_err(|error| record_unavailable(&error.message))?;
         }
         if let Some(event) = &mut self.event {
@@ -146,7 +149,7 @@ impl RequestRecord {
             Ending::Abandoned => event.message = Some("the caller went away before the end".to_owned()),
         }
         self.proxy.metrics.request(self.verb, event.decision);
-        append(&self.proxy, *event);
+        append(&self.proxy, &self.workload, *event);
     }
 }
 
@@ -191,6 +194,7 @@ impl ConnectionLog {
 /// Counts and records a connection that never became a request, or that was cut.
 pub(crate) fn connection_refused(
     proxy: &Proxy,
+    workload: &Workload,
     outcome: ConnectionOutcome,
     reason: &str,
     message: String,
@@ -202,15 +206,15 @@ pub(crate) fn connection_refused(
         proxy.metrics.connection_events_suppressed.inc();
         return;
     }
-    let mut event = blank_event(proxy, Stage::Connection);
+    let mut event = blank_event(proxy, workload, Stage::Connection);
     event.caller = caller.cloned();
     event.reason = Some(reason.to_owned());
     event.message = Some(message);
-    append(proxy, event);
+    append(proxy, workload, event);
 }
 
-fn append(proxy: &Proxy, event: Event) {
-    if let Err(error) = proxy.recorder.append(event) {
+fn append(proxy: &Proxy, workload: &Workload, event: Event) {
+    if let Err(error) = workload.recorder.append(event) {
         proxy.metrics.events_lost.inc();
         tracing::error!(%error, "an event was not recorded");
     }
@@ -221,12 +225,13 @@ fn now(proxy: &Proxy) -> String {
     event_time((proxy.clock)())
 }
 
-fn blank_event(proxy: &Proxy, stage: Stage) -> Event {
-    let principal = &proxy.principal;
+fn blank_event(proxy: &Proxy, workload: &Workload, stage: Stage) -> Event {
+    let principal = &workload.principal;
     Event {
         id: Uuid::now_v7().to_string(),
         time: now(proxy),
         model_claimed: principal.model_claimed.clone(),
-        ..Event::new(stage, proxy.session.as_str(), principal.agent.as_str())
+        pod: principal.pod.clone(),
+        ..Event::new(stage, workload.session.as_str(), principal.agent.as_str())
     }
 }

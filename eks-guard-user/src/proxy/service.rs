@@ -61,8 +61,8 @@ async fn steps(
     record.name(&request);
     let accept = negotiation::accept(&request, text(&head.headers, &ACCEPT)?)?;
 
-    // Identity is the run's, proven by the flow entry. Decision: from here on there is a permit or nothing.
-    let permit = decide(proxy, request)?;
+    // Identity is the workload's, proven by the flow entry. Decision: from here on there is a permit or nothing.
+    let permit = decide(proxy, connection, request)?;
 
     // Intent, on disk before anything mutating leaves.
     record.intent(&permit).await?;
@@ -82,8 +82,9 @@ async fn steps(
     })
 }
 
-fn decide(proxy: &Proxy, request: ApiRequest) -> Result<Permit, Refusal> {
-    match proxy.snapshot.load().decide(&proxy.principal, request) {
+fn decide(proxy: &Proxy, connection: &Connection, request: ApiRequest) -> Result<Permit, Refusal> {
+    let principal = &connection.workload.principal;
+    match proxy.snapshot.load().decide(principal, request) {
         Decision::Permit(permit) => Ok(permit),
         Decision::Refuse(_, refusal) => Err(refusal),
     }

@@ -21,8 +21,9 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::identity;
 use crate::metrics::Metrics;
-use crate::proxy::{Limits, Listener, Proxy, ProxyParts};
+use crate::proxy::{Limits, Listener, Place, Proxy, ProxyParts, Workload};
 use crate::testing::{
     Answer, Arrived, Client, FakeApiServer, FakeCredentials, FakeFlows, MemoryRecorder, Protocol, json,
 };
@@ -95,24 +96,26 @@ impl Rig {
         let snapshot = Snapshot::compile(&policies, 1).expect("the test's policy compiles");
         let (recorder, flows) = (Arc::new(MemoryRecorder::default()), Arc::new(FakeFlows::always()));
         let (credentials, metrics) = (Arc::new(FakeCredentials::default()), Arc::new(Metrics::default()));
+        let principal = identity::principal("test-agent", Some("test-model"));
+        let workload = Workload::new(principal, "test-session", recorder.clone(), &limits);
+        let place = Place {
+            flows: flows.clone(),
+            workloads: Arc::new(Arc::clone(&workload)),
+            resident: workload,
+        };
         let proxy = Proxy::new(ProxyParts {
             snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
-            recorder: recorder.clone(),
-            flows: flows.clone(),
             tls: server_config(&ca, &endpoint).expect("the names are fine"),
             endpoint,
             credentials: credentials.clone(),
-            agent: "test-agent".to_owned(),
-            model: Some("test-model".to_owned()),
-            session: "test-session".to_owned(),
             metrics: metrics.clone(),
             limits,
             clock: Timestamp::now,
         });
         let proxy = proxy.expect("the endpoint is an authority");
-        let listener = Listener::bind().await.expect("loopback is there");
+        let listener = Listener::bind().expect("loopback is there");
         let (port, drain, tasks) = (listener.port(), CancellationToken::new(), TaskTracker::new());
-        tasks.spawn(listener.serve(Arc::clone(&proxy), drain.clone()));
+        tasks.spawn(listener.serve(Arc::clone(&proxy), place, drain.clone()));
         let ca_pem = ca.ca_pem();
         Self {
             api,

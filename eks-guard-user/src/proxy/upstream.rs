@@ -4,9 +4,11 @@ mod dial;
 mod lease;
 mod pool;
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use eks_guard_core::reason::{Reason, Refusal};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT};
@@ -57,6 +59,8 @@ pub(crate) struct Outgoing {
 /// Everything upstream of one run.
 pub(crate) struct UpstreamPool {
     endpoint: Arc<Endpoint>,
+    /// Where the endpoint is now.
+    addresses: Arc<ArcSwap<Vec<SocketAddr>>>,
     authority: Authority,
     credentials: Arc<dyn CredentialSource>,
     metrics: Arc<Metrics>,
@@ -77,6 +81,7 @@ impl UpstreamPool {
     ) -> Result<Self, InvalidUri> {
         Ok(Self {
             authority: endpoint.authority.parse()?,
+            addresses: Arc::new(ArcSwap::from_pointee(endpoint.addresses.clone())),
             endpoint: Arc::new(endpoint),
             credentials,
             metrics,
@@ -85,6 +90,11 @@ impl UpstreamPool {
             tasks: Tasks::new(CancellationToken::new()),
             current: Mutex::new(None),
         })
+    }
+
+    /// New connections go to these addresses from now on; its name and its roots stay what they are.
+    pub(crate) fn move_to(&self, addresses: Vec<SocketAddr>) {
+        self.addresses.store(Arc::new(addresses));
     }
 
     /// The path of a request, behind the endpoint's own prefix.
@@ -105,18 +115,7 @@ impl UpstreamPool {
 
     /// Asks for `/version` on the guard's own behalf.
     pub(crate) async fn probe(&self) -> Result<(), Refusal> {
-        let outgoing = Outgoing {
-            method: http::Method::GET,
-            path: self.path("/version".to_owned())?,
-            accept: HeaderValue::from_static("application/json"),
-            user_agent: HeaderValue::from_static(concat!("eks-guard/", env!("CARGO_PKG_VERSION"))),
-            audit_id: None,
-            content_type: None,
-            body: Bytes::new(),
-            class: Class::Short,
-            may_repeat: true,
-        };
-        let (response, _lease) = self.send(&outgoing).await?;
+        let (response, _lease) = self.get("/version".to_owned(), Class::Short).await?;
         match response.status() {
             StatusCode::OK | StatusCode::FORBIDDEN => Ok(()),
             status => {
@@ -124,6 +123,26 @@ impl UpstreamPool {
                 Err(Refusal::new(Reason::UpstreamReply, message))
             }
         }
+    }
+
+    /// Reads something on the guard's own behalf.
+    pub(crate) async fn get(
+        &self,
+        path_and_query: String,
+        class: Class,
+    ) -> Result<(Response<Incoming>, Lease), Refusal> {
+        self.send(&Outgoing {
+            method: http::Method::GET,
+            path: self.path(path_and_query)?,
+            accept: HeaderValue::from_static("application/json"),
+            user_agent: HeaderValue::from_static(concat!("eks-guard/", env!("CARGO_PKG_VERSION"))),
+            audit_id: None,
+            content_type: None,
+            body: Bytes::new(),
+            class,
+            may_repeat: true,
+        })
+        .await
     }
 
     /// Sends a request with the guard's credential; a refused credential is renewed once.
@@ -263,6 +282,7 @@ impl UpstreamPool {
         })?;
         let dialer = Dialer::new(
             &self.endpoint,
+            &self.addresses,
             tls,
             self.connect,
             self.tasks.clone(),

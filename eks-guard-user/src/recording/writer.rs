@@ -80,6 +80,12 @@ impl DiskRecorder {
         })
     }
 
+    /// Id of the session.
+    #[must_use]
+    pub fn session(&self) -> &str {
+        &self.facts.session
+    }
+
     /// The session's file.
     #[must_use]
     pub fn path(&self) -> &Path {

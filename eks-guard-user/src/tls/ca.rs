@@ -1,4 +1,4 @@
-//! The certificate authority of one run: its key exists in this process's memory only and dies with it.
+//! The certificate authority of one run or node. A run's key exists in its process's memory only and dies with it.
 
 use std::net::IpAddr;
 
@@ -9,6 +9,8 @@ use rcgen::{
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+
+use zeroize::Zeroizing;
 
 use crate::tls::TlsError;
 
@@ -26,7 +28,18 @@ impl RunCa {
     /// # Errors
     /// The crypto provider cannot make a key.
     pub fn generate() -> Result<Self, TlsError> {
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(TlsError::Certificate)?;
+        Self::of(KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(TlsError::Certificate)?)
+    }
+
+    /// The authority of a key that was kept, as [`RunCa::key_pem`] gave it. What trusts one of its certificates trusts all.
+    ///
+    /// # Errors
+    /// It is no key that the provider takes.
+    pub fn from_key_pem(pem: &str) -> Result<Self, TlsError> {
+        Self::of(KeyPair::from_pem(pem).map_err(TlsError::Certificate)?)
+    }
+
+    fn of(key: KeyPair) -> Result<Self, TlsError> {
         let mut params = params(COMMON_NAME);
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
@@ -38,6 +51,12 @@ impl RunCa {
     #[must_use]
     pub fn ca_pem(&self) -> String {
         self.issuer.pem()
+    }
+
+    /// The authority's key, PEM: whoever has it can be the API server to every agent that trusts this authority.
+    #[must_use]
+    pub fn key_pem(&self) -> Zeroizing<String> {
+        Zeroizing::new(self.issuer.key().serialize_pem())
     }
 
     /// A server certificate with its own key for these DNS names and addresses.

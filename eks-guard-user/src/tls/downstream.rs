@@ -1,11 +1,14 @@
 //! The agent's side: a certificate for the API server's own names, h2 or HTTP/1.1, no client certificates, no early data.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use rustls::ServerConfig;
-use rustls::sign::SingleCertAndKey;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls_pki_types::ServerName;
 
 use crate::tls::ca::RunCa;
@@ -90,11 +93,77 @@ pub fn host_of(authority: &str) -> &str {
 pub fn server_config(ca: &RunCa, endpoint: &Endpoint) -> Result<Arc<ServerConfig>, TlsError> {
     let ServerNames { names, addresses } = ServerNames::of(endpoint);
     let leaf = ca.leaf(&names, &addresses)?;
+    serving(Arc::new(SingleCertAndKey::from(leaf)))
+}
+
+/// A configuration whose certificate follows the API server's addresses.
+///
+/// # Errors
+/// As [`server_config`].
+pub fn following(leaves: &Arc<Leaves>) -> Result<Arc<ServerConfig>, TlsError> {
+    serving(Arc::clone(leaves) as _)
+}
+
+/// The certificate that agents see, made anew when the API server has other names.
+pub struct Leaves {
+    ca: RunCa,
+    current: ArcSwap<(ServerNames, Arc<CertifiedKey>)>,
+}
+
+impl fmt::Debug for Leaves {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Leaves")
+            .field("names", &self.current.load().0)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Leaves {
+    /// A certificate for the endpoint's names.
+    ///
+    /// # Errors
+    /// A name cannot stand in a certificate, or the provider refuses the key.
+    pub fn new(ca: RunCa, endpoint: &Endpoint) -> Result<Arc<Self>, TlsError> {
+        let names = ServerNames::of(endpoint);
+        let leaf = ca.leaf(&names.names, &names.addresses)?;
+        let current = ArcSwap::from_pointee((names, Arc::new(leaf)));
+        Ok(Arc::new(Self { ca, current }))
+    }
+
+    /// Adds addresses; those it has stay.
+    ///
+    /// # Errors
+    /// As [`Leaves::new`]; the certificate before stays.
+    pub fn add(&self, addresses: impl IntoIterator<Item = IpAddr>) -> Result<(), TlsError> {
+        let current = self.current.load_full();
+        let mut wanted: BTreeSet<IpAddr> = current.0.addresses.iter().copied().collect();
+        let before = wanted.len();
+        wanted.extend(addresses);
+        if wanted.len() == before {
+            return Ok(());
+        }
+        let names = ServerNames {
+            names: current.0.names.clone(),
+            addresses: wanted.into_iter().collect(),
+        };
+        let leaf = self.ca.leaf(&names.names, &names.addresses)?;
+        self.current.store(Arc::new((names, Arc::new(leaf))));
+        Ok(())
+    }
+}
+
+impl ResolvesServerCert for Leaves {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.current.load().1))
+    }
+}
+
+fn serving(certificates: Arc<dyn ResolvesServerCert>) -> Result<Arc<ServerConfig>, TlsError> {
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(TlsError::Setup)?
         .with_no_client_auth()
-        .with_cert_resolver(Arc::new(SingleCertAndKey::from(leaf)));
+        .with_cert_resolver(certificates);
     config.alpn_protocols = alpn();
     config.max_early_data_size = 0;
     Ok(Arc::new(config))
@@ -102,7 +171,12 @@ pub fn server_config(ca: &RunCa, endpoint: &Endpoint) -> Result<Arc<ServerConfig
 
 #[cfg(test)]
 mod tests {
-    use super::{ServerNames, host_of};
+    use std::net::IpAddr;
+    use std::sync::Arc;
+
+    use super::{Leaves, ServerNames, host_of};
+    use crate::tls::ca::RunCa;
+    use crate::upstream::Endpoint;
 
     #[test]
     fn host_is_what_stands_before_a_valid_port() {
@@ -151,5 +225,27 @@ mod tests {
         ] {
             assert!(!names.contains(unknown), "{unknown}");
         }
+    }
+
+    #[test]
+    fn a_certificate_gets_the_addresses_that_come_later() {
+        let ca = RunCa::generate().expect("the provider makes keys");
+        let kept = RunCa::from_key_pem(&ca.key_pem()).expect("its own key");
+        let endpoint = Endpoint {
+            url: "https://192.0.2.1:443".to_owned(),
+            authority: "192.0.2.1:443".to_owned(),
+            path_prefix: String::new(),
+            addresses: vec!["192.0.2.1:443".parse().expect("an address")],
+            server_name: "192.0.2.1".try_into().expect("a name"),
+            roots: Vec::new(),
+        };
+        let leaves = Leaves::new(kept, &endpoint).expect("the names are fine");
+        let first = leaves.current.load_full();
+        let known: IpAddr = "192.0.2.1".parse().expect("an address");
+        leaves.add([known]).expect("nothing to do");
+        assert!(Arc::ptr_eq(&first, &leaves.current.load_full()));
+        let service: IpAddr = "10.96.0.1".parse().expect("an address");
+        leaves.add([service]).expect("an address");
+        assert_eq!(leaves.current.load().0.addresses, [service, known]);
     }
 }

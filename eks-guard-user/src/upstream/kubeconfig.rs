@@ -30,6 +30,30 @@ pub(super) struct Chosen {
     pub(super) merged: Kubeconfig,
 }
 
+impl Chosen {
+    /// What a pod is given: a token that is renewed in its file, and the cluster's CA.
+    pub(super) fn service_account(server: &str, token_file: &Path, certificate_authority: &Path) -> Self {
+        let text = |path: &Path| Some(path.to_string_lossy().into_owned());
+        Self {
+            files: Vec::new(),
+            context: "service-account".to_owned(),
+            namespace: None,
+            cluster_name: "service-account".to_owned(),
+            cluster: Cluster {
+                server: Some(server.to_owned()),
+                certificate_authority: text(certificate_authority),
+                ..Cluster::default()
+            },
+            user_name: "service-account".to_owned(),
+            user: AuthInfo {
+                token_file: text(token_file),
+                ..AuthInfo::default()
+            },
+            merged: Kubeconfig::default(),
+        }
+    }
+}
+
 /// Reads what the options name and picks the context.
 pub(super) fn choose(options: &KubeconfigOptions) -> Result<Chosen, UpstreamError> {
     let (files, merged) = read(options)?;

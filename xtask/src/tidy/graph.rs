@@ -8,7 +8,9 @@ use crate::tidy::text::Workspace;
 const CRATES: [&str; 2] = ["eks-guard-core", "eks-guard-user"];
 
 /// What joins the adapters, from the lowest up. A module not named here is an adapter, and lies below all of them.
-const ABOVE_ADAPTERS: [&str; 7] = ["proxy", "testing", "config", "app", "verify", "cli", "main"];
+const ABOVE_ADAPTERS: [&str; 8] = [
+    "proxy", "testing", "config", "app", "node", "verify", "cli", "main",
+];
 
 /// Adapters that may import another, with the reason. This list may only shrink.
 const EXCEPTIONS: [(&str, &str, &str); 2] = [

@@ -5,14 +5,13 @@ use std::sync::Arc;
 
 use serde_saphyr::Location;
 
-use crate::policy::document::diagnose::nearest;
-use crate::policy::document::read::origin;
-use crate::policy::document::wire::{At, Document, Field, Rule as WireRule, Spec};
+use crate::policy::document::wire::{Document, Rule as WireRule, Spec};
 use crate::policy::document::{
-    AgentPolicy, DocumentError, Effect, Names, PathPattern, ResourceScope, Rule, RuleScope, resources,
+    AgentPolicy, Effect, Names, PathPattern, ResourceScope, Rule, RuleScope, resources,
 };
 use crate::policy::operation::{PATH_VERBS, RESOURCE_VERBS, VerbSet};
 use crate::request_info::Verb;
+use crate::yaml::{At, DocumentError, Field, Origin, nearest};
 
 /// Most rules in one policy, and most entries in one list.
 pub(super) const MAX_ENTRIES: usize = 1_000;
@@ -40,7 +39,7 @@ pub(super) fn check(file: &Arc<str>, document: &At<Document>) -> Result<AgentPol
             name,
             agents,
             rules,
-            origin: origin(file, at),
+            origin: Origin::at(file, at),
         }),
         _ => {
             // A check that fails without saying why must still fail.
@@ -61,7 +60,7 @@ pub(super) struct Checker<'a> {
 impl Checker<'_> {
     pub(super) fn fail<T>(&mut self, at: Location, message: impl Into<String>) -> Option<T> {
         self.errors.push(DocumentError {
-            origin: origin(self.file, at),
+            origin: Origin::at(self.file, at),
             message: message.into(),
         });
         None
@@ -127,7 +126,7 @@ impl Checker<'_> {
             effect: effect?,
             verbs: verbs?,
             scope: scope?,
-            origin: origin(self.file, at),
+            origin: Origin::at(self.file, at),
         })
     }
 

@@ -3,9 +3,9 @@
 use serde_saphyr::Location;
 
 use crate::policy::document::check::{Checker, MAX_ENTRIES};
-use crate::policy::document::wire::{At, Field};
 use crate::policy::document::{Effect, Names, Part, ResourcePattern};
 use crate::policy::known::{KnownResource, Scope};
+use crate::yaml::{At, Field};
 
 /// Checks `resources`, and `subresources` when there are any: then the rule is about every pair.
 pub(super) fn patterns(

@@ -2,23 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::de::{Deserialize, Deserializer};
-use serde_saphyr::Spanned;
-
-/// A value and where it stands.
-pub(super) type At<T> = Spanned<T>;
-/// A field that may be left out, but not left blank.
-pub(super) type Field<T> = Option<At<T>>;
-
-/// What tells documents apart; every other field is ignored.
-#[derive(Debug, serde::Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Head {
-    #[serde(default, deserialize_with = "present")]
-    pub(super) api_version: Field<String>,
-    #[serde(default, deserialize_with = "present")]
-    pub(super) kind: Field<String>,
-}
+use crate::yaml::{At, Field, present};
 
 #[derive(Debug, serde::Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -81,13 +65,4 @@ pub(super) struct Rule {
     pub(super) resource_names: Field<Vec<At<String>>>,
     #[serde(default, rename = "nonResourceURLs", deserialize_with = "present")]
     pub(super) non_resource_urls: Field<Vec<At<String>>>,
-}
-
-/// Reads a value that is there, so that a blank one is an error and not the same as none.
-fn present<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Deserialize<'de>,
-{
-    T::deserialize(deserializer).map(Some)
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use eks_guard_core::reason::Reason;
 use http_body_util::Full;
@@ -57,6 +58,7 @@ pub(super) enum Dialed {
 /// Makes connections that all present the same client certificate.
 pub(super) struct Dialer {
     endpoint: Arc<Endpoint>,
+    addresses: Arc<ArcSwap<Vec<SocketAddr>>>,
     tls: TlsConnector,
     connect: Duration,
     tasks: Tasks,
@@ -66,6 +68,7 @@ pub(super) struct Dialer {
 impl Dialer {
     pub(super) fn new(
         endpoint: &Arc<Endpoint>,
+        addresses: &Arc<ArcSwap<Vec<SocketAddr>>>,
         tls: Arc<ClientConfig>,
         connect: Duration,
         tasks: Tasks,
@@ -74,6 +77,7 @@ impl Dialer {
         let (endpoint, metrics) = (Arc::clone(endpoint), Arc::clone(metrics));
         Arc::new(Self {
             endpoint,
+            addresses: Arc::clone(addresses),
             tls: TlsConnector::from(tls),
             connect,
             tasks,
@@ -88,7 +92,7 @@ impl Dialer {
     /// Tries the addresses in turn. A server that is not the one of the kubeconfig weighs more than one that is away.
     pub(super) async fn dial(&self, class: Class) -> Result<Dialed, DialError> {
         let mut worst: Option<DialError> = None;
-        for &address in &self.endpoint.addresses {
+        for &address in self.addresses.load_full().iter() {
             let error = match timeout(self.connect, self.dial_address(address, class)).await {
                 Ok(Ok(dialed)) => return Ok(dialed),
                 Ok(Err(error)) => error,

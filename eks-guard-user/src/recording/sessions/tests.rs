@@ -3,6 +3,7 @@
 use std::fs;
 
 use clap::Parser;
+use eks_guard_core::principal::PodIdentity;
 use eks_guard_core::record::{Caller, Event, Outcome, SessionState, Stage};
 use jiff::Timestamp;
 use serde_json::Value;
@@ -320,6 +321,7 @@ fn a_running_session_is_told_from_one_that_broke_off() {
         session: "live".to_owned(),
         agent: "shop".to_owned(),
         model_claimed: None,
+        pod: None,
         command: None,
     };
     let recorder = DiskRecorder::open(folder.path(), facts).unwrap();
@@ -377,11 +379,25 @@ fn every_field_is_documented() {
     full.session_state = Some(SessionState::Ended);
     (full.bytes, full.duration_us, full.policy_generation, full.lost) = (Some(1), Some(1), Some(1), Some(1));
     full.exit_code = Some(1);
+    full.pod = Some(PodIdentity {
+        namespace: "x".to_owned(),
+        name: "x".to_owned(),
+        uid: "x".to_owned(),
+        service_account: "x".to_owned(),
+        node: "x".to_owned(),
+    });
     let Value::Object(fields) = serde_json::to_value(full).unwrap() else {
         panic!()
     };
-    assert_eq!(fields.len(), 29, "set every field above, and document it");
-    for name in fields.keys().filter(|name| *name != "caller") {
+    assert_eq!(fields.len(), 30, "set every field above, and document it");
+    for name in fields["pod"].as_object().unwrap().keys() {
+        assert!(
+            page.contains(&format!("`pod.{name}`")),
+            "pod.{name} is not in docs/record.md"
+        );
+    }
+    let nested = ["caller", "pod"];
+    for name in fields.keys().filter(|name| !nested.contains(&name.as_str())) {
         assert!(
             page.contains(&format!("`{name}`")),
             "{name} is not in docs/record.md"

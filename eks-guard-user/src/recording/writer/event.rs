@@ -1,5 +1,6 @@
 //! Events on their way to a line, and those that the writer makes itself.
 
+use eks_guard_core::principal::PodIdentity;
 use eks_guard_core::record::{Caller, Event, Outcome, SessionState, Stage};
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -18,6 +19,8 @@ pub struct SessionFacts {
     pub agent: String,
     /// Model name, claimed.
     pub model_claimed: Option<String>,
+    /// The pod it runs in, proven.
+    pub pod: Option<PodIdentity>,
     /// The command the session runs, with the credentials in its arguments redacted.
     pub command: Option<Caller>,
 }
@@ -42,6 +45,7 @@ pub(super) fn own_event(facts: &SessionFacts, stage: Stage) -> Event {
         id: Uuid::now_v7().to_string(),
         time: event_time(Timestamp::now()),
         model_claimed: facts.model_claimed.clone(),
+        pod: facts.pod.clone(),
         decision: Outcome::Allow,
         ..Event::new(stage, facts.session.clone(), facts.agent.clone())
     }

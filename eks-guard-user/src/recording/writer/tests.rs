@@ -25,6 +25,7 @@ fn facts() -> SessionFacts {
         session: "s-1".to_owned(),
         agent: "shop".to_owned(),
         model_claimed: Some("m".to_owned()),
+        pod: None,
         command: None,
     }
 }

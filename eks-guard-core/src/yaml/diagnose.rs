@@ -1,4 +1,4 @@
-//! What a YAML or shape error means for somebody who writes a policy, and what to write instead.
+//! What a YAML or shape error means for somebody who writes a document, and what to write instead.
 
 use serde_saphyr::Error;
 
@@ -56,7 +56,7 @@ fn budget(breach: &serde_saphyr::budget::BudgetBreach) -> String {
         BudgetBreach::Anchors { .. } => "anchors (`&name`) are not read; write the value out".into(),
         BudgetBreach::Aliases { .. } => "aliases (`*name`) are not read; write the value out".into(),
         BudgetBreach::Documents { .. } => "more documents than one file may have; split the file".into(),
-        BudgetBreach::Depth { .. } => "nested deeper than any policy is".into(),
+        BudgetBreach::Depth { .. } => "nested deeper than any document is".into(),
         other => format!("the file exceeds a limit of the reader ({other:?})"),
     }
 }
@@ -86,7 +86,8 @@ fn unknown_field(field: &str, expected: &[&str]) -> String {
 }
 
 /// The candidate that differs in at most two letters.
-pub(super) fn nearest<'a>(text: &str, candidates: &[&'a str]) -> Option<&'a str> {
+#[must_use]
+pub fn nearest<'a>(text: &str, candidates: &[&'a str]) -> Option<&'a str> {
     let close = candidates
         .iter()
         .map(|candidate| (distance(text, candidate), *candidate));

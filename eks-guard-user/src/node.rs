@@ -1,0 +1,135 @@
+//! `eks-guard node`: the guard of all agents on one Kubernetes node.
+
+pub mod agents;
+pub mod api_set;
+pub mod cgroup;
+pub mod config;
+pub mod controller;
+pub mod daemon;
+pub mod kernel;
+pub mod kube;
+pub mod listener;
+pub mod pods;
+pub mod policies;
+pub mod programs;
+pub mod state;
+pub mod status;
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use crate::config::{Surroundings, exit};
+use crate::node::config::NodeConfig;
+use crate::node::status::{Status, ask, table};
+use crate::telemetry::{chain, say};
+
+/// The variable that names the node, as a DaemonSet sets it from `spec.nodeName`.
+const NODE_NAME: &str = "NODE_NAME";
+
+const EXAMPLES: &str = "\
+Examples:
+  eks-guard node --config node.yaml --check
+  eks-guard node --config node.yaml
+  eks-guard node status --config node.yaml --json
+  eks-guard node uninstall --config node.yaml
+
+Exit codes: 0 ended by SIGTERM or SIGINT, 2 wrong configuration, 3 this machine or the cluster cannot be used.
+However it ends, agents stay closed off: only `uninstall` opens them.";
+
+/// `eks-guard node …`
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct NodeArgs {
+    #[command(subcommand)]
+    command: Option<NodeCommand>,
+    /// The node's configuration (kind NodeConfig)
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        default_value = "/etc/eks-guard/node.yaml"
+    )]
+    config: PathBuf,
+    /// Check the configuration and touch nothing
+    #[arg(long)]
+    check: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum NodeCommand {
+    /// Show what the daemon guards, and what is wrong
+    Status(StatusArgs),
+    /// Take the guard off this node; refused while agents run here
+    Uninstall,
+}
+
+/// `eks-guard node status`
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl NodeArgs {
+    /// Runs the command. Answers go to `out`; the exit code comes back.
+    ///
+    /// # Errors
+    /// Only when `out` cannot be written.
+    pub fn run(self, around: &Surroundings, out: &mut dyn Write) -> io::Result<u8> {
+        let node_name = around
+            .variable(NODE_NAME)
+            .map(|name| name.to_string_lossy().into_owned());
+        let config = match NodeConfig::load(&self.config, node_name.as_deref()) {
+            Ok(config) => config,
+            Err(error) => {
+                say(&chain(&error));
+                return Ok(exit::USAGE);
+            }
+        };
+        match self.command {
+            None if self.check => {
+                writeln!(out, "{}: valid", self.config.display())?;
+                Ok(0)
+            }
+            None => {
+                let problems = around.problems();
+                problems.iter().for_each(|problem| say(problem));
+                if !problems.is_empty() {
+                    return Ok(exit::MACHINE);
+                }
+                Ok(code(daemon::run(config, self.config, node_name)))
+            }
+            Some(NodeCommand::Status(args)) => match ask(&config.state) {
+                Ok(status) => show(&status, args.json, out),
+                Err(error) => {
+                    say(&chain(&error));
+                    Ok(exit::MACHINE)
+                }
+            },
+            Some(NodeCommand::Uninstall) => Ok(code(programs::uninstall(&config))),
+        }
+    }
+}
+
+fn code(ended: Result<(), daemon::Failure>) -> u8 {
+    match ended {
+        Ok(()) => 0,
+        Err(failure) => {
+            say(&chain(failure.as_ref()));
+            exit::MACHINE
+        }
+    }
+}
+
+fn show(status: &Status, json: bool, out: &mut dyn Write) -> io::Result<u8> {
+    if json {
+        serde_json::to_writer_pretty(&mut *out, status)?;
+        writeln!(out)?;
+    } else {
+        table(status, out)?;
+    }
+    Ok(0)
+}

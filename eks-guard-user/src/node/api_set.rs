@@ -1,0 +1,208 @@
+//! Which addresses are the API server: merged from several sources, each remembered for hours. Pure; time is an argument.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::node::kube::{Change, EndpointSlice, Object, Service};
+
+/// How long an address counts after its source has stopped naming it: a name server's answers rotate, and a connection
+/// to an address of yesterday may still be served.
+const MEMORY: SignedDuration = SignedDuration::from_hours(12);
+
+/// How often a Service in front of a Service in front of the API server is followed.
+const ALIAS_DEPTH: usize = 8;
+
+/// The label that ties an EndpointSlice to its Service.
+const SERVICE_NAME: &str = "kubernetes.io/service-name";
+
+/// Who names an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Source {
+    /// The name in the guard's own configuration, resolved.
+    Endpoint,
+    /// The Services and EndpointSlices of the cluster.
+    Cluster,
+}
+
+/// Addresses and when each was named last. What is in it comes from the API server and name servers: an address can be
+/// added by them, and leaves only after hours.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ApiSet {
+    seen: Vec<Seen>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Seen {
+    source: Source,
+    address: SocketAddr,
+    last: Timestamp,
+}
+
+impl ApiSet {
+    /// Takes in what a source names now. An empty answer is no answer: it neither adds nor ages.
+    pub fn observe(&mut self, source: Source, named: &BTreeSet<SocketAddr>, now: Timestamp) {
+        if named.is_empty() {
+            return;
+        }
+        self.seen.retain(|seen| {
+            let age = now.duration_since(seen.last);
+            seen.source != source || (age <= MEMORY && !named.contains(&seen.address))
+        });
+        self.seen.extend(named.iter().map(|&address| Seen {
+            source,
+            address,
+            last: now,
+        }));
+    }
+
+    /// Every address that counts.
+    #[must_use]
+    pub fn addresses(&self) -> BTreeSet<SocketAddr> {
+        self.seen.iter().map(|seen| seen.address).collect()
+    }
+}
+
+/// What the cluster says of its Services: the objects as the watches told them.
+#[derive(Clone, Debug, Default)]
+pub struct Services {
+    services: Cache<Service>,
+    slices: Cache<EndpointSlice>,
+}
+
+#[derive(Clone, Debug)]
+struct Cache<T> {
+    objects: BTreeMap<(String, String), T>,
+    is_listed: bool,
+}
+
+impl<T> Default for Cache<T> {
+    fn default() -> Self {
+        Self {
+            objects: BTreeMap::new(),
+            is_listed: false,
+        }
+    }
+}
+
+impl<T: Object> Cache<T> {
+    fn take(&mut self, change: Change<T>) {
+        let key = |object: &T| {
+            let metadata = object.metadata();
+            (metadata.namespace.clone(), metadata.name.clone())
+        };
+        match change {
+            Change::Listed(objects) => {
+                self.is_listed = true;
+                self.objects = objects.into_iter().map(|object| (key(&object), object)).collect();
+            }
+            Change::Set(object) => _ = self.objects.insert(key(&object), object),
+            Change::Gone(object) => _ = self.objects.remove(&key(&object)),
+        }
+    }
+}
+
+impl Services {
+    /// Takes in a change of a Service.
+    pub fn take_service(&mut self, change: Change<Service>) {
+        self.services.take(change);
+    }
+
+    /// Takes in a change of an EndpointSlice.
+    pub fn take_slice(&mut self, change: Change<EndpointSlice>) {
+        self.slices.take(change);
+    }
+
+    /// Whether both have been told as a whole.
+    #[must_use]
+    pub fn are_listed(&self) -> bool {
+        self.services.is_listed && self.slices.is_listed
+    }
+
+    /// The API server's addresses: those of the Service `kubernetes` and its endpoints, and of every Service whose
+    /// endpoints lead to one of these or to one of `known`.
+    #[must_use]
+    pub fn api_addresses(&self, known: &BTreeSet<SocketAddr>) -> BTreeSet<SocketAddr> {
+        let own = |key: &(String, String)| key.0 == "default" && key.1 == "kubernetes";
+        let mut found = BTreeSet::new();
+        for (key, service) in &self.services.objects {
+            if own(key) {
+                found.extend(service_addresses(service));
+            }
+        }
+        for slice in self.slices.objects.values() {
+            if service_of(slice).is_some_and(|key| own(&key)) {
+                found.extend(slice_addresses(slice));
+            }
+        }
+        for _ in 0..ALIAS_DEPTH {
+            let machines: BTreeSet<IpAddr> = found
+                .iter()
+                .chain(known)
+                .map(|address| address.ip().to_canonical())
+                .collect();
+            let before = found.len();
+            for slice in self.slices.objects.values() {
+                if leads_to(slice, &machines)
+                    && let Some(service) = service_of(slice).and_then(|key| self.services.objects.get(&key))
+                {
+                    found.extend(service_addresses(service));
+                }
+            }
+            if found.len() == before {
+                break;
+            }
+        }
+        found
+    }
+}
+
+fn service_of(slice: &EndpointSlice) -> Option<(String, String)> {
+    let name = slice.metadata.labels.get(SERVICE_NAME)?;
+    Some((slice.metadata.namespace.clone(), name.clone()))
+}
+
+fn leads_to(slice: &EndpointSlice, machines: &BTreeSet<IpAddr>) -> bool {
+    let addresses = slice.endpoints.iter().flat_map(|endpoint| &endpoint.addresses);
+    addresses
+        .filter_map(|text| text.parse::<IpAddr>().ok())
+        .any(|address| machines.contains(&address.to_canonical()))
+}
+
+fn slice_addresses(slice: &EndpointSlice) -> BTreeSet<SocketAddr> {
+    let texts = slice.endpoints.iter().flat_map(|endpoint| &endpoint.addresses);
+    let ports = slice.ports.iter().map(|port| port.port);
+    pairs(texts.map(String::as_str), ports)
+}
+
+fn service_addresses(service: &Service) -> BTreeSet<SocketAddr> {
+    let spec = &service.spec;
+    let ingress = service
+        .status
+        .load_balancer
+        .ingress
+        .iter()
+        .map(|ingress| &ingress.ip);
+    let texts = spec.cluster_ips.iter().chain(&spec.external_ips).chain(ingress);
+    let ports = spec.ports.iter().map(|port| port.port);
+    pairs(texts.map(String::as_str), ports)
+}
+
+/// Texts that are no address (`None` of a headless Service) name none.
+fn pairs<'a>(
+    texts: impl Iterator<Item = &'a str>,
+    ports: impl Iterator<Item = Option<u16>> + Clone,
+) -> BTreeSet<SocketAddr> {
+    let machines = texts.filter_map(|text| text.parse::<IpAddr>().ok());
+    machines
+        .flat_map(|ip| ports.clone().flatten().map(move |port| SocketAddr::new(ip, port)))
+        .collect()
+}

@@ -1,0 +1,146 @@
+//! The processes of a pod, and the network namespace its sandbox has.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use crate::node::cgroup::{PodCgroup, PodUid};
+
+/// Most cgroups and processes of one pod that are looked at.
+const MAX_CGROUPS: usize = 512;
+const MAX_PROCESSES: usize = 4096;
+
+/// A network namespace, held open.
+#[derive(Debug)]
+pub struct Netns {
+    /// The namespace.
+    pub file: File,
+    /// Inode number of the namespace: its name among those that exist.
+    pub inode: u64,
+}
+
+impl Netns {
+    /// The namespace at a path of `/proc`.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let file = File::open(path)?;
+        let inode = file.metadata()?.ino();
+        Ok(Self { file, inode })
+    }
+}
+
+/// The network namespace of a pod's sandbox: that of its oldest process. A younger one may have made itself another, where
+/// no sandbox is. `None` while the pod has no process.
+///
+/// # Errors
+/// The pod's cgroup is gone.
+pub fn sandbox_netns(pod: &PodCgroup) -> io::Result<Option<Netns>> {
+    let mut processes: Vec<(u64, u32)> = processes(&pod.path)?
+        .into_iter()
+        .filter_map(|pid| Some((start_time(pid)?, pid)))
+        .collect();
+    processes.sort_unstable();
+    for (_, pid) in processes {
+        let Ok(netns) = Netns::open(&PathBuf::from(format!("/proc/{pid}/ns/net"))) else {
+            continue;
+        };
+        // A process id is used again: what was opened counts only if the process is the pod's afterwards too.
+        if self::processes(&pod.path)?.contains(&pid) {
+            return Ok(Some(netns));
+        }
+    }
+    Ok(None)
+}
+
+/// The pod that a process is in, if it is in one.
+#[must_use]
+pub fn pod_of(pid: u32, pods: &BTreeMap<PodUid, PodCgroup>) -> Option<&PodCgroup> {
+    pods.values()
+        .find(|pod| processes(&pod.path).is_ok_and(|processes| processes.contains(&pid)))
+}
+
+/// Ids of the processes in a cgroup and below it.
+fn processes(root: &Path) -> io::Result<Vec<u32>> {
+    let mut found = pids(root)?;
+    let mut folders = vec![root.to_owned()];
+    let mut seen = 0;
+    while let Some(folder) = folders.pop() {
+        // Containers come and go while they are read.
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                continue;
+            }
+            seen += 1;
+            if seen > MAX_CGROUPS || found.len() > MAX_PROCESSES {
+                return Ok(found);
+            }
+            found.extend(pids(&path).unwrap_or_default());
+            folders.push(path);
+        }
+    }
+    Ok(found)
+}
+
+fn pids(cgroup: &Path) -> io::Result<Vec<u32>> {
+    let text = fs::read_to_string(cgroup.join("cgroup.procs"))?;
+    // 0 stands for a process of another PID namespace.
+    let pids = text.lines().filter_map(|line| line.parse().ok());
+    Ok(pids.filter(|pid| *pid != 0).collect())
+}
+
+/// When a process was started, in clock ticks since boot: field 22 of `/proc/PID/stat`. The name before it may hold
+/// anything but ends with the last parenthesis.
+fn start_time(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, fields) = stat.rsplit_once(')')?;
+    fields.split_whitespace().nth(19)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(processes: &[u32]) -> (tempfile::TempDir, PodCgroup) {
+        let folder = tempfile::tempdir().unwrap();
+        let container = folder.path().join("container");
+        fs::create_dir(&container).unwrap();
+        fs::write(folder.path().join("cgroup.procs"), "").unwrap();
+        let text: String = processes.iter().map(|pid| format!("{pid}\n")).collect();
+        fs::write(container.join("cgroup.procs"), text).unwrap();
+        let path = folder.path().to_owned();
+        (folder, PodCgroup { id: 1, path })
+    }
+
+    #[test]
+    fn the_namespace_is_that_of_a_process_of_the_pod() {
+        let own = Netns::open(Path::new("/proc/self/ns/net")).unwrap().inode;
+        let (_folder, pod) = pod(&[0, u32::MAX, std::process::id()]);
+        assert_eq!(sandbox_netns(&pod).unwrap().map(|netns| netns.inode), Some(own));
+        let uid = PodUid::parse("0123456789abcdef0123456789abcdef").unwrap();
+        let pods = BTreeMap::from([(uid, pod.clone())]);
+        assert_eq!(pod_of(std::process::id(), &pods), Some(&pod));
+        assert_eq!(pod_of(1, &pods), None);
+    }
+
+    #[test]
+    fn a_pod_without_processes_has_none() {
+        let (_folder, empty) = pod(&[]);
+        assert!(sandbox_netns(&empty).unwrap().is_none());
+        let gone = PodCgroup {
+            id: 1,
+            path: "/no/such/cgroup".into(),
+        };
+        assert!(sandbox_netns(&gone).is_err());
+    }
+
+    #[test]
+    fn processes_have_an_age() {
+        assert!(start_time(std::process::id()) > start_time(1));
+        assert_eq!(start_time(u32::MAX), None);
+    }
+}

@@ -1,0 +1,348 @@
+//! The whole node but the kernel, on a tree of folders and objects as the API server tells them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use arc_swap::ArcSwap;
+use jiff::Timestamp;
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::ebpf::original_dst::FlowTable;
+use crate::identity;
+use crate::metrics::Metrics;
+use crate::node::agents::Agents;
+use crate::node::config::{EgressMode, NodeConfig};
+use crate::node::controller::{Controller, Parts};
+use crate::node::kernel::{Destinations, Kernel, KernelError, Standing};
+use crate::node::kube::{Change, Pod};
+use crate::node::state::{Known, State};
+use crate::node::status::Status;
+use crate::policy;
+use crate::proxy::{Limits, Proxy, ProxyParts, Workload};
+use crate::testing::{FakeApiServer, FakeCredentials, FakeFlows, MemoryRecorder, Protocol, json};
+use crate::tls::ca::RunCa;
+use crate::tls::downstream::{Leaves, following};
+
+const AGENT: &str = "0f2a9c4e-1b7d-4e8a-9c3f-5d6e7f809a1b";
+const OTHER: &str = "aa2a9c4e-1b7d-4e8a-9c3f-5d6e7f809a1b";
+const STRANGER: &str = "bb2a9c4e-1b7d-4e8a-9c3f-5d6e7f809a1b";
+
+/// What the kernel was told.
+#[derive(Default)]
+struct Told {
+    destinations: Vec<Destinations>,
+    pods: BTreeMap<u64, Standing>,
+    is_full: bool,
+    faults: Vec<String>,
+}
+
+struct FakeKernel(Arc<Mutex<Told>>);
+
+impl Kernel for FakeKernel {
+    fn classify(&mut self, destinations: &Destinations) -> Result<(), KernelError> {
+        self.0.lock().unwrap().destinations.push(destinations.clone());
+        Ok(())
+    }
+
+    fn set_pod(&mut self, cgroup: u64, standing: &Standing) -> Result<(), KernelError> {
+        let mut told = self.0.lock().unwrap();
+        if told.is_full {
+            return Err(KernelError {
+                doing: format!("setting cgroup {cgroup}"),
+                source: "the map is full".into(),
+            });
+        }
+        told.pods.insert(cgroup, standing.clone());
+        Ok(())
+    }
+
+    fn remove_pod(&mut self, cgroup: u64) -> Result<(), KernelError> {
+        self.0.lock().unwrap().pods.remove(&cgroup);
+        Ok(())
+    }
+
+    fn pods(&self) -> Result<BTreeSet<u64>, KernelError> {
+        Ok(self.0.lock().unwrap().pods.keys().copied().collect())
+    }
+
+    fn faults(&self, _below: &[&Path]) -> Vec<String> {
+        self.0.lock().unwrap().faults.clone()
+    }
+
+    fn flows(&self, _socket: BorrowedFd<'_>) -> Result<Arc<dyn FlowTable>, KernelError> {
+        Ok(Arc::new(FakeFlows::always()))
+    }
+}
+
+struct Rig {
+    folder: TempDir,
+    told: Arc<Mutex<Told>>,
+    controller: Controller,
+}
+
+impl Rig {
+    async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self::on(folder, Arc::default()).await
+    }
+
+    async fn on(folder: TempDir, told: Arc<Mutex<Told>>) -> Self {
+        let api = FakeApiServer::start(Protocol::H2, |_| json("{}")).await;
+        let root = folder.path().join("kubepods");
+        fs::create_dir_all(&root).unwrap();
+        let state = State::open(&folder.path().join("state")).unwrap();
+        let known = state.known();
+        let leaves = Leaves::new(RunCa::generate().unwrap(), &api.endpoint).unwrap();
+        let limits = Limits::default();
+        let proxy = Proxy::new(ProxyParts {
+            snapshot: Arc::new(ArcSwap::from_pointee(policy::load(&[]).unwrap())),
+            endpoint: api.endpoint.clone(),
+            credentials: Arc::new(FakeCredentials::default()),
+            tls: following(&leaves).unwrap(),
+            metrics: Arc::new(Metrics::default()),
+            limits: limits.clone(),
+            clock: Timestamp::now,
+        });
+        let node = Workload::new(
+            identity::principal("node", None),
+            "node",
+            Arc::new(MemoryRecorder::default()),
+            &limits,
+        );
+        let agents = Agents::new(proxy.unwrap(), limits, &folder.path().join("records"), node);
+        let parts = Parts {
+            config: config(""),
+            root,
+            state,
+            known,
+            kernel: Box::new(FakeKernel(Arc::clone(&told))),
+            agents,
+            leaves,
+        };
+        Self {
+            controller: Controller::new(parts),
+            folder,
+            told,
+        }
+    }
+
+    /// The cgroup of a pod, with this process in it or none; its id.
+    fn cgroup(&self, uid: &str, has_process: bool) -> u64 {
+        let path = self.folder.path().join(format!("kubepods/pod{uid}"));
+        fs::create_dir_all(&path).unwrap();
+        let processes = if has_process {
+            std::process::id().to_string()
+        } else {
+            String::new()
+        };
+        fs::write(path.join("cgroup.procs"), processes).unwrap();
+        fs::metadata(&path).unwrap().ino()
+    }
+
+    fn standing(&self, cgroup: u64) -> Option<Standing> {
+        self.told.lock().unwrap().pods.get(&cgroup).cloned()
+    }
+
+    fn reconcile(&mut self) -> Status {
+        self.controller.reconcile(Timestamp::now())
+    }
+}
+
+fn config(more: &str) -> NodeConfig {
+    let text = format!(
+        "apiVersion: eks-guard.dev/v1alpha1\nkind: NodeConfig\nspec:\n  nodeName: node-a\n  upstream: {{kubeconfig: /k}}\n  apiServers: ['192.0.2.1:443']\n{more}"
+    );
+    NodeConfig::parse("node.yaml", &text, None).unwrap()
+}
+
+fn pod(uid: &str, agent: Option<&str>) -> Pod {
+    let labels = agent.map_or(json!({}), |name| json!({"eks-guard.dev/agent": name}));
+    serde_json::from_value(json!({
+        "metadata": {"name": format!("p-{}", &uid[..2]), "namespace": "shop", "uid": uid, "labels": labels},
+        "spec": {"nodeName": "node-a", "serviceAccountName": "bot"}
+    }))
+    .unwrap()
+}
+
+fn agent_without_port() -> Standing {
+    Standing::Agent {
+        port: None,
+        mode: EgressMode::AllowList,
+        allow: Vec::new(),
+    }
+}
+
+fn records(folder: &Path) -> String {
+    let files = fs::read_dir(folder.join("records")).unwrap();
+    files
+        .map(|file| fs::read_to_string(file.unwrap().path()).unwrap())
+        .collect()
+}
+
+#[tokio::test]
+async fn pods_are_told_to_the_kernel_by_what_they_are() {
+    let mut rig = Rig::start().await;
+    let (agent, other, stranger) = (
+        rig.cgroup(AGENT, false),
+        rig.cgroup(OTHER, false),
+        rig.cgroup(STRANGER, false),
+    );
+    let status = rig.reconcile();
+    assert!(!status.synced && rig.told.lock().unwrap().pods.is_empty());
+    let listed = vec![pod(AGENT, Some("shop")), pod(OTHER, None)];
+    rig.controller.take_pod(Change::Listed(listed));
+    let status = rig.reconcile();
+    assert_eq!(rig.standing(agent), Some(agent_without_port()));
+    assert_eq!(rig.standing(other), Some(Standing::Ordinary));
+    assert_eq!(rig.standing(stranger), None, "an unknown cgroup has no entry");
+    assert!(rig.controller.waits());
+    let classes: Vec<&str> = status.pods.iter().map(|pod| pod.class.as_str()).collect();
+    assert_eq!(classes, ["agent", "ordinary", "unknown"]);
+    assert_eq!(status.problems, [""; 0]);
+
+    // The label goes, the object goes: the agent stays until its cgroup goes.
+    rig.controller.take_pod(Change::Set(pod(AGENT, None)));
+    rig.reconcile();
+    assert_eq!(rig.standing(agent), Some(agent_without_port()));
+    rig.controller.take_pod(Change::Gone(pod(AGENT, None)));
+    rig.reconcile();
+    assert_eq!(rig.standing(agent), Some(agent_without_port()));
+    fs::remove_dir_all(rig.folder.path().join(format!("kubepods/pod{AGENT}"))).unwrap();
+    rig.reconcile();
+    assert_eq!(rig.standing(agent), None);
+    rig.controller.stop().await;
+    let records = records(rig.folder.path());
+    assert!(records.contains("the pod is gone"), "{records}");
+    assert!(records.contains(&format!(r#""uid":"{AGENT}""#)), "{records}");
+}
+
+#[tokio::test]
+async fn an_agent_gets_a_listener_when_its_sandbox_is_there() {
+    let mut rig = Rig::start().await;
+    let agent = rig.cgroup(AGENT, false);
+    rig.controller.take_pod(Change::Set(pod(AGENT, Some("shop"))));
+    rig.reconcile();
+    assert_eq!(rig.standing(agent), Some(agent_without_port()));
+    rig.cgroup(AGENT, true);
+    let status = rig.reconcile();
+    // Entering a network namespace, even one's own, needs root; without it the agent stays shut out, and it is said.
+    if rustix::process::geteuid().is_root() {
+        let port = status.pods[0].port.unwrap();
+        assert!(!rig.controller.waits());
+        std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        assert_eq!(
+            rig.reconcile().pods[0].port,
+            Some(port),
+            "the same sandbox keeps its listener"
+        );
+    } else {
+        assert_eq!(rig.standing(agent), Some(agent_without_port()));
+        assert!(status.problems[0].contains("network namespace"), "{status:?}");
+    }
+    rig.controller.stop().await;
+}
+
+#[tokio::test]
+async fn what_the_kernel_refuses_is_said_and_tried_again() {
+    let mut rig = Rig::start().await;
+    let agent = rig.cgroup(AGENT, false);
+    rig.controller.take_pod(Change::Set(pod(AGENT, Some("shop"))));
+    rig.told.lock().unwrap().is_full = true;
+    let status = rig.reconcile();
+    assert!(status.problems[0].contains("the map is full"), "{status:?}");
+    rig.told.lock().unwrap().is_full = false;
+    assert_eq!(rig.reconcile().problems, [""; 0]);
+    assert_eq!(rig.standing(agent), Some(agent_without_port()));
+}
+
+#[tokio::test]
+async fn destinations_are_told_once_and_never_shrink_to_nothing() {
+    let mut rig = Rig::start().await;
+    let set = |text: &str| -> BTreeSet<SocketAddr> { [text.parse().unwrap()].into() };
+    rig.controller
+        .take_endpoint(&set("198.51.100.1:443"), Timestamp::now());
+    rig.reconcile();
+    rig.reconcile();
+    let service = json!({"metadata": {"namespace": "default", "name": "kubernetes"},
+        "spec": {"clusterIPs": ["10.96.0.1"], "ports": [{"port": 443}]}});
+    let service = serde_json::from_value(service).unwrap();
+    rig.controller.take_service(Change::Listed(vec![service]));
+    rig.controller.take_slice(Change::Listed(Vec::new()));
+    let status = rig.reconcile();
+    // The API server says that there is nothing: what was known stays.
+    rig.controller.take_service(Change::Listed(Vec::new()));
+    rig.controller.take_endpoint(&BTreeSet::new(), Timestamp::now());
+    assert_eq!(rig.reconcile().api, status.api);
+    let told = rig.told.lock().unwrap();
+    let sets: Vec<usize> = told.destinations.iter().map(|told| told.api.len()).collect();
+    assert_eq!(sets, [2, 3]);
+}
+
+#[tokio::test]
+async fn the_next_daemon_knows_what_this_one_knew() {
+    let mut rig = Rig::start().await;
+    let agent = rig.cgroup(AGENT, false);
+    rig.controller.take_pod(Change::Set(pod(AGENT, Some("shop"))));
+    let now = Timestamp::now();
+    rig.controller
+        .take_endpoint(&["198.51.100.1:443".parse().unwrap()].into(), now);
+    rig.reconcile();
+    rig.controller.stop().await;
+    // The kernel forgot everything and the API server is away.
+    let mut next = Rig::on(rig.folder, Arc::default()).await;
+    let status = next.reconcile();
+    assert!(!status.synced);
+    assert!(
+        status.api.contains(&"198.51.100.1:443".parse().unwrap()),
+        "{status:?}"
+    );
+    assert_eq!(next.standing(agent), Some(agent_without_port()));
+    assert_ne!(next.controller.parts.known, Known::default());
+}
+
+#[tokio::test]
+async fn a_layer_that_does_not_hold_is_said_until_it_does() {
+    let mut rig = Rig::start().await;
+    rig.controller.verify();
+    assert!(rig.reconcile().attached);
+    rig.told.lock().unwrap().faults = vec!["program connect4 is detached".to_owned()];
+    rig.controller.verify();
+    let status = rig.reconcile();
+    assert!(
+        !status.attached && status.problems[0].contains("connect4"),
+        "{status:?}"
+    );
+    rig.told.lock().unwrap().faults.clear();
+    rig.controller.verify();
+    assert!(rig.reconcile().attached);
+}
+
+#[tokio::test]
+async fn entries_of_dead_cgroups_are_removed() {
+    let told = Arc::new(Mutex::new(Told::default()));
+    told.lock().unwrap().pods.insert(4711, Standing::Ordinary);
+    let mut rig = Rig::on(tempfile::tempdir().unwrap(), Arc::clone(&told)).await;
+    rig.reconcile();
+    assert!(told.lock().unwrap().pods.is_empty());
+}
+
+#[tokio::test]
+async fn another_configuration_changes_what_agents_may_reach() {
+    let mut rig = Rig::start().await;
+    let agent = rig.cgroup(AGENT, false);
+    rig.controller.take_pod(Change::Set(pod(AGENT, Some("shop"))));
+    rig.reconcile();
+    let egress = "  egress:\n    agents: [{agent: shop, mode: blockList, allow: [{to: 10.1.0.0/16}]}]\n";
+    rig.controller.configure(config(egress));
+    rig.reconcile();
+    let Some(Standing::Agent { mode, allow, .. }) = rig.standing(agent) else {
+        panic!("no agent")
+    };
+    assert_eq!((mode, allow.len()), (EgressMode::BlockList, 1));
+}

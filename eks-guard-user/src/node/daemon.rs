@@ -1,0 +1,363 @@
+//! The composition root of `eks-guard node`: builds every part in order, keeps them going, and ends without opening anything.
+//!
+//! The order is: what is remembered; the kernel side, if enough is remembered to close it; the API server; the kernel side,
+//! if this is the first start, once pods and Services are known, so that no ordinary pod is cut off meanwhile.
+
+mod learn;
+mod reload;
+
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::runtime::Builder;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinSet, block_in_place, spawn_blocking};
+use tokio::time::{interval, sleep, timeout};
+use uuid::Uuid;
+
+use crate::ebpf::cgroup2_mount;
+use crate::identity;
+use crate::metrics::Metrics;
+use crate::node::agents::Agents;
+use crate::node::cgroup::processes::pod_of;
+use crate::node::cgroup::{find_root, scan, watch as cgroup_watch};
+use crate::node::config::{NodeConfig, UpstreamConfig};
+use crate::node::controller::{Controller, Parts};
+use crate::node::daemon::learn::{Learned, learn};
+use crate::node::daemon::reload::Reload;
+use crate::node::kernel::{Destinations, Kernel, Standing};
+use crate::node::policies::Policies;
+use crate::node::programs;
+use crate::node::state::{Known, State};
+use crate::node::status::{self, Status};
+use crate::proxy::{Limits, Proxy, ProxyParts, Workload};
+use crate::recording::Recorder;
+use crate::recording::writer::{DiskRecorder, SessionEnd, SessionFacts};
+use crate::telemetry::{chain, say};
+use crate::tls::downstream::{Leaves, following};
+use crate::upstream::{
+    CredentialSource, Endpoint, KubeconfigOptions, UpstreamError, load, load_service_account,
+};
+
+/// What the node's own events say instead of an agent's name.
+const NODE_SESSION: &str = "eks-guard-node";
+/// How long a first start waits to know the pods before it closes the way for all that it does not know.
+const FIRST_LOOK: Duration = Duration::from_secs(60);
+/// Changes that wait to be taken in.
+const WAITING: usize = 1024;
+/// How often a listener that could not be made is tried again.
+const LISTENER_RETRY: Duration = Duration::from_millis(200);
+/// How often files are looked at for changes.
+const RELOAD: Duration = Duration::from_secs(5);
+/// Pause between tries to resolve the API server's name at the start.
+const RESOLVE_RETRY: Duration = Duration::from_secs(2);
+/// How long what still runs inside the runtime may take to notice that it is over.
+const SHUTDOWN: Duration = Duration::from_secs(1);
+
+/// Why the daemon ended.
+pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Runs until SIGTERM or SIGINT. The kernel side stays as it is when it ends, however it ends.
+///
+/// # Errors
+/// The first part that cannot be built.
+pub fn run(config: NodeConfig, file: PathBuf, node_name: Option<String>) -> Result<(), Failure> {
+    let workers = available_parallelism().map_or(2, NonZero::get).clamp(2, 8);
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(workers)
+        .thread_name("guard")
+        .enable_all()
+        .build()?;
+    let ended = runtime.block_on(async {
+        let mut ends = signal(SignalKind::terminate())?;
+        let mut interrupts = signal(SignalKind::interrupt())?;
+        let reload = Reload::of(file, node_name, config.clone());
+        let mut daemon = tokio::select! {
+            daemon = Daemon::start(config, reload) => daemon?,
+            _ = ends.recv() => return Ok(()),
+            _ = interrupts.recv() => return Ok(()),
+        };
+        say("the node is guarded");
+        tokio::select! {
+            () = daemon.serve() => {}
+            _ = ends.recv() => {}
+            _ = interrupts.recv() => {}
+        }
+        daemon.stop().await;
+        Ok(())
+    });
+    runtime.shutdown_timeout(SHUTDOWN);
+    ended
+}
+
+/// A running daemon.
+struct Daemon {
+    controller: Controller,
+    policies: Policies,
+    reload: Reload,
+    learned: mpsc::Receiver<Learned>,
+    cgroups: mpsc::Receiver<()>,
+    status: watch::Sender<Status>,
+    record: Arc<DiskRecorder>,
+    /// Watches and the status socket; they end with it.
+    _tasks: JoinSet<()>,
+}
+
+impl Daemon {
+    async fn start(config: NodeConfig, reload: Reload) -> Result<Self, Failure> {
+        let state = block_in_place(|| State::open(&config.state))?;
+        let known = state.known();
+        let root = block_in_place(|| kubepods_root(&config))?;
+        let remembered = remembered(&known, &config);
+        let early = if remembered.api.is_empty() {
+            None
+        } else {
+            Some(block_in_place(|| open_kernel(&config, &root, &remembered))?)
+        };
+        let (endpoint, credentials) = upstream(&config).await?;
+        let policies = Policies::of(&config.policies)?;
+        let leaves = Leaves::new(state.authority()?, &endpoint)?;
+        let limits = Limits::default();
+        let reaches = (endpoint.clone(), credentials);
+        let proxy = proxy(reaches, &policies, &leaves, limits.clone())?;
+        let record = Arc::new(node_record(&config)?);
+        let node = Workload::new(
+            identity::principal(NODE_SESSION, None),
+            record.session(),
+            Arc::clone(&record) as _,
+            &limits,
+        );
+        let mut tasks = JoinSet::new();
+        let (learned_tx, mut learned_rx) = mpsc::channel(WAITING);
+        learn(&mut tasks, &config.node_name, &proxy, &endpoint, &learned_tx);
+        let (kernel, looked) = match early {
+            Some(kernel) => (kernel, Vec::new()),
+            None => {
+                let looked = first_look(&mut learned_rx).await;
+                let mut destinations = remembered;
+                destinations.api.extend(&endpoint.addresses);
+                let kernel = block_in_place(|| open_kernel(&config, &root, &destinations))?;
+                (kernel, looked)
+            }
+        };
+        let cgroups = cgroup_watch::watch(&root)?;
+        let (status_tx, status_rx) = watch::channel(Status::default());
+        tasks.spawn(status::serve(status::listen(&config.state)?, status_rx));
+        let agents = Agents::new(proxy, limits, &config.records, node);
+        let controller = Controller::new(Parts {
+            config,
+            root,
+            state,
+            known,
+            kernel,
+            agents,
+            leaves,
+        });
+        let mut daemon = Self {
+            controller,
+            policies,
+            reload,
+            learned: learned_rx,
+            cgroups,
+            status: status_tx,
+            record,
+            _tasks: tasks,
+        };
+        let first = endpoint.addresses.iter().copied().collect();
+        daemon.take(Learned::Endpoint(first));
+        looked.into_iter().for_each(|learned| daemon.take(learned));
+        daemon.look_at_files();
+        daemon.reconcile();
+        Ok(daemon)
+    }
+
+    /// Never ends; it may be dropped at any point where it waits.
+    async fn serve(&mut self) {
+        let mut files = interval(RELOAD);
+        loop {
+            tokio::select! {
+                Some(learned) = self.learned.recv() => {
+                    self.take(learned);
+                    while let Ok(more) = self.learned.try_recv() {
+                        self.take(more);
+                    }
+                }
+                Some(()) = self.cgroups.recv() => {}
+                () = sleep(LISTENER_RETRY), if self.controller.waits() => {}
+                _ = files.tick() => self.look_at_files(),
+            }
+            self.reconcile();
+        }
+    }
+
+    fn take(&mut self, learned: Learned) {
+        match learned {
+            Learned::Pod(change) => self.controller.take_pod(change),
+            Learned::Service(change) => self.controller.take_service(change),
+            Learned::Slice(change) => self.controller.take_slice(change),
+            Learned::Node(change) => self.controller.take_node(change),
+            Learned::Endpoint(addresses) => self.controller.take_endpoint(&addresses, Timestamp::now()),
+        }
+    }
+
+    fn look_at_files(&mut self) {
+        let config = block_in_place(|| self.reload.look(&mut self.policies));
+        if let Some(config) = config {
+            self.controller.configure(config);
+        }
+        block_in_place(|| self.controller.verify());
+    }
+
+    fn reconcile(&mut self) {
+        let mut status = block_in_place(|| self.controller.reconcile(Timestamp::now()));
+        status.policy_generation = self.policies.generation();
+        status.problems.extend(self.reload.problems());
+        if !self.record.healthy() {
+            status
+                .problems
+                .push("the node's record is not being written".to_owned());
+        }
+        self.status.send_replace(status);
+    }
+
+    async fn stop(self) {
+        self.controller.stop().await;
+        let ended = self.record.end(SessionEnd {
+            exit_code: Some(0),
+            message: None,
+        });
+        if let Err(error) = ended.await {
+            say(&format!(
+                "warning: the end is not in the record: {}",
+                chain(&error)
+            ));
+        }
+    }
+}
+
+/// The proxy of all agents.
+fn proxy(
+    (endpoint, credentials): (Endpoint, Arc<dyn CredentialSource>),
+    policies: &Policies,
+    leaves: &Arc<Leaves>,
+    limits: Limits,
+) -> Result<Arc<Proxy>, Failure> {
+    Ok(Proxy::new(ProxyParts {
+        snapshot: policies.snapshot(),
+        endpoint,
+        credentials,
+        tls: following(leaves)?,
+        metrics: Arc::new(Metrics::default()),
+        limits,
+        clock: Timestamp::now,
+    })?)
+}
+
+/// Root of the pods' cgroups.
+///
+/// # Errors
+/// There is none, or several.
+pub(crate) fn kubepods_root(config: &NodeConfig) -> Result<PathBuf, Failure> {
+    match &config.cgroup_root {
+        Some(root) => Ok(root.clone()),
+        None => Ok(find_root(&cgroup2_mount::find()?)?),
+    }
+}
+
+/// The kernel side, with the way to the API server open for this daemon: its own pod has no class before the API server has
+/// been asked, and without one it could not ask.
+fn open_kernel(
+    config: &NodeConfig,
+    root: &Path,
+    destinations: &Destinations,
+) -> Result<Box<dyn Kernel>, Failure> {
+    let pods = scan(root)?;
+    let mut kernel = programs::open(config, root, destinations)?;
+    if let Some(own) = pod_of(std::process::id(), &pods) {
+        kernel.set_pod(own.id, &Standing::System)?;
+    }
+    Ok(kernel)
+}
+
+/// What is closed before the API server has been asked anything.
+fn remembered(known: &Known, config: &NodeConfig) -> Destinations {
+    let mut api = known.api.addresses();
+    if !api.is_empty() {
+        api.extend(&config.api_servers);
+    }
+    Destinations {
+        api,
+        nodes: std::collections::BTreeSet::new(),
+        other_clusters: config.other_clusters.clone(),
+    }
+}
+
+fn node_record(config: &NodeConfig) -> Result<DiskRecorder, Failure> {
+    let facts = SessionFacts {
+        session: Uuid::now_v7().to_string(),
+        agent: NODE_SESSION.to_owned(),
+        model_claimed: None,
+        pod: None,
+        command: None,
+    };
+    Ok(DiskRecorder::open(&config.records, facts)?)
+}
+
+/// The API server's addresses and the guard's credential. A name that does not resolve yet is waited for: name servers may
+/// start after this.
+async fn upstream(config: &NodeConfig) -> Result<(Endpoint, Arc<dyn CredentialSource>), Failure> {
+    loop {
+        let upstream = config.upstream.clone();
+        match spawn_blocking(move || load_upstream(&upstream)).await? {
+            Ok(loaded) => return Ok(loaded),
+            Err(error @ UpstreamError::Resolve { .. }) => {
+                tracing::error!(error = %chain(&error), "the API server is not known; it is tried again");
+                sleep(RESOLVE_RETRY).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn load_upstream(upstream: &UpstreamConfig) -> Result<(Endpoint, Arc<dyn CredentialSource>), UpstreamError> {
+    match upstream {
+        UpstreamConfig::Kubeconfig { file, context } => {
+            let loaded = load(&KubeconfigOptions {
+                file: Some(file.clone()),
+                context: context.clone(),
+                home: Path::new("/").to_owned(),
+                ..KubeconfigOptions::default()
+            })?;
+            Ok((loaded.endpoint, loaded.credentials))
+        }
+        UpstreamConfig::ServiceAccount {
+            server,
+            token_file,
+            certificate_authority,
+        } => load_service_account(server, token_file, certificate_authority),
+    }
+}
+
+/// What there is to know before the first attaching: pods and Services as a whole, or as much as came in time.
+async fn first_look(learned: &mut mpsc::Receiver<Learned>) -> Vec<Learned> {
+    let mut looked = Vec::new();
+    let look = async {
+        let (mut pods, mut services, mut slices) = (false, false, false);
+        while !(pods && services && slices) {
+            let Some(next) = learned.recv().await else { return };
+            pods |= matches!(next, Learned::Pod(_));
+            services |= matches!(next, Learned::Service(_));
+            slices |= matches!(next, Learned::Slice(_));
+            looked.push(next);
+        }
+    };
+    if timeout(FIRST_LOOK, look).await.is_err() {
+        say("warning: the pods of this node are not known yet; until they are, none reaches the API server");
+    }
+    looked
+}

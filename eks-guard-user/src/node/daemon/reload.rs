@@ -1,0 +1,121 @@
+//! Files that change under a running daemon: its configuration and the policies. The last good ones stay in force.
+
+use std::path::PathBuf;
+
+use crate::node::config::NodeConfig;
+use crate::node::policies::Policies;
+use crate::telemetry::chain;
+
+/// The configuration file and what is wrong with it and with the policies.
+pub(super) struct Reload {
+    file: PathBuf,
+    node_name: Option<String>,
+    in_force: NodeConfig,
+    config_problem: Option<String>,
+    policy_problem: Option<String>,
+}
+
+impl Reload {
+    pub(super) fn of(file: PathBuf, node_name: Option<String>, in_force: NodeConfig) -> Self {
+        Self {
+            file,
+            node_name,
+            in_force,
+            config_problem: None,
+            policy_problem: None,
+        }
+    }
+
+    /// Looks at both; a configuration that is to be put in force comes back.
+    pub(super) fn look(&mut self, policies: &mut Policies) -> Option<NodeConfig> {
+        match policies.reload() {
+            Ok(true) => self.policy_problem = None,
+            // Unread changes are what they were: a mistake stays one until the file changes.
+            Ok(false) => {}
+            Err(error) => note(
+                &mut self.policy_problem,
+                "the policies in force are older",
+                &error,
+            ),
+        }
+        match NodeConfig::load(&self.file, self.node_name.as_deref()) {
+            Ok(config) if config == self.in_force => {
+                self.config_problem = None;
+                None
+            }
+            Ok(config) if config.needs_restart(&self.in_force) => {
+                let text = "the configuration changes what is opened at the start; restart eks-guard node";
+                self.config_problem = Some(text.to_owned());
+                None
+            }
+            Ok(config) => {
+                self.config_problem = None;
+                self.in_force = config.clone();
+                Some(config)
+            }
+            Err(error) => {
+                note(
+                    &mut self.config_problem,
+                    "the configuration in force is older",
+                    &error,
+                );
+                None
+            }
+        }
+    }
+
+    pub(super) fn problems(&self) -> impl Iterator<Item = String> {
+        self.config_problem.iter().chain(&self.policy_problem).cloned()
+    }
+}
+
+/// Says a mistake once.
+fn note(problem: &mut Option<String>, consequence: &str, error: &dyn std::error::Error) {
+    let text = format!("{consequence}: {}", chain(error));
+    if problem.as_ref() != Some(&text) {
+        tracing::error!("{text}");
+        *problem = Some(text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    const CONFIG: &str = "apiVersion: eks-guard.dev/v1alpha1\nkind: NodeConfig\nspec:\n  nodeName: node-a\n  upstream: {kubeconfig: /k}\n";
+
+    #[test]
+    fn the_last_good_files_stay_in_force_and_it_is_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("node.yaml");
+        fs::write(&file, CONFIG).unwrap();
+        let config = NodeConfig::load(&file, None).unwrap();
+        let mut policies = Policies::of(folder.path()).unwrap();
+        let mut reload = Reload::of(file.clone(), None, config);
+        let problems = |reload: &Reload| reload.problems().collect::<Vec<_>>();
+
+        // The configuration is no policy, and that folder is the policies' own.
+        assert_eq!(reload.look(&mut policies), None);
+        assert!(problems(&reload)[0].contains("the policies in force are older"));
+        let policy_folder = tempfile::tempdir().unwrap();
+        let mut policies = Policies::of(policy_folder.path()).unwrap();
+        assert_eq!(reload.look(&mut policies), None);
+        assert_eq!(problems(&reload), [""; 0]);
+
+        fs::write(&file, "kind: [").unwrap();
+        assert_eq!(reload.look(&mut policies), None);
+        assert!(
+            problems(&reload)[0].contains("node.yaml:"),
+            "{:?}",
+            problems(&reload)
+        );
+        fs::write(&file, CONFIG.replace("node-a", "node-b")).unwrap();
+        assert_eq!(reload.look(&mut policies), None);
+        assert!(problems(&reload)[0].contains("restart"));
+        fs::write(&file, format!("{CONFIG}  agentLabel: a/b\n")).unwrap();
+        assert_eq!(reload.look(&mut policies).unwrap().agent_label, "a/b");
+        assert_eq!((reload.look(&mut policies), problems(&reload).len()), (None, 0));
+    }
+}

@@ -1,0 +1,242 @@
+//! The kernel side in the daemon's own words: what is closed, and what each pod may do, put into the node's programs.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::ebpf::cgroup2_mount;
+use crate::ebpf::node::{
+    AllowEntry, Destination, Egress, NodeConfig as ProgramConfig, NodeLimits, PodEntry, PodKind, Unknown,
+};
+use crate::ebpf::original_dst::FlowTable;
+use crate::ebpf::{NodeDatapath, NodeError, NodeRequest, Prefix, netns_cookie};
+use crate::node::config::{Allow, EgressMode, NodeConfig, Prefix as ConfigPrefix, Protocol};
+use crate::node::daemon::Failure;
+use crate::node::kernel::{Destinations, Kernel, KernelError, Standing};
+use crate::node::state::State;
+use crate::telemetry::chain;
+
+/// Where the cloud's metadata service answers, and where the agent that hands out pods' credentials does.
+const IMDS: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+];
+const POD_IDENTITY: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::new(169, 254, 170, 23)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23)),
+];
+
+/// The inode of the root of the whole cgroup2 hierarchy; a mount that shows a part of it begins elsewhere.
+const HIERARCHY_ROOT: u64 = 1;
+/// Levels below the kubepods root at which pods stand: directly, or in a QoS class.
+const POD_LEVELS: [u32; 2] = [1, 2];
+/// IP protocol numbers.
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+
+/// Loads and attaches the programs, or takes over those that are pinned. What was closed stays closed throughout.
+///
+/// # Errors
+/// The kernel refuses, or there is no API server to close.
+pub(crate) fn open(
+    config: &NodeConfig,
+    root: &Path,
+    destinations: &Destinations,
+) -> Result<Box<dyn Kernel>, Failure> {
+    let program_config = ProgramConfig {
+        levels: levels(root)?,
+        unknown: Unknown::NoClasses,
+        nat64: config.nat64_prefixes.clone(),
+    };
+    let datapath = NodeDatapath::open(&NodeRequest {
+        cgroup: root,
+        pins: &config.pins,
+        destinations: &closed(destinations),
+        config: &program_config,
+        limits: NodeLimits::default(),
+    })?;
+    Ok(Box::new(Programs { datapath }))
+}
+
+/// Takes the programs off the node.
+///
+/// # Errors
+/// A daemon runs, agents run, or the pins cannot be removed.
+pub(crate) fn uninstall(config: &NodeConfig) -> Result<(), Failure> {
+    let _nobody_else = State::open(&config.state)?;
+    Ok(NodeDatapath::uninstall(&config.pins)?)
+}
+
+struct Programs {
+    datapath: NodeDatapath,
+}
+
+impl Kernel for Programs {
+    fn classify(&mut self, destinations: &Destinations) -> Result<(), KernelError> {
+        let synced = self.datapath.sync_destinations(&closed(destinations));
+        synced
+            .map(drop)
+            .map_err(failed("putting the destinations into the maps"))
+    }
+
+    fn set_pod(&mut self, cgroup: u64, standing: &Standing) -> Result<(), KernelError> {
+        let doing = || format!("putting cgroup {cgroup} on record");
+        let (kind, allow) = match standing {
+            Standing::Agent { port, mode, allow } => {
+                let kind = PodKind::Agent {
+                    // Nobody listens on port 0: the agent's connections are refused.
+                    listener_port: port.unwrap_or(0),
+                    egress: match mode {
+                        EgressMode::AllowList => Egress::AllowList,
+                        EgressMode::BlockList => Egress::BlockList,
+                    },
+                };
+                (kind, allow.as_slice())
+            }
+            Standing::System => (PodKind::System, [].as_slice()),
+            Standing::Ordinary => (PodKind::Ordinary, [].as_slice()),
+        };
+        let entry = PodEntry {
+            kind,
+            addr4: None,
+            addr6: None,
+        };
+        self.datapath.put_pod(cgroup, &entry).map_err(failed(doing()))?;
+        let allowed: Vec<AllowEntry> = allow.iter().flat_map(entries).collect();
+        let set = self.datapath.set_allowed(cgroup, &allowed);
+        set.map(drop).map_err(failed(doing()))
+    }
+
+    fn remove_pod(&mut self, cgroup: u64) -> Result<(), KernelError> {
+        let removed = self.datapath.remove_pod(cgroup);
+        removed.map_err(failed(format!("forgetting cgroup {cgroup}")))
+    }
+
+    fn pods(&self) -> Result<BTreeSet<u64>, KernelError> {
+        let pods = self
+            .datapath
+            .pods()
+            .map_err(failed("reading which cgroups are on record"))?;
+        Ok(pods.into_iter().map(|(cgroup, _)| cgroup).collect())
+    }
+
+    fn faults(&self, below: &[&Path]) -> Vec<String> {
+        // A pod that has ended meanwhile needs no layer.
+        let open: Vec<File> = below.iter().filter_map(|path| File::open(path).ok()).collect();
+        let below: Vec<BorrowedFd<'_>> = open.iter().map(AsFd::as_fd).collect();
+        match self.datapath.verify_attached(&below) {
+            Ok(faults) => faults.iter().map(ToString::to_string).collect(),
+            Err(error) => vec![format!("cannot tell whether the layers hold: {}", chain(&error))],
+        }
+    }
+
+    fn flows(&self, socket: BorrowedFd<'_>) -> Result<Arc<dyn FlowTable>, KernelError> {
+        let cookie = netns_cookie(socket).map_err(|source| KernelError {
+            doing: "asking for the name of a network namespace".to_owned(),
+            source: source.into(),
+        })?;
+        Ok(self.datapath.flow_table(cookie))
+    }
+}
+
+fn failed(doing: impl Into<String>) -> impl FnOnce(NodeError) -> KernelError {
+    let doing = doing.into();
+    move |source| KernelError {
+        doing,
+        source: source.into(),
+    }
+}
+
+/// The levels of the hierarchy at which pods stand. All that the programs can try when the mount does not show how deep it
+/// stands itself.
+fn levels(root: &Path) -> Result<Vec<u32>, Failure> {
+    const ALL: [u32; 8] = [1, 2, 3, 4, 5, 6, 7, 8];
+    let mount = cgroup2_mount::find()?;
+    let below = root.strip_prefix(&mount).ok();
+    let depth = below.and_then(|below| u32::try_from(below.components().count()).ok());
+    let is_whole = fs::metadata(&mount)?.ino() == HIERARCHY_ROOT;
+    Ok(match depth {
+        Some(depth) if is_whole => POD_LEVELS.map(|level| depth + level).to_vec(),
+        Some(_) | None => ALL.to_vec(),
+    })
+}
+
+fn closed(destinations: &Destinations) -> Vec<Destination> {
+    let host = |addresses: [IpAddr; 2]| addresses.into_iter().map(Prefix::host);
+    let clusters = destinations.other_clusters.iter().filter_map(prefix);
+    let api = destinations.api.iter().copied().map(Destination::Api);
+    api.chain(host(IMDS).map(Destination::Imds))
+        .chain(host(POD_IDENTITY).map(Destination::PodIdentity))
+        .chain(destinations.nodes.iter().copied().map(Destination::Kubelet))
+        .chain(clusters.map(Destination::OtherCluster))
+        .collect()
+}
+
+fn prefix(prefix: &ConfigPrefix) -> Option<Prefix> {
+    Prefix::new(prefix.address, u32::from(prefix.length))
+}
+
+/// A port without a protocol is one of both that have ports. No entry opens a class.
+fn entries(allow: &Allow) -> Vec<AllowEntry> {
+    let protocols: &[Option<u8>] = match (allow.protocol, allow.port) {
+        (Some(Protocol::Tcp), _) => &[Some(TCP)],
+        (Some(Protocol::Udp), _) => &[Some(UDP)],
+        (None, Some(_)) => &[Some(TCP), Some(UDP)],
+        (None, None) => &[None],
+    };
+    let prefix = prefix(&allow.to);
+    let entry = |protocol: &Option<u8>| {
+        Some(AllowEntry {
+            prefix: prefix?,
+            protocol: *protocol,
+            port: allow.port,
+            opens: None,
+        })
+    };
+    protocols.iter().filter_map(entry).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_alone_is_a_port_of_both_protocols() {
+        let allow = |protocol, port| Allow {
+            to: ConfigPrefix {
+                address: "10.0.0.0".parse().unwrap(),
+                length: 8,
+            },
+            protocol,
+            port,
+        };
+        let of = |protocol, port| -> Vec<(Option<u8>, Option<u16>)> {
+            let entries = entries(&allow(protocol, port));
+            assert!(entries.iter().all(|entry| entry.opens.is_none()));
+            entries.iter().map(|entry| (entry.protocol, entry.port)).collect()
+        };
+        assert_eq!(of(None, None), [(None, None)]);
+        assert_eq!(of(None, Some(53)), [(Some(6), Some(53)), (Some(17), Some(53))]);
+        assert_eq!(of(Some(Protocol::Udp), None), [(Some(17), None)]);
+    }
+
+    #[test]
+    fn metadata_services_are_always_closed() {
+        let destinations = Destinations {
+            api: ["10.96.0.1:443".parse().unwrap()].into(),
+            nodes: ["192.0.2.7".parse().unwrap()].into(),
+            other_clusters: vec![ConfigPrefix {
+                address: "10.9.0.0".parse().unwrap(),
+                length: 16,
+            }],
+        };
+        let closed = closed(&destinations);
+        assert_eq!(closed.len(), 7);
+        assert!(closed.contains(&Destination::Imds(Prefix::host(IMDS[0]))));
+        assert!(closed.contains(&Destination::PodIdentity(Prefix::host(POD_IDENTITY[1]))));
+    }
+}

@@ -1,0 +1,249 @@
+//! What the daemon says of itself: a document on a socket that only root can open, shown as a table or as it is.
+
+use std::io::{self, Read, Write};
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::io::AsyncWriteExt;
+use tokio::net::UnixListener;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+/// The socket's name in the state folder.
+const SOCKET: &str = "status.sock";
+/// Longest document that is read.
+const READ_LIMIT: u64 = 64 << 20;
+/// How long a reader may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The whole document.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    /// Name of the node.
+    pub node: String,
+    /// Whether the kernel programs are attached.
+    pub attached: bool,
+    /// Whether pods and Services have been told as a whole since the start.
+    pub synced: bool,
+    /// Generation of the policies in force; 0: none, only discovery is allowed.
+    pub policy_generation: u64,
+    /// Addresses of the API server.
+    pub api: Vec<SocketAddr>,
+    /// What is wrong now, one sentence each.
+    pub problems: Vec<String>,
+    /// Every pod that has a cgroup.
+    pub pods: Vec<PodStatus>,
+}
+
+/// One pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PodStatus {
+    /// What its cgroup is named after.
+    pub uid: String,
+    /// Id of its cgroup.
+    pub cgroup: u64,
+    /// Namespace; empty for a cgroup that is no known pod's.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// `agent`, `system`, `ordinary` or `unknown`.
+    pub class: String,
+    /// Name of the agent.
+    pub agent: Option<String>,
+    /// Port of its listener; none: it reaches nothing.
+    pub port: Option<u16>,
+    /// `allowList` or `blockList`, which is weaker; agents only.
+    pub egress: Option<String>,
+}
+
+/// Why there is no status.
+#[derive(Debug, thiserror::Error)]
+#[error("no eks-guard node answers at {}: is it running, and are you root?", path.display())]
+pub struct StatusError {
+    path: PathBuf,
+    #[source]
+    source: io::Error,
+}
+
+/// Answers on the socket until dropped.
+///
+/// # Errors
+/// The socket cannot be made.
+pub fn listen(folder: &Path) -> io::Result<UnixListener> {
+    let path = folder.join(SOCKET);
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    // The folder is root's alone (0700), so nobody else can connect before the mode is set.
+    let listener = UnixListener::bind(&path)?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Writes the status in force to everybody who connects, one at a time.
+pub async fn serve(listener: UnixListener, status: watch::Receiver<Status>) {
+    loop {
+        let Ok((mut stream, _)) = listener.accept().await else {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            continue;
+        };
+        let text = serde_json::to_vec(&*status.borrow()).unwrap_or_default();
+        let written = timeout(PATIENCE, async {
+            stream.write_all(&text).await?;
+            stream.shutdown().await
+        });
+        match written.await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) | Err(_) => tracing::debug!("a reader of the status went away"),
+        }
+    }
+}
+
+/// Asks the daemon whose state folder this is.
+///
+/// # Errors
+/// Nobody answers, or not with a status.
+pub fn ask(folder: &Path) -> Result<Status, StatusError> {
+    let path = folder.join(SOCKET);
+    let failed = |source| StatusError {
+        path: path.clone(),
+        source,
+    };
+    let stream = UnixStream::connect(&path).map_err(failed)?;
+    stream.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
+    let mut text = String::new();
+    stream
+        .take(READ_LIMIT)
+        .read_to_string(&mut text)
+        .map_err(failed)?;
+    serde_json::from_str(&text).map_err(|error| failed(error.into()))
+}
+
+/// For a person.
+///
+/// # Errors
+/// Only when `out` cannot be written.
+pub fn table(status: &Status, out: &mut dyn Write) -> io::Result<()> {
+    let yes = |is: bool| if is { "yes" } else { "no" };
+    writeln!(out, "node {}", status.node)?;
+    writeln!(
+        out,
+        "attached {}, synced {}, policy generation {}",
+        yes(status.attached),
+        yes(status.synced),
+        status.policy_generation
+    )?;
+    let api: Vec<String> = status.api.iter().map(ToString::to_string).collect();
+    writeln!(out, "API server {}", api.join(" "))?;
+    for problem in &status.problems {
+        writeln!(out, "PROBLEM {problem}")?;
+    }
+    if status.pods.is_empty() {
+        return Ok(());
+    }
+    let rows: Vec<[String; 5]> = status.pods.iter().map(row).collect();
+    let head = ["POD", "CLASS", "AGENT", "LISTENER", "EGRESS"].map(str::to_owned);
+    let width = |column: usize| {
+        let cells = rows.iter().chain([&head]).filter_map(|row| row.get(column));
+        cells.map(String::len).max().unwrap_or_default()
+    };
+    let widths = [0, 1, 2, 3, 4].map(width);
+    for row in [&head].into_iter().chain(&rows) {
+        let cells = row
+            .iter()
+            .zip(widths)
+            .map(|(cell, width)| format!("{cell:width$}"));
+        let line = cells.collect::<Vec<_>>().join("  ");
+        writeln!(out, "{}", line.trim_end())?;
+    }
+    Ok(())
+}
+
+fn row(pod: &PodStatus) -> [String; 5] {
+    let name = if pod.name.is_empty() {
+        pod.uid.clone()
+    } else {
+        format!("{}/{}", pod.namespace, pod.name)
+    };
+    let port = match (pod.port, &pod.agent) {
+        (Some(port), _) => port.to_string(),
+        (None, Some(_)) => "none".to_owned(),
+        (None, None) => "-".to_owned(),
+    };
+    let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+    [
+        name,
+        pod.class.clone(),
+        or_dash(&pod.agent),
+        port,
+        or_dash(&pod.egress),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status() -> Status {
+        Status {
+            node: "n".to_owned(),
+            api: vec!["10.0.0.1:443".parse().unwrap()],
+            problems: vec!["something".to_owned()],
+            pods: vec![
+                PodStatus {
+                    namespace: "shop".to_owned(),
+                    name: "bot".to_owned(),
+                    class: "agent".to_owned(),
+                    agent: Some("shop".to_owned()),
+                    egress: Some("allowList".to_owned()),
+                    ..PodStatus::default()
+                },
+                PodStatus {
+                    uid: "u".to_owned(),
+                    class: "unknown".to_owned(),
+                    ..PodStatus::default()
+                },
+            ],
+            ..Status::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn it_is_asked_on_a_socket_that_is_roots() {
+        let folder = tempfile::tempdir().unwrap();
+        let listener = listen(folder.path()).unwrap();
+        let mode = std::fs::metadata(folder.path().join(SOCKET))
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let (_status_tx, status_rx) = watch::channel(status());
+        tokio::spawn(serve(listener, status_rx));
+        let path = folder.path().to_owned();
+        let asked = tokio::task::spawn_blocking(move || ask(&path)).await.unwrap();
+        assert_eq!(asked.unwrap(), status());
+        // A socket that a killed daemon left is taken over.
+        listen(folder.path()).unwrap();
+        assert!(ask(Path::new("/no/such/folder")).is_err());
+    }
+
+    #[test]
+    fn the_table_shows_what_is_missing() {
+        let mut text = Vec::new();
+        table(&status(), &mut text).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        assert!(text.contains("PROBLEM something"), "{text}");
+        assert!(
+            text.contains("shop/bot  agent    shop   none      allowList"),
+            "{text}"
+        );
+        assert!(text.contains("u         unknown  -      -         -"), "{text}");
+    }
+}

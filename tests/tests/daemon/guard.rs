@@ -1,0 +1,216 @@
+//! One daemon, with a bpffs, a state folder, policies and records of its own.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use rig::command::{self, Output};
+use rig::leash::Leashed;
+use rig::node::{Layout, NODE_NAME, NodeRig, Pod};
+use rig::place::Place;
+use rig::programs;
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// How long what must happen may take, and how often it is looked at.
+const PATIENCE: u32 = 600;
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Lets agents read pods and touch nothing else.
+pub(crate) const READ_PODS: &str = r#"
+apiVersion: eks-guard.dev/v1alpha1
+kind: AgentPolicy
+metadata: {name: read-pods}
+spec:
+  subjects: {agents: [shop]}
+  rules:
+    - {name: read, effect: allow, verbs: [get, list, watch], apiGroups: [""], resources: [pods], namespaces: ["*"]}
+"#;
+
+/// A daemon of the rig. Its bpffs lives in a mount namespace that dies with the test, and so do all pins.
+pub(crate) struct Guard<'a> {
+    rig: &'a NodeRig,
+    folder: TempDir,
+    mounts: Leashed,
+    daemon: Option<Leashed>,
+}
+
+impl<'a> Guard<'a> {
+    /// Starts one for the pods of a layout, and waits until it knows all of them.
+    pub(crate) fn start(rig: &'a NodeRig, layout: Layout) -> Result<Self> {
+        let folder = tempfile::tempdir().context("making the daemon's folder")?;
+        for name in ["bpf", "policies"] {
+            fs::create_dir(folder.path().join(name))?;
+        }
+        fs::write(folder.path().join("policies/read.yaml"), READ_PODS)?;
+        let root = rig.cgroups().join(layout.kubepods());
+        let place = |name: &str| folder.path().join(name).display().to_string();
+        let config = format!(
+            "apiVersion: eks-guard.dev/v1alpha1\nkind: NodeConfig\nspec:\n  nodeName: {NODE_NAME}\n  cgroupRoot: {}\n  \
+             pins: {}\n  state: {}\n  policies: {}\n  records: {}\n  upstream: {{kubeconfig: {}}}\n",
+            root.display(),
+            place("bpf/eks-guard"),
+            place("state"),
+            place("policies"),
+            place("records"),
+            rig.cluster().admin_kubeconfig().display(),
+        );
+        fs::write(folder.path().join("node.yaml"), config)?;
+        let mounted = folder.path().join("mounted");
+        let script = format!(
+            "mount -t bpf bpf {} && touch {} && exec sleep infinity",
+            place("bpf"),
+            mounted.display()
+        );
+        let mounts = Leashed::start(
+            "mounts",
+            &Place::default(),
+            Path::new("/usr/bin/unshare"),
+            &["--mount", "--propagation", "private", "/bin/sh", "-c", &script],
+            &folder.path().join("mounts.log"),
+        )?;
+        eventually("the bpffs is mounted", || Ok(mounted.exists()))?;
+        let mut guard = Self {
+            rig,
+            folder,
+            mounts,
+            daemon: None,
+        };
+        guard.restart()?;
+        guard.wait_until("everything is known", |status| status["synced"] == true)?;
+        Ok(guard)
+    }
+
+    /// Starts the daemon again.
+    pub(crate) fn restart(&mut self) -> Result<()> {
+        let place = Place {
+            netns: Some(self.rig.network().node.path()),
+            ..Place::default()
+        };
+        let args = self.args(&["node"])?;
+        let log = self.folder.path().join("daemon.log");
+        self.daemon = Some(Leashed::start(
+            "eks-guard node",
+            &place,
+            Path::new("/usr/bin/nsenter"),
+            &args,
+            &log,
+        )?);
+        Ok(())
+    }
+
+    /// Kills the daemon as a lack of memory would.
+    pub(crate) fn kill(&mut self) -> Result<()> {
+        self.daemon
+            .take()
+            .context("no daemon to kill")?
+            .kill()
+            .map(|_| ())
+    }
+
+    /// `eks-guard node …` beside the daemon.
+    pub(crate) fn ask(&self, words: &[&str]) -> Result<Output> {
+        let mut nsenter = Command::new("/usr/bin/nsenter");
+        nsenter.args(self.args(words)?);
+        command::run(nsenter)
+    }
+
+    /// What the daemon says of itself.
+    pub(crate) fn status(&self) -> Result<Value> {
+        let text = self.ask(&["node", "status", "--json"])?.ok()?;
+        serde_json::from_str(&text).context("reading the status")
+    }
+
+    /// Waits for a status.
+    pub(crate) fn wait_until(&mut self, what: &str, is_so: impl Fn(&Value) -> bool) -> Result<Value> {
+        let mut last = Value::Null;
+        for _ in 0..PATIENCE {
+            if let Some(daemon) = &mut self.daemon {
+                daemon.check_alive()?;
+            }
+            if let Ok(status) = self.status() {
+                if is_so(&status) {
+                    return Ok(status);
+                }
+                last = status;
+            }
+            thread::sleep(PAUSE);
+        }
+        let log = self.daemon.as_ref().map(Leashed::log_tail).unwrap_or_default();
+        anyhow::bail!("did not happen: {what}\n{last:#}\n{log}")
+    }
+
+    /// Waits until an agent has its listener, and gives it the guard's authority in place of the cluster's. The port.
+    pub(crate) fn serve(&mut self, pod: &Pod<'_>) -> Result<u64> {
+        let uid = pod.uid().to_owned();
+        let status = self.wait_until("the agent has a listener", |status| {
+            row(status, &uid).is_some_and(|row| row["port"].is_u64())
+        })?;
+        let folder = self.rig.cluster().folder().join("pods").join(&uid);
+        // Written over: the file keeps its mode, by which the pod's user may read it.
+        let authority = fs::read(self.file("state/ca.crt")).context("reading the guard's authority")?;
+        fs::write(folder.join("serviceaccount/ca.crt"), authority)
+            .context("giving the agent the guard's authority")?;
+        let row = row(&status, &uid).context("the agent's row is gone")?;
+        row["port"].as_u64().context("no port")
+    }
+
+    /// Waits for an event in a record.
+    pub(crate) fn recorded(&self, what: &str, is_it: impl Fn(&Value) -> bool) -> Result<Value> {
+        for _ in 0..PATIENCE {
+            if let Some(event) = self.records()?.into_iter().find(&is_it) {
+                return Ok(event);
+            }
+            thread::sleep(PAUSE);
+        }
+        anyhow::bail!("not in any record: {what}")
+    }
+
+    /// Every line of every record; the last may be written right now.
+    fn records(&self) -> Result<Vec<Value>> {
+        let mut events = Vec::new();
+        for file in fs::read_dir(self.folder.path().join("records"))? {
+            let text = fs::read_to_string(file?.path())?;
+            let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+            for line in whole.lines() {
+                events.push(serde_json::from_str(line).context("reading a record")?);
+            }
+        }
+        Ok(events)
+    }
+
+    /// A file of the daemon's own.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn args(&self, words: &[&str]) -> Result<Vec<String>> {
+        let mounts = format!("--mount=/proc/{}/ns/mnt", self.mounts.id());
+        let mut args = vec![mounts, programs::eks_guard()?.display().to_string()];
+        args.extend(words.iter().map(|&word| word.to_owned()));
+        args.extend([
+            "--config".to_owned(),
+            self.file("node.yaml").display().to_string(),
+        ]);
+        Ok(args)
+    }
+}
+
+/// A pod in a status.
+pub(crate) fn row<'s>(status: &'s Value, uid: &str) -> Option<&'s Value> {
+    status["pods"].as_array()?.iter().find(|row| row["uid"] == uid)
+}
+
+fn eventually(what: &str, is_so: impl Fn() -> Result<bool>) -> Result<()> {
+    for _ in 0..PATIENCE {
+        if is_so()? {
+            return Ok(());
+        }
+        thread::sleep(PAUSE);
+    }
+    ensure!(is_so()?, "did not happen: {what}");
+    Ok(())
+}

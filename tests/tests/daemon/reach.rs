@@ -1,0 +1,141 @@
+//! Who reaches the API server while the daemon runs.
+
+use std::fs;
+use std::net::IpAddr;
+use std::path::Path;
+
+use anyhow::{Result, ensure};
+use rig::command;
+use rig::leash;
+use rig::node::{API_PORT, API_SERVICE, Families, Layout, NodeRig, Pod, PodNetwork, PodSpec, shared};
+use rig::place::Place;
+
+use crate::guard::{Guard, row};
+
+/// A pod of the layout, an agent by its label or not.
+pub(crate) fn spec(rig: &NodeRig, layout: Layout, namespace: &str, name: &str, is_agent: bool) -> PodSpec {
+    let mut spec = PodSpec::new(rig, namespace, name);
+    spec.layout = layout;
+    if is_agent {
+        spec.labels
+            .insert("eks-guard.dev/agent".to_owned(), "shop".to_owned());
+    }
+    spec
+}
+
+/// Packets that came to the API server from the pod itself and not from the guard.
+pub(crate) fn direct_packets(rig: &NodeRig, addresses: &[IpAddr]) -> Result<u64> {
+    Ok(rig.fixtures().api.arrivals_from(addresses)?.packets)
+}
+
+/// The agent reads its pods through the guard.
+pub(crate) fn works(pod: &Pod<'_>) -> Result<()> {
+    let namespace = &pod.spec().namespace;
+    let listed = pod
+        .kubectl(&["get", "pods", "-n", namespace, "-o", "name"])?
+        .ok()?;
+    ensure!(listed.contains(&format!("pod/{}", pod.spec().name)), "{listed}");
+    Ok(())
+}
+
+#[test]
+fn agents_go_through_the_guard_and_others_are_left_alone() -> Result<()> {
+    let (rig, layout, namespace) = (shared()?, Layout::ALL[0], "guarded");
+    rig.cluster().create_namespace(namespace)?;
+    let agent = rig.run_pod(&spec(rig, layout, namespace, "agent", true))?;
+    let ordinary = rig.run_pod(&spec(rig, layout, namespace, "ordinary", false))?;
+    let mut guard = Guard::start(rig, layout)?;
+    guard.serve(&agent)?;
+
+    let before = direct_packets(rig, &agent.addresses())?;
+    works(&agent)?;
+    let mark = rig.cluster().audit().mark()?;
+    let refused = agent.kubectl(&["delete", "pod", "ordinary", "-n", namespace])?;
+    ensure!(
+        refused.code != 0 && refused.stderr.contains("no rule allows it"),
+        "{refused:?}"
+    );
+    let arrived = rig.cluster().audit().since(mark)?;
+    ensure!(
+        arrived.iter().all(|event| event.verb != "delete"),
+        "a refused call arrived: {arrived:?}"
+    );
+    ensure!(
+        direct_packets(rig, &agent.addresses())? == before,
+        "the agent's own packets reached the API server"
+    );
+
+    // Whose calls they were.
+    let outcome = guard.recorded("the refusal", |event| event["verb"] == "delete")?;
+    ensure!(outcome["pod"]["uid"] == agent.uid(), "{outcome:#}");
+    ensure!(
+        outcome["pod"]["name"] == "agent" && outcome["agent"] == "shop",
+        "{outcome:#}"
+    );
+    ensure!(outcome["decision"] == "refuse", "{outcome:#}");
+
+    // An ordinary pod talks to the API server itself, under its own name.
+    let before = direct_packets(rig, &ordinary.addresses())?;
+    ordinary.kubectl(&["get", "--raw", "/version"])?.ok()?;
+    ensure!(
+        direct_packets(rig, &ordinary.addresses())? > before,
+        "not reached"
+    );
+    let status = guard.status()?;
+    let class = |pod: &Pod<'_>| row(&status, pod.uid()).map(|row| row["class"].clone());
+    ensure!(class(&agent) == Some("agent".into()) && class(&ordinary) == Some("ordinary".into()));
+    Ok(())
+}
+
+#[test]
+fn what_no_object_stands_for_reaches_nothing() -> Result<()> {
+    let (rig, layout, namespace) = (shared()?, Layout::ALL[1], "strangers");
+    rig.cluster().create_namespace(namespace)?;
+    let host = PodSpec {
+        network: PodNetwork::Host,
+        ..spec(rig, layout, namespace, "host", true)
+    };
+    let host = rig.run_pod(&host)?;
+    let witness = rig.run_pod(&spec(rig, layout, namespace, "witness", false))?;
+    let mut guard = Guard::start(rig, layout)?;
+    // A cgroup as a pod's, in the network of one that may, and no object.
+    let uid = "0f2a9c4e-1b7d-4e8a-9c3f-5d6e7f809a1b";
+    let cgroup = rig.cgroups().join(layout.pod(rig::node::Qos::Burstable, uid));
+    fs::create_dir_all(&cgroup)?;
+    guard.wait_until("the cgroup is seen", |status| {
+        row(status, uid).is_some_and(|row| row["class"] == "unknown")
+    })?;
+    let server = API_SERVICE.sockets(Families::V4, API_PORT)[0];
+    let place = Place {
+        cgroup: Some(cgroup.clone()),
+        netns: Some(witness.netns().path()),
+        ..Place::default()
+    };
+    let url = format!("https://{server}/version");
+    let ask = |place: &Place| {
+        let mut curl = leash::hold_in(place, Path::new("/usr/bin/curl"))?;
+        curl.args(["--silent", "--insecure", "--show-error", "--max-time", "60", &url]);
+        command::run(curl)
+    };
+    let before = direct_packets(rig, &witness.addresses())?;
+    let refused = ask(&place)?;
+    ensure!(
+        refused.code != 0,
+        "an unknown cgroup reached the API server: {refused:?}"
+    );
+    ensure!(
+        direct_packets(rig, &witness.addresses())? == before,
+        "a packet arrived"
+    );
+    // The same from the pod whose network it is.
+    let own = Place {
+        cgroup: Some(witness.container_cgroup()),
+        ..place
+    };
+    ensure!(ask(&own)?.code == 0, "the witness is shut out too");
+    fs::remove_dir(&cgroup)?;
+
+    // An agent in the node's own network has a listener there.
+    guard.serve(&host)?;
+    works(&host)
+}
