@@ -66,7 +66,7 @@ impl Operator {
 
 #[test]
 fn every_route_is_closed_and_the_report_says_so() -> Result<()> {
-    network::enter_new()?;
+    network::enter_new_without_wire()?;
     let cluster = Cluster::start(ClusterOptions::default())?;
     let operator = Operator::new(&cluster)?;
     let run = [
