@@ -56,6 +56,7 @@ pub(crate) fn answerer(stream: &mut TcpStream, guard: &str) -> io::Result<Answer
             Ok(0) if bytes.is_empty() => return Ok(Answerer::Nobody),
             Ok(0) => return Ok(Answerer::Other("somebody answered, without a certificate")),
             Ok(count) => bytes.extend_from_slice(chunk.get(..count).unwrap_or_default()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock && bytes.is_empty() => {
                 return Ok(Answerer::Silence);
             }

@@ -92,11 +92,15 @@ pub fn ip(commands: &str) -> Result<()> {
     feed("ip", &["-batch", "-"], commands).map(|_| ())
 }
 
-/// Loopback and two addresses, and a wire on which packets to addresses of nobody leave.
-const LONELY: &str = "\
+/// Loopback and two addresses.
+const HOST: &str = "\
 link set lo up
 addr add 198.51.100.7/32 dev lo
 addr add 2001:db8::7/128 dev lo nodad
+";
+
+/// A wire on which packets to addresses of nobody leave.
+const WIRE: &str = "\
 link add wire type veth peer name far-end
 link set wire up
 link set far-end up
@@ -110,7 +114,13 @@ route add 64:ff9b::/96 dev wire
 /// wire on which packets to addresses of nobody leave.
 pub fn enter_new() -> Result<()> {
     unshare(CloneFlags::CLONE_NEWNET).context("making a network namespace, which needs root")?;
-    ip(LONELY)
+    ip(&[HOST, WIRE].concat())
+}
+
+/// The same without the wire: what is sent to nobody fails at once.
+pub fn enter_new_without_wire() -> Result<()> {
+    unshare(CloneFlags::CLONE_NEWNET).context("making a network namespace, which needs root")?;
+    ip(HOST)
 }
 
 fn sysctl(name: &str, value: &str) -> Result<()> {

@@ -7,6 +7,7 @@ const BOTH: &str = "connect hooks, and the packet filter behind them";
 const SOCKET: &str =
     "sockets whose destination the hooks do not see are not made; the packet filter stands behind";
 const DATAGRAM: &str = "hooks of connect() and sendto(), and the packet filter behind them";
+const FILTER: &str = "the system call filter; no API server listens there";
 const NO_POWER: &str = "the command has no capability, not even as root";
 const NO_LAYER: &str = "not closed by `run`: it has no allow-list for other destinations; the tree holds no credential to send there";
 
@@ -27,7 +28,7 @@ pub(crate) const SOCKETS: &[Row] = &[
     Row::probe(
         "N09",
         "io_uring connect: plain, forced asynchronous, polled by the kernel",
-        CONNECT,
+        "the system call filter, and the connect hooks behind it",
     ),
     Row::probe(
         "N10",
@@ -36,21 +37,21 @@ pub(crate) const SOCKETS: &[Row] = &[
     ),
     Row::probe("N11", "UDP-Lite", SOCKET),
     Row::probe("N12", "SCTP and DCCP", SOCKET),
-    Row::probe("N13", "SMC, which falls back to TCP", CONNECT),
+    Row::probe(
+        "N13",
+        "SMC, which falls back to TCP",
+        "the system call filter, and the connect hooks behind it",
+    ),
     Row::probe(
         "N14",
         "a tunnel of ping messages",
         "the packet filter; a local API server does not read pings",
     ),
-    Row::probe(
-        "N15",
-        "vsock to the machine's host",
-        "the API server does not listen there",
-    ),
+    Row::probe("N15", "vsock to the machine's host", FILTER),
     Row::probe(
         "N16",
         "sockets that the kernel drives itself: RDS, TIPC, RxRPC, KCM",
-        "the API server speaks none of them",
+        FILTER,
     ),
     Row::probe(
         "N17",

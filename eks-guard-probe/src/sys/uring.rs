@@ -35,6 +35,7 @@ const FLAGS: usize = 2;
 const IDLE: usize = 4;
 const SQ_TAIL: usize = 11;
 const SQ_ARRAY: usize = 16;
+const CQ_TAIL: usize = 21;
 const CQ_CQES: usize = 25;
 
 /// A mapping of one page of the ring, unmapped at the end.
@@ -79,7 +80,7 @@ impl Drop for Mapping {
     }
 }
 
-/// Connects a socket that does not block: `EINPROGRESS` is as good as done.
+/// Connects a socket that does not block. `EINPROGRESS`, and `EINTR` where work of the ring was pending, are as good as done.
 pub(crate) fn connect(socket: RawFd, address: &[u8], form: Form) -> io::Result<()> {
     let mut params: Params = [0; 30];
     if form == Form::Polled {
@@ -102,13 +103,27 @@ pub(crate) fn connect(socket: RawFd, address: &[u8], form: Form) -> io::Result<(
     } else {
         GET_EVENTS
     };
-    let nothing = std::ptr::null::<libc::c_void>();
-    // SAFETY: no signal mask; what the entry points to outlives the wait for its completion.
-    checked(unsafe { libc::syscall(libc::SYS_io_uring_enter, number, 1, 1, flags, nothing, 0) })?;
+    let mut submit = 1;
+    // The wait may be interrupted, which a call that has submitted does not say.
+    while completions.word(params[CQ_TAIL])?.load(Ordering::Acquire) == 0 {
+        enter(number, submit, flags)?;
+        submit = 0;
+    }
     let result = completions.word(params[CQ_CQES] + 8)?.load(Ordering::Acquire);
     match result.cast_signed() {
         0 => Ok(()),
         error => Err(io::Error::from_raw_os_error(-error)),
+    }
+}
+
+fn enter(ring: RawFd, submit: u32, flags: u32) -> io::Result<()> {
+    let nothing = std::ptr::null::<libc::c_void>();
+    // SAFETY: no signal mask; what the entry points to outlives the wait for its completion.
+    let result =
+        checked(unsafe { libc::syscall(libc::SYS_io_uring_enter, ring, submit, 1, flags, nothing, 0) });
+    match result {
+        Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
+        Ok(_) | Err(_) => Ok(()),
     }
 }
 

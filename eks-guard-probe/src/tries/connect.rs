@@ -136,11 +136,19 @@ fn by_ring(plan: &Plan, to: SocketAddr, form: Form) -> Attempt {
     let socket = tcp(plan, to)?;
     ioctl_fionbio(&socket, true)?;
     match uring::connect(socket.as_raw_fd(), &raw_address(to), form) {
-        Err(error) if error.raw_os_error() == Some(nix::libc::EINPROGRESS) => {}
+        Err(error)
+            if [Some(nix::libc::EINPROGRESS), Some(nix::libc::EINTR)].contains(&error.raw_os_error()) => {}
         outcome => outcome?,
     }
     let patience = Timespec::try_from(Duration::from_millis(plan.patience_ms)).map_err(io::Error::other)?;
-    if poll(&mut [PollFd::new(&socket, PollFlags::OUT)], Some(&patience))? == 0 {
+    // What is left of the ring may interrupt the wait.
+    let ready = loop {
+        match poll(&mut [PollFd::new(&socket, PollFlags::OUT)], Some(&patience)) {
+            Err(rustix::io::Errno::INTR) => {}
+            outcome => break outcome?,
+        }
+    };
+    if ready == 0 {
         return Err(io::Error::from_raw_os_error(nix::libc::EINPROGRESS));
     }
     socket_error(&socket)??;
