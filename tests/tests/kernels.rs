@@ -18,13 +18,15 @@ use rig::workdir::Workdir;
 const SERIES: [&str; 2] = ["6.1", "6.12"];
 /// What runs without the BPF LSM as well. The boundary does not lean on it, so one test of each layer is enough, and a
 /// second run of all would double the time.
-const WITHOUT_BPF_LSM: [&str; 6] = [
+const WITHOUT_BPF_LSM: [&str; 8] = [
     "redirects_every_address_of_a_local_api_server",
     "redirects_a_remote_api_server_in_every_disguise",
     "refuses_other_ports_and_protocols_of_a_remote_api_server",
     "a_killed_guard_leaves_its_cgroup_closed_until_the_next_start_removes_it",
+    "node::infrastructure_is_refused_to_agents_whatever_their_mode",
     "packets::nothing_at_all_reaches_the_address_of_a_remote_api_server",
     "sockets::sockets_that_do_not_say_where_they_go_are_refused_to_root_too",
+    "wire::a_forged_frame_reaches_the_api_server_until_the_wire_is_guarded",
 ];
 
 fn main() -> ExitCode {

@@ -11,7 +11,9 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use eks_guard::ebpf::node::{Destination, Egress, NodeConfig, NodeLimits, PodEntry, PodKind, Unknown};
+use eks_guard::ebpf::node::{
+    Destination, Egress, NodeConfig, NodeLimits, PodEntry, PodKind, Problem, Unknown,
+};
 use eks_guard::ebpf::{
     DownstreamAddr, Flow, NodeDatapath, NodeError, NodeRequest, Prefix, RunCgroup, netns_cookie,
 };
@@ -31,6 +33,9 @@ pub(crate) const API6: &str = "[2001:db8::a]:443";
 /// Both ends of the wire have one address, so that neither needs to find the other.
 const MAC: &str = "02:00:00:00:00:01";
 
+/// First kernel with tcx.
+const TCX_SINCE: (u32, u32) = (6, 6);
+
 /// Cgroups of pods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Who {
@@ -38,6 +43,13 @@ pub(crate) enum Who {
     System,
     Ordinary,
     Unknown,
+}
+
+/// Whether the kernel has what a layer of the guard is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Layer {
+    Absent,
+    Present,
 }
 
 /// A guarded node with one agent on it.
@@ -181,10 +193,24 @@ impl Node {
         self.far.run(|| nix::net::if_::if_nametoindex("far-end").unwrap())
     }
 
-    /// Closes the node's end of the wire to what the agent must not reach.
-    pub(crate) fn guard_wire(&self) -> Result<(), NodeError> {
+    /// Closes the node's end of the wire to what the agent must not reach, on a kernel with tcx. One without must say so,
+    /// then and whenever it is asked, or a node would believe in a layer that is not there; what the layer stops is then not
+    /// to be tested.
+    pub(crate) fn guard_wire(&self) -> Layer {
         let (ifindex, id) = (self.ifindex(), self.id(Who::Agent));
-        self.far.run(|| self.datapath.guard_interface(ifindex, id))
+        let guarded = self.far.run(|| self.datapath.guard_interface(ifindex, id));
+        if kernel() >= TCX_SINCE {
+            guarded.unwrap_or_else(|error| panic!("{}", chain(&error)));
+            return Layer::Present;
+        }
+        assert!(matches!(guarded, Err(NodeError::NoTcx)), "{guarded:?}");
+        let faults = self.far.run(|| self.datapath.verify_attached(&[]).unwrap());
+        let faults: Vec<_> = faults
+            .iter()
+            .map(|fault| (fault.ifindex, fault.problem))
+            .collect();
+        assert_eq!(faults, [(Some(ifindex), Problem::NotPinned)]);
+        Layer::Absent
     }
 }
 
@@ -365,6 +391,14 @@ fn open(
 
 fn answer(mut stream: std::net::TcpStream, line: &str) {
     writeln!(stream, "{line}").unwrap();
+}
+
+/// Version of the running kernel.
+fn kernel() -> (u32, u32) {
+    let uname = rustix::system::uname();
+    let release = uname.release().to_str().unwrap();
+    let mut numbers = release.split('.').map(|number| number.parse().unwrap());
+    (numbers.next().unwrap(), numbers.next().unwrap())
 }
 
 fn ip(command: &str) {
