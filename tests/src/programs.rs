@@ -17,11 +17,9 @@ pub fn server(name: &str) -> Result<PathBuf> {
     fs::canonicalize(&link).with_context(|| format!("no {name} for the rig yet; run `cargo xtask setup`"))
 }
 
-/// The probe of the development build.
+/// The probe of the same build as this program.
 pub fn probe() -> Result<PathBuf> {
-    let path = workspace().join("target/debug/eks-guard-probe");
-    fs::canonicalize(&path)
-        .with_context(|| format!("no probe at {}; run `cargo xtask build --debug`", path.display()))
+    beside("eks-guard-probe")
 }
 
 /// The `eks-guard` under test: `EKS_GUARD_BIN`, or the one of the development build.
@@ -36,7 +34,7 @@ pub fn eks_guard() -> Result<PathBuf> {
     })
 }
 
-/// A program of the rig itself: beside the test binary's folder (`target/debug/deps/..`) or beside the program that asks.
+/// A program of the same build: beside the test binary's folder (`target/debug/deps/..`) or beside the program that asks.
 pub fn beside(name: &str) -> Result<PathBuf> {
     let me = env::current_exe().context("finding this program")?;
     let found = me
@@ -45,5 +43,5 @@ pub fn beside(name: &str) -> Result<PathBuf> {
         .take(2)
         .map(|folder| folder.join(name))
         .find(|path| path.exists());
-    found.with_context(|| format!("the program `{name}` is not built: cargo build -p eks-guard-tests --bins"))
+    found.with_context(|| format!("the program `{name}` is not built; run `cargo xtask build --debug`"))
 }

@@ -166,7 +166,10 @@ impl Guest {
         verdicts.insert(String::new(), whole);
         let guest = Self { name, verdicts };
         if guest.failures() > 0 {
-            println!("\n{} said:\n{}", guest.name, heard.text.join("\n"));
+            // Results are counted once, below.
+            let said: Vec<&str> = heard.text.iter().map(String::as_str).collect();
+            let said = said.into_iter().filter(|line| !line.contains("test result:"));
+            println!("\n{} said:\n{}", guest.name, said.collect::<Vec<_>>().join("\n"));
             println!("\n{}", faults.join("\n"));
         }
         Ok(guest)

@@ -12,7 +12,7 @@ use crate::vm::cpio::Archive;
 use crate::vm::{Kernel, guest};
 
 /// What the tests call.
-const CALLED: [&str; 2] = ["ip", "cat"];
+const CALLED: [&str; 3] = ["ip", "cat", "sh"];
 
 /// Modules of Debian's kernels, each after those it needs: virtual wires, traffic control and packet filters, and the
 /// protocols that a hostile process could try instead of TCP.
@@ -48,10 +48,11 @@ pub fn write(path: &Path, kernel: &Kernel, payload: &Path, tests: &[&str]) -> Re
     for folder in ["dev", "proc", "sys", "tmp"] {
         archive.folder(folder);
     }
-    let init = programs::workspace().join("target/debug/guest-init");
+    let built = programs::workspace().join("target/debug");
     let mut executables = vec![
-        ("/init".to_owned(), init),
+        ("/init".to_owned(), built.join("guest-init")),
         (guest::PAYLOAD.to_owned(), payload.to_owned()),
+        ("/eks-guard-probe".to_owned(), built.join("eks-guard-probe")),
     ];
     for name in CALLED {
         executables.push((format!("{}/{name}", guest::PROGRAMS), on_this_machine(name)?));
@@ -114,6 +115,9 @@ fn libraries_of(program: &Path) -> Result<Vec<String>> {
         .arg(program)
         .output()
         .context("starting ldd")?;
+    if String::from_utf8_lossy(&output.stderr).contains("not a dynamic executable") {
+        return Ok(Vec::new());
+    }
     let text = String::from_utf8_lossy(&output.stdout);
     ensure!(
         output.status.success() && !text.contains("not found"),

@@ -157,7 +157,7 @@ impl Ground {
     /// A probe in the cgroup, as root with every capability.
     fn probe(&self, id: &str) -> Child {
         let script = "echo 0 > \"$1\" && exec \"$2\" \"$3\"";
-        let mut child = Command::new("/bin/sh")
+        let mut child = Command::new("sh")
             .args(["-c", script, "sh"])
             .arg(self.cgroup.path().join("cgroup.procs"))
             .arg(programs::probe().unwrap())

@@ -314,7 +314,7 @@ fn what_is_pinned_outlives_the_daemon_until_it_is_uninstalled() {
 #[test]
 fn without_its_pins_the_node_is_guarded_while_the_daemon_lives() {
     let node = Node::block_list();
-    node.guard_wire().unwrap();
+    node.guard_wire();
     node.unmount();
     node.assert_refused(Who::Agent, "tcp 169.254.169.254:80");
     node.assert_redirected(&format!("tcp {API}"));
