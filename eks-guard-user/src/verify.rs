@@ -8,6 +8,8 @@ mod error;
 mod facts;
 mod key;
 mod render;
+#[cfg(test)]
+mod tests;
 
 use std::fs;
 use std::io::{self, Write};

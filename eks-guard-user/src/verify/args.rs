@@ -39,7 +39,7 @@ pub struct VerifyArgs {
     #[arg(long, value_name = "REPORT")]
     pub check: Option<PathBuf>,
     /// Public key that must have signed it, as `verify --run` prints it
-    #[arg(long, value_name = "PUBLICKEY", requires = "check")]
+    #[arg(long, value_name = "PUBLICKEY", conflicts_with = "boundary")]
     pub key: Option<String>,
     /// The operator's kubeconfig [default: $KUBECONFIG, else ~/.kube/config of whoever called sudo]
     #[arg(long, value_name = "FILE")]

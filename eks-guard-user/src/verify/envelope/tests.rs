@@ -44,9 +44,9 @@ fn a_report_is_read_as_it_was_written() {
 fn one_flipped_bit_in_any_byte_is_refused() {
     let (_folder, key) = key();
     let file = sign(&statement(&key), &key).unwrap().into_bytes();
-    // Every byte of the envelope around the payload, and every seventh of the payload: base64 makes them all alike.
+    // Every byte of the envelope around the payload, and every 97th of the payload: base64 makes them all alike.
     let payload = file.len() - 600;
-    for at in (0..file.len()).filter(|at| *at < 200 || *at > payload || at % 7 == 0) {
+    for at in (0..file.len()).filter(|at| *at < 200 || *at > payload || at % 97 == 0) {
         for bit in [0x01, 0x20, 0x80] {
             let mut changed = file.clone();
             changed[at] ^= bit;
