@@ -56,7 +56,7 @@ pub(crate) fn own_name(socket: &SockAddr<'_>) {
     if address::is_loopback(form, &original.addr) {
         return;
     }
-    // SAFETY: an entry that is rewritten keeps its place, and a reader its grace period.
+    // SAFETY: the memory is the map's for as long as the program runs; a rewritten entry may be read in its new form.
     let Some(pod) = (unsafe { PODS.get(original.cgroup) }) else {
         return;
     };

@@ -224,7 +224,7 @@ pub(crate) fn pod_by(config: &Config, ancestor: impl Fn(i32) -> u64) -> Option<(
             break;
         }
         let id = ancestor(config.levels[i] as i32);
-        // SAFETY: an entry that is rewritten keeps its place, and a reader its grace period.
+        // SAFETY: the memory is the map's for as long as the program runs; a rewritten entry may be read in its new form.
         if let Some(pod) = unsafe { PODS.get(id) } {
             return Some((id, pod));
         }

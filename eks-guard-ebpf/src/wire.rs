@@ -51,7 +51,7 @@ pub(crate) fn arrive(packet: &SkBuff) -> Result<(), Dropped> {
 
 #[inline(always)]
 fn judge(packet: &SkBuff, header: &Header, target: &Target) -> Result<(), Refusal> {
-    // SAFETY: an entry that is rewritten keeps its place, and a reader its grace period.
+    // SAFETY: the memory is the map's for as long as the program runs; a rewritten entry may be read in its new form.
     let link = unsafe { LINKS.get(ifindex(packet)) }.ok_or(Refusal::Unclassified)?;
     if link.flags & POD_AGENT == 0 {
         return Err(Refusal::Unclassified);

@@ -203,9 +203,7 @@ fn fill_classes(
 }
 
 fn take_flows(ebpf: &mut Ebpf) -> Result<KernelFlows, LoadError> {
-    let Map::HashMap(map) = object::take_map(ebpf, "flows")? else {
-        return Err(LoadError::Missing("flows"));
-    };
+    let map = object::take_hash(ebpf, "flows")?;
     KernelFlows::here(Arc::new(map)).map_err(|source| LoadError::Descriptor {
         what: "the name of the network namespace",
         source,

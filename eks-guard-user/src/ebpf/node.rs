@@ -39,7 +39,7 @@ use self::interface::Wire;
 use self::pins::Pins;
 use self::tables::{Tables, present};
 use crate::ebpf::load_error::LoadError;
-use crate::ebpf::object::{self, check_kernel, take_map};
+use crate::ebpf::object::{self, check_kernel, take_hash, take_map};
 use crate::ebpf::original_dst::{FlowTable, KernelFlows};
 use crate::ebpf::stats::Stats;
 
@@ -119,13 +119,13 @@ pub struct NodeRequest<'a> {
     pub limits: NodeLimits,
 }
 
-/// The programs and maps of a node. Dropping it changes nothing about what is guarded.
+/// The programs and maps of a node. Dropping it changes nothing about what is guarded, as long as the pins are there.
 pub struct NodeDatapath {
     pins: Pins,
     cgroup: OwnedFd,
     cgroup_id: u64,
     attached: Vec<Attached>,
-    wire: Wire,
+    wire: Mutex<Wire>,
     nat64: [[u32; 3]; MAX_NAT64_PREFIXES],
     config: Config,
     tables: Mutex<Tables>,
@@ -158,14 +158,11 @@ impl NodeDatapath {
         if known != Some(config) {
             tables.config.set(0, config, 0).map_err(map_error("cfg"))?;
         }
-        let flows = match take_map(&mut ebpf, "flows")? {
-            Map::HashMap(map) => Arc::new(map),
-            _ => return Err(LoadError::Missing("flows").into()),
-        };
+        let flows = Arc::new(take_hash(&mut ebpf, "flows")?);
         let stats = PerCpuArray::try_from(take_map(&mut ebpf, "stats")?).map_err(map_error("stats"))?;
         let events = RingBuf::try_from(take_map(&mut ebpf, "events")?).map_err(map_error("events"))?;
         let attached = attachment::attach_all(&mut ebpf, &pins, cgroup.as_fd(), cgroup_id)?;
-        let wire = Wire::load(&mut ebpf)?;
+        let mut wire = Wire::load(&mut ebpf)?;
         for ifindex in wire.renew(&pins)? {
             tables.forget_link(ifindex)?;
         }
@@ -174,7 +171,7 @@ impl NodeDatapath {
             cgroup,
             cgroup_id,
             attached,
-            wire,
+            wire: Mutex::new(wire),
             nat64: config.nat64,
             config,
             tables: Mutex::new(tables),
@@ -211,6 +208,7 @@ impl NodeDatapath {
     /// # Errors
     /// The cgroup is not on record as an agent's, [`NodeError::NoTcx`] before Linux 6.6, or the kernel refuses.
     pub fn guard_interface(&self, ifindex: u32, cgroup: u64) -> Result<(), NodeError> {
+        Wire::check_kernel()?;
         let mut tables = self.tables();
         let pod = tables.pod(cgroup)?.ok_or(NodeError::NoSuchPod(cgroup))?;
         if pod.flags & POD_AGENT == 0 {
@@ -221,7 +219,7 @@ impl NodeDatapath {
             .links
             .insert(ifindex, interface::entry(&pod), 0)
             .map_err(map_error("links"))?;
-        self.wire.attach(&self.pins, ifindex)
+        self.wire().attach(&self.pins, ifindex)
     }
 
     /// Opens an interface again, or forgets one that is gone.
@@ -229,7 +227,7 @@ impl NodeDatapath {
     /// # Errors
     /// The pin or the entry cannot be removed.
     pub fn unguard_interface(&self, ifindex: u32) -> Result<(), NodeError> {
-        pins::remove(&self.pins.wire(ifindex))?;
+        self.wire().detach(&self.pins, ifindex)?;
         self.tables().forget_link(ifindex)
     }
 
@@ -270,6 +268,7 @@ impl NodeDatapath {
     /// The maps cannot be read: nothing is known.
     pub fn verify_attached(&self, below: &[BorrowedFd<'_>]) -> Result<Vec<Fault>, NodeError> {
         let tables = self.tables();
+        let wire = self.wire();
         let mut faults: Vec<Fault> = self
             .attached
             .iter()
@@ -287,7 +286,7 @@ impl NodeDatapath {
         faults.extend(
             entries
                 .iter()
-                .filter_map(|(ifindex, _)| self.wire.fault(&self.pins, *ifindex)),
+                .filter_map(|(ifindex, _)| wire.fault(&self.pins, *ifindex)),
         );
         for ifindex in self.pins.wired()? {
             if !entries.iter().any(|(known, _)| *known == ifindex) {
@@ -321,6 +320,10 @@ impl NodeDatapath {
             }
         }
         pins.remove_all()
+    }
+
+    fn wire(&self) -> MutexGuard<'_, Wire> {
+        self.wire.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn tables(&self) -> MutexGuard<'_, Tables> {

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::thread;
 use std::time::Duration;
 
-use aya::maps::{Map, MapError};
+use aya::maps::{Map, MapData, MapError};
 use aya::programs::{CgroupSkb, CgroupSock, CgroupSockAddr, Program, ProgramError, SchedClassifier, SockOps};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 
@@ -124,6 +124,14 @@ fn load_once(program: &mut Program, attach: AttachType) -> Result<(), ProgramErr
 /// Takes a map out of the object.
 pub(crate) fn take_map(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, LoadError> {
     ebpf.take_map(name).ok_or(LoadError::Missing(name))
+}
+
+/// Takes a hash map out of the object, to be used by its descriptor.
+pub(crate) fn take_hash(ebpf: &mut Ebpf, name: &'static str) -> Result<MapData, LoadError> {
+    let Map::HashMap(map) = take_map(ebpf, name)? else {
+        return Err(LoadError::Missing(name));
+    };
+    Ok(map)
 }
 
 /// Names the map an error came from.

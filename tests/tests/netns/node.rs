@@ -3,11 +3,13 @@
 use std::net::SocketAddr;
 
 use eks_guard::ebpf::node::{
-    AllowEntry, Destination, Egress, Infrastructure, NodeLimits, PodEntry, PodKind, Unknown,
+    AllowEntry, Destination, Egress, Infrastructure, NodeConfig, NodeLimits, PodEntry, PodKind, Problem,
+    Unknown,
 };
-use eks_guard::ebpf::{Hook, NodeDatapath, NodeError, Prefix, Refusal};
+use eks_guard::ebpf::{Hook, NodeDatapath, NodeError, NodeRequest, Prefix, Refusal};
 
 use crate::node_world::{API, API6, Node, Who, destinations};
+use crate::probe::Probe;
 use crate::world::chain;
 
 const TCP: u8 = 6;
@@ -293,6 +295,43 @@ fn what_is_pinned_outlives_the_daemon_until_it_is_uninstalled() {
     assert!(matches!(refused, NodeError::AgentsPresent(1)));
     node.datapath.remove_pod(id).unwrap();
     NodeDatapath::uninstall(&node.pins).unwrap();
-    assert!(!node.datapath.verify_attached(&[]).unwrap().is_empty());
-    node.assert_reaches(Who::Agent, API);
+    let faults = node.datapath.verify_attached(&[]).unwrap();
+    assert!(faults.iter().all(|fault| fault.problem == Problem::NotPinned));
+    assert_eq!(faults.len(), 11);
+    let Node {
+        datapath,
+        cgroup,
+        far,
+        ..
+    } = node;
+    drop(datapath);
+    let procs = cgroup.path().join("agent/cgroup.procs");
+    let probe = Probe::start(Some(&procs), &format!("tcp {API}"));
+    far.answer();
+    assert!(probe.finish().ends_with("answer far"), "nothing is guarded");
+}
+
+#[test]
+fn without_its_pins_the_node_is_guarded_while_the_daemon_lives() {
+    let node = Node::block_list();
+    node.guard_wire().unwrap();
+    node.unmount();
+    node.assert_refused(Who::Agent, "tcp 169.254.169.254:80");
+    node.assert_redirected(&format!("tcp {API}"));
+    let faults = node.far.run(|| node.datapath.verify_attached(&[]).unwrap());
+    assert_eq!(faults.len(), 12, "{faults:?}");
+    // What is in the place of a bpffs is none.
+    let again = NodeDatapath::open(&NodeRequest {
+        cgroup: node.cgroup.path(),
+        pins: &node.pins,
+        destinations: &destinations(),
+        config: &NodeConfig {
+            levels: vec![1],
+            ..NodeConfig::default()
+        },
+        limits: NodeLimits::default(),
+    });
+    let error = again.err().map(|error| chain(&error)).unwrap();
+    assert!(error.contains("must be on a writable bpffs"), "{error}");
+    assert!(!node.pins.exists());
 }

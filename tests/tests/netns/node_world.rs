@@ -46,8 +46,8 @@ pub(crate) struct Node {
     pub(crate) guard: Ports,
     pub(crate) far: Far,
     pub(crate) pins: PathBuf,
-    cgroup: RunCgroup,
-    _mounted: Mounted,
+    pub(crate) cgroup: RunCgroup,
+    mounted: Mounted,
 }
 
 /// The end of the wire: a network namespace where everything answers.
@@ -89,7 +89,7 @@ impl Node {
             far,
             pins,
             cgroup,
-            _mounted: mounted,
+            mounted,
         };
         node.put(Who::Agent, node.agent(egress));
         node.put(Who::System, PodKind::System);
@@ -169,6 +169,11 @@ impl Node {
         assert!(line.ends_with("answer guard"), "{what}: {line}");
         self.far.assert_untouched(what);
         flow.unwrap_or_else(|| panic!("{what}: no flow"))
+    }
+
+    /// Takes the bpffs away, and every pin with it.
+    pub(crate) fn unmount(&self) {
+        nix::mount::umount2(self.mounted.0.path(), nix::mount::MntFlags::MNT_DETACH).unwrap();
     }
 
     /// Index of the node's end of the wire.

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use eks_guard_ebpf::address::words;
 use eks_guard_ebpf::allow::{self, Allow, FIXED_BITS, Key4, Key6};
 
-use super::destinations::Infrastructure;
-use super::error::NodeError;
+use crate::ebpf::node::destinations::Infrastructure;
+use crate::ebpf::node::error::NodeError;
 use crate::ebpf::prefix::Prefix;
 
 /// One destination an agent may reach. The API server is never among them: it is reached through the guard.

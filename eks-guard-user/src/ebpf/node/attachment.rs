@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use aya::Ebpf;
 
-use super::error::NodeError;
-use super::pins::{self, Pins};
+use crate::ebpf::node::error::NodeError;
+use crate::ebpf::node::pins::{self, Pins};
 use crate::ebpf::object::{self, NODE_PROGRAMS, PROGRAMS};
-use crate::ebpf::sys::links::{self, LinkInfo, Tag};
+use crate::ebpf::sys::links::{self, Tag};
 use crate::ebpf::sys::{self, AttachType};
 
 /// A layer that does not hold.
@@ -60,11 +61,13 @@ impl fmt::Display for Fault {
 }
 
 /// A program of the node's cgroup.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct Attached {
-    pub(super) name: &'static str,
+    name: &'static str,
     attach: AttachType,
     tag: Tag,
+    /// Should the bpffs be unmounted, the program stays for as long as this.
+    _link: OwnedFd,
 }
 
 /// Attaches what is not attached, replaces what is, and pins both. Nothing is detached first: at every
@@ -87,25 +90,29 @@ pub(super) fn attach_all(
         };
         let tag = links::tag(program).map_err(failed("identify"))?;
         let pin = pins.links().join(name);
-        let live = live_link(&pin, attach, cgroup_id)?;
-        match live {
-            Some((link, _)) => links::update(link.as_fd(), program).map_err(failed("replace"))?,
+        let link = match live_link(&pin, attach, cgroup_id)? {
+            Some(link) => {
+                links::update(link.as_fd(), program).map_err(failed("replace"))?;
+                link
+            }
             None => {
                 let link = sys::link_create(program, cgroup, attach).map_err(failed("attach"))?;
                 pins::replace(link.as_fd(), &pin)?;
+                link
             }
-        }
-        attached.push(Attached { name, attach, tag });
+        };
+        attached.push(Attached {
+            name,
+            attach,
+            tag,
+            _link: link,
+        });
     }
     Ok(attached)
 }
 
 /// A pinned link that is still attached to the target.
-pub(super) fn live_link(
-    pin: &std::path::Path,
-    attach: AttachType,
-    target: u64,
-) -> Result<Option<(OwnedFd, LinkInfo)>, NodeError> {
+pub(super) fn live_link(pin: &Path, attach: AttachType, target: u64) -> Result<Option<OwnedFd>, NodeError> {
     let Some(link) = pins::open(pin)? else {
         return Ok(None);
     };
@@ -113,7 +120,7 @@ pub(super) fn live_link(
         path: pin.to_owned(),
         source,
     })?;
-    Ok((info.target == target).then_some((link, info)))
+    Ok((info.target == target).then_some(link))
 }
 
 impl Attached {

@@ -1,14 +1,15 @@
 //! The host sides of agents' interfaces: the program first in the order of tcx, pinned like the others.
 
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 
 use aya::Ebpf;
 use eks_guard_ebpf::{Link, POD_AGENT, Pod};
 
-use super::attachment::{Fault, Problem, live_link};
-use super::error::NodeError;
-use super::pins::{self, Pins};
 use crate::ebpf::load_error::LoadError;
+use crate::ebpf::node::attachment::{Fault, Problem, live_link};
+use crate::ebpf::node::error::NodeError;
+use crate::ebpf::node::pins::{self, Pins};
 use crate::ebpf::object::{self, WIRE};
 use crate::ebpf::sys::AttachType;
 use crate::ebpf::sys::links::{self, Tag};
@@ -21,6 +22,8 @@ const TCX_SINCE: (u32, u32) = (6, 6);
 pub(super) struct Wire {
     program: OwnedFd,
     tag: Tag,
+    /// By interface: should the bpffs be unmounted, the programs stay for as long as these.
+    links: BTreeMap<u32, OwnedFd>,
 }
 
 impl Wire {
@@ -33,40 +36,68 @@ impl Wire {
             source,
         })?;
         let tag = links::tag(program.as_fd()).map_err(failed("identify"))?;
-        Ok(Self { program, tag })
+        Ok(Self {
+            program,
+            tag,
+            links: BTreeMap::new(),
+        })
+    }
+
+    /// Refuses kernels that have no place for the program.
+    pub(super) fn check_kernel() -> Result<(), NodeError> {
+        if object::running_kernel().is_some_and(|version| version >= TCX_SINCE) {
+            Ok(())
+        } else {
+            Err(NodeError::NoTcx)
+        }
     }
 
     /// Attaches to an interface of the calling thread's network namespace, or replaces the program that is there.
-    pub(super) fn attach(&self, pins: &Pins, ifindex: u32) -> Result<(), NodeError> {
-        if object::running_kernel().is_none_or(|version| version < TCX_SINCE) {
-            return Err(NodeError::NoTcx);
+    pub(super) fn attach(&mut self, pins: &Pins, ifindex: u32) -> Result<(), NodeError> {
+        if self.renew_one(pins, ifindex)? {
+            return Ok(());
         }
-        let pin = pins.wire(ifindex);
-        match live_link(&pin, AttachType::TcxIngress, u64::from(ifindex))? {
-            Some((link, _)) => links::update(link.as_fd(), self.program.as_fd()).map_err(failed("replace")),
-            None => {
-                let link = links::attach_first(self.program.as_fd(), ifindex).map_err(failed("attach"))?;
-                pins::replace(link.as_fd(), &pin)
-            }
-        }
+        let link = links::attach_first(self.program.as_fd(), ifindex).map_err(failed("attach"))?;
+        pins::replace(link.as_fd(), &pins.wire(ifindex))?;
+        self.links.insert(ifindex, link);
+        Ok(())
+    }
+
+    /// Takes the program off an interface that may be gone.
+    pub(super) fn detach(&mut self, pins: &Pins, ifindex: u32) -> Result<(), NodeError> {
+        pins::remove(&pins.wire(ifindex))?;
+        self.links.remove(&ifindex);
+        Ok(())
     }
 
     /// Replaces the program of every pinned link, and drops the pins of interfaces that are gone. Returns the latter.
-    pub(super) fn renew(&self, pins: &Pins) -> Result<Vec<u32>, NodeError> {
+    pub(super) fn renew(&mut self, pins: &Pins) -> Result<Vec<u32>, NodeError> {
         let mut gone = Vec::new();
         for ifindex in pins.wired()? {
-            let pin = pins.wire(ifindex);
-            match live_link(&pin, AttachType::TcxIngress, u64::from(ifindex))? {
-                Some((link, _)) => {
-                    links::update(link.as_fd(), self.program.as_fd()).map_err(failed("replace"))?;
-                }
-                None => {
-                    pins::remove(&pin)?;
-                    gone.push(ifindex);
-                }
+            if !self.renew_one(pins, ifindex)? {
+                self.detach(pins, ifindex)?;
+                gone.push(ifindex);
             }
         }
         Ok(gone)
+    }
+
+    /// Replaces the program of an interface's link, and pins it again should its pin be gone; `false` when it has no link
+    /// that is attached.
+    fn renew_one(&mut self, pins: &Pins, ifindex: u32) -> Result<bool, NodeError> {
+        let pin = pins.wire(ifindex);
+        let pinned = live_link(&pin, AttachType::TcxIngress, u64::from(ifindex))?;
+        let Some(link) = pinned.or_else(|| self.links.remove(&ifindex)) else {
+            return Ok(false);
+        };
+        let info = links::link_info(link.as_fd(), AttachType::TcxIngress).map_err(failed("identify"))?;
+        if info.target != u64::from(ifindex) {
+            return Ok(false);
+        }
+        pins::replace(link.as_fd(), &pin)?;
+        links::update(link.as_fd(), self.program.as_fd()).map_err(failed("replace"))?;
+        self.links.insert(ifindex, link);
+        Ok(true)
     }
 
     /// What is wrong with the program of an interface of the calling thread's network namespace.

@@ -8,10 +8,12 @@ use std::path::{Path, PathBuf};
 
 use eks_guard_ebpf::ABI_VERSION;
 
-use super::error::NodeError;
+use crate::ebpf::node::error::NodeError;
 use crate::ebpf::sys::links;
 
 const ABI_PREFIX: &str = "abi-";
+/// `statfs` of a bpffs: `BPF_FS_MAGIC` of the kernel's `linux/magic.h`.
+const BPF_FS_MAGIC: rustix::fs::FsWord = 0xcafe_4a11;
 
 /// The pins of this ABI.
 #[derive(Debug)]
@@ -31,6 +33,14 @@ impl Pins {
 
     /// Makes the folders, for root's eyes only.
     pub(super) fn create(&self) -> Result<(), NodeError> {
+        let existing = self.root.ancestors().find(|folder| folder.exists());
+        let mounted = rustix::fs::statfs(existing.unwrap_or(&self.root));
+        if !mounted.is_ok_and(|mounted| mounted.f_type == BPF_FS_MAGIC) {
+            return Err(NodeError::Pin {
+                path: self.root.clone(),
+                source: io::ErrorKind::Unsupported.into(),
+            });
+        }
         for folder in [self.maps(), self.links(), self.wires()] {
             let mut builder = fs::DirBuilder::new();
             let made = builder.recursive(true).mode(0o700).create(&folder);

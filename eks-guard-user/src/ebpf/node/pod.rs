@@ -1,14 +1,15 @@
 //! The pods of a node: who each cgroup is, and what the agents among them may reach.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use eks_guard_ebpf::address::words;
-use eks_guard_ebpf::{POD_AGENT, POD_ORDINARY, POD_SYSTEM, Pod, egress};
+use eks_guard_ebpf::{Link, POD_AGENT, POD_ORDINARY, POD_SYSTEM, Pod, egress};
 
-use super::allow_list::{self, AllowEntry};
-use super::error::{NodeError, map_error};
-use super::tables::Tables;
-use super::{NodeDatapath, interface};
+use crate::ebpf::node::allow_list::{self, AllowEntry};
+use crate::ebpf::node::error::{NodeError, map_error};
+use crate::ebpf::node::tables::Tables;
+use crate::ebpf::node::{NodeDatapath, interface};
 
 /// What an agent may reach beside the API server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -125,7 +126,8 @@ impl NodeDatapath {
         Ok(())
     }
 
-    /// Forgets a pod that is gone, and what it might reach. Whatever still runs in the cgroup is unclassified.
+    /// Forgets a pod that is gone, and what it might reach. Whatever still runs in the cgroup is unclassified, and an
+    /// interface of it that is guarded passes nothing.
     ///
     /// # Errors
     /// A map cannot be written.
@@ -134,7 +136,15 @@ impl NodeDatapath {
         let Some(pod) = tables.pod(cgroup)? else {
             return Ok(());
         };
-        tables.replace_allowed(pod.index, &std::collections::BTreeMap::new())?;
+        for (ifindex, link) in tables.all_links()? {
+            if link.index == pod.index {
+                tables
+                    .links
+                    .insert(ifindex, Link::default(), 0)
+                    .map_err(map_error("links"))?;
+            }
+        }
+        tables.replace_allowed(pod.index, &BTreeMap::new())?;
         tables.pods.remove(&cgroup).map_err(map_error("pods"))
     }
 
@@ -164,8 +174,7 @@ impl NodeDatapath {
 
 /// An index that no pod has. 0 is nobody's.
 fn free_index(tables: &Tables) -> Result<u32, NodeError> {
-    let taken: std::collections::BTreeSet<u32> =
-        tables.all_pods()?.iter().map(|(_, pod)| pod.index).collect();
+    let taken: BTreeSet<u32> = tables.all_pods()?.iter().map(|(_, pod)| pod.index).collect();
     // There are never as many pods as numbers.
     Ok((1..=u32::MAX).find(|index| !taken.contains(index)).unwrap_or(0))
 }

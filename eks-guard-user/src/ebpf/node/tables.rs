@@ -11,9 +11,9 @@ use eks_guard_ebpf::address::words;
 use eks_guard_ebpf::allow::{Allow, Key4, Key6};
 use eks_guard_ebpf::{Class, Config, Link, Pod};
 
-use super::allow_list::AllowKey;
-use super::error::{NodeError, map_error};
 use crate::ebpf::load_error::LoadError;
+use crate::ebpf::node::allow_list::AllowKey;
+use crate::ebpf::node::error::{NodeError, map_error};
 use crate::ebpf::object::take_map;
 use crate::ebpf::prefix::Prefix;
 

@@ -12,7 +12,7 @@ use std::path::Path;
 
 use nix::libc;
 
-use super::{AttachType, BPF_LINK_CREATE, bpf};
+use crate::ebpf::sys::{AttachType, BPF_LINK_CREATE, bpf};
 
 const BPF_OBJ_PIN: libc::c_int = 6;
 const BPF_OBJ_GET: libc::c_int = 7;
