@@ -115,13 +115,24 @@ impl PodFiles {
             Path::new(SERVICE_ACCOUNT),
             MsFlags::MS_RDONLY,
         )?;
-        bind(
-            &self.resolv_conf,
-            Path::new("/etc/resolv.conf"),
-            MsFlags::MS_RDONLY,
-        )?;
+        bind(&self.resolv_conf, &resolv_conf_to_cover()?, MsFlags::MS_RDONLY)?;
         bind(&self.cgroups, &self.cgroups, MsFlags::MS_RDONLY)
     }
+}
+
+/// `/etc/resolv.conf`, or the file to which it leads where a resolver of the node keeps it in `/run`, which is hidden.
+fn resolv_conf_to_cover() -> Result<PathBuf> {
+    let path = Path::new("/etc/resolv.conf");
+    if path.exists() {
+        return Ok(path.to_owned());
+    }
+    let link = fs::read_link(path).context("looking for /etc/resolv.conf")?;
+    let hidden = link.strip_prefix("/run").or_else(|_| link.strip_prefix("../run"));
+    let target = Path::new("/run").join(hidden.context("/etc/resolv.conf leads nowhere")?);
+    let folder = target.parent().context("/etc/resolv.conf leads to no file")?;
+    fs::create_dir_all(folder).context("making the folder of resolv.conf")?;
+    fs::write(&target, "").context("making a place for resolv.conf")?;
+    Ok(target)
 }
 
 fn bind(from: &Path, to: &Path, flags: MsFlags) -> Result<()> {

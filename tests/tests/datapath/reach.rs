@@ -208,11 +208,14 @@ fn in_cluster(rig: &NodeRig, namespace: &str) -> Result<()> {
         };
         let pod = rig.run_pod(&PodSpec {
             service_account: "viewer".to_owned(),
+            labels: [("network".to_owned(), name.to_owned())].into(),
             network,
             ..PodSpec::new(rig, namespace, name)
         })?;
-        let pods = pod.kubectl(&["get", "pods", "-o", "name"])?.ok()?;
-        ensure!(pods.lines().any(|line| line == format!("pod/{name}")), "{pods}");
+        let label = format!("network={name}");
+        let get = ["get", "pods", "-l", &label, "-o", "name"];
+        let pods = pod.kubectl(&get)?.ok()?;
+        ensure!(pods == format!("pod/{name}\n"), "{pods}");
         let me = pod.kubectl(&["auth", "whoami", "-o", "json"])?.ok()?;
         let user = format!("system:serviceaccount:{namespace}:viewer");
         ensure!(me.contains(&user) && me.contains(pod.uid()), "{me}");
