@@ -2,6 +2,7 @@
 
 pub mod agents;
 pub mod api_set;
+pub mod cables;
 pub mod cgroup;
 pub mod config;
 pub mod controller;

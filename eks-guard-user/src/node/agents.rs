@@ -2,6 +2,8 @@
 //! whose a connection is.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,6 +14,7 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::ebpf::original_dst::Flow;
+use crate::node::cables::Cables;
 use crate::node::cgroup::processes::{Netns, sandbox_netns};
 use crate::node::cgroup::{PodCgroup, PodUid};
 use crate::node::kernel::{Kernel, KernelError};
@@ -53,7 +56,7 @@ pub enum AgentError {
         pod: String,
         /// Why.
         #[source]
-        source: std::io::Error,
+        source: io::Error,
     },
     /// The kernel does not name the flows there.
     #[error("serving {pod}")]
@@ -76,7 +79,7 @@ struct Seat {
 
 /// A listener that is served. Stops accepting when dropped.
 struct Door {
-    netns: u64,
+    netns: Netns,
     port: u16,
     drain: CancellationToken,
 }
@@ -149,12 +152,12 @@ impl Agents {
         let Some(netns) = netns else {
             return Ok(seat.door.as_ref().map(|door| door.port));
         };
-        if let Some(door) = seat.door.as_ref().filter(|door| door.netns == netns.inode) {
+        if let Some(door) = seat.door.as_ref().filter(|door| door.netns.inode == netns.inode) {
             return Ok(Some(door.port));
         }
         let resident = Arc::clone(&seat.workload);
         let sockets = bind_in(&netns).map_err(listen)?;
-        let door = self.open_door(sockets, &netns, resident, &name, kernel)?;
+        let door = self.open_door(sockets, netns, resident, &name, kernel)?;
         let port = door.port;
         if let Some(seat) = self.seats.get_mut(uid) {
             seat.door = Some(door);
@@ -175,6 +178,22 @@ impl Agents {
         if !gone.is_empty() {
             self.publish();
         }
+    }
+
+    /// The node's ends of the agents' cables, each with the cgroup of its agent. Agents in the node's own network have none.
+    ///
+    /// # Errors
+    /// The kernel does not say.
+    pub fn cables(&self) -> io::Result<BTreeMap<u32, u64>> {
+        let all = Cables::list()?;
+        let mut cables = BTreeMap::new();
+        for seat in self.seats.values() {
+            if let Some(door) = &seat.door {
+                let own = all.leading_into(door.netns.file.as_fd())?;
+                cables.extend(own.into_iter().map(|interface| (interface, seat.cgroup)));
+            }
+        }
+        Ok(cables)
     }
 
     /// Lets requests under way finish, and ends every record.
@@ -227,7 +246,7 @@ impl Agents {
         };
         let netns = Netns::open(Path::new("/proc/self/ns/net")).map_err(listen)?;
         let sockets = Sockets::bind().map_err(listen)?;
-        let door = self.open_door(sockets, &netns, Arc::clone(&self.node), &name, kernel)?;
+        let door = self.open_door(sockets, netns, Arc::clone(&self.node), &name, kernel)?;
         let port = door.port;
         self.host = Some(door);
         Ok(port)
@@ -236,7 +255,7 @@ impl Agents {
     fn open_door(
         &self,
         sockets: Sockets,
-        netns: &Netns,
+        netns: Netns,
         resident: Arc<Workload>,
         name: &str,
         kernel: &dyn Kernel,
@@ -246,7 +265,7 @@ impl Agents {
             source,
         };
         let flows = kernel
-            .flows(std::os::fd::AsFd::as_fd(&sockets))
+            .flows(sockets.as_fd())
             .map_err(|source| AgentError::Flows {
                 pod: name.to_owned(),
                 source,
@@ -258,7 +277,7 @@ impl Agents {
         };
         let listener = Listener::of(sockets).map_err(listen)?;
         let door = Door {
-            netns: netns.inode,
+            netns,
             port: listener.port(),
             drain: CancellationToken::new(),
         };

@@ -56,6 +56,11 @@ pub struct Controller {
     /// What was kept last.
     kept: Known,
     problems: Vec<String>,
+    /// Guarded interfaces, with the cgroups of their agents.
+    wires: BTreeMap<u32, u64>,
+    wire_problems: Vec<String>,
+    /// Interfaces are to be looked at.
+    look_at_wires: bool,
     /// Layers that did not hold when last looked at.
     faults: Vec<String>,
     /// An agent waits for its listener.
@@ -75,6 +80,9 @@ impl Controller {
             destinations: None,
             standings: BTreeMap::new(),
             problems: Vec::new(),
+            wires: BTreeMap::new(),
+            wire_problems: Vec::new(),
+            look_at_wires: true,
             faults: Vec::new(),
             waits: false,
         }
@@ -133,8 +141,10 @@ impl Controller {
         self.waits
     }
 
-    /// Looks whether the kernel really runs what was attached, for a sample of pods too.
+    /// Looks whether the kernel really runs what was attached, for a sample of pods too; the next time the kernel is told
+    /// anything, interfaces are looked at again.
     pub fn verify(&mut self) {
+        self.look_at_wires = true;
         let cgroups = scan(&self.parts.root).unwrap_or_default();
         let sample: Vec<&Path> = cgroups
             .values()
@@ -169,6 +179,7 @@ impl Controller {
                 Vec::new()
             }
         };
+        let pods = self.wire_agents(pods);
         self.keep();
         Status {
             node: self.parts.config.node_name.clone(),
@@ -176,7 +187,7 @@ impl Controller {
             synced: self.is_synced(),
             policy_generation: 0,
             api: self.parts.known.api.addresses().into_iter().collect(),
-            problems: [self.faults.as_slice(), self.problems.as_slice()].concat(),
+            problems: [&self.faults[..], &self.wire_problems, &self.problems].concat(),
             pods,
         }
     }
@@ -229,7 +240,10 @@ impl Controller {
                 continue;
             }
             match self.parts.kernel.set_pod(cgroup.id, &standing) {
-                Ok(()) => _ = self.standings.insert(cgroup.id, standing),
+                Ok(()) => {
+                    self.look_at_wires = true;
+                    self.standings.insert(cgroup.id, standing);
+                }
                 Err(error) => self.problem(&error),
             }
         }
@@ -271,6 +285,50 @@ impl Controller {
             match self.parts.kernel.remove_pod(*cgroup) {
                 Ok(()) => _ = self.standings.remove(cgroup),
                 Err(error) => self.problem(&error),
+            }
+        }
+    }
+
+    /// Closes the node's ends of agents' cables, after the kernel knows whose they are. The rows get what is closed.
+    fn wire_agents(&mut self, mut rows: Vec<PodStatus>) -> Vec<PodStatus> {
+        if std::mem::take(&mut self.look_at_wires) {
+            self.wire_problems.clear();
+            let wired = self.parts.agents.cables().map_err(|error| chain(&error));
+            match wired {
+                Ok(cables) => self.change_wires(&cables),
+                Err(problem) => self
+                    .wire_problems
+                    .push(format!("looking for the interfaces of agents: {problem}")),
+            }
+        }
+        for row in &mut rows {
+            let own = self.wires.iter().filter(|(_, cgroup)| **cgroup == row.cgroup);
+            row.interfaces = own.map(|(interface, _)| *interface).collect();
+        }
+        rows
+    }
+
+    fn change_wires(&mut self, cables: &BTreeMap<u32, u64>) {
+        let kernel = &mut self.parts.kernel;
+        for (&interface, &cgroup) in cables {
+            if self.wires.get(&interface) == Some(&cgroup) {
+                continue;
+            }
+            match kernel.guard_interface(interface, cgroup) {
+                Ok(()) => _ = self.wires.insert(interface, cgroup),
+                Err(error) => self.wire_problems.push(chain(&error)),
+            }
+        }
+        let gone: Vec<u32> = self
+            .wires
+            .keys()
+            .filter(|wire| !cables.contains_key(wire))
+            .copied()
+            .collect();
+        for interface in gone {
+            match kernel.unguard_interface(interface) {
+                Ok(()) => _ = self.wires.remove(&interface),
+                Err(error) => self.wire_problems.push(chain(&error)),
             }
         }
     }
@@ -323,5 +381,6 @@ fn row(
         agent,
         port,
         egress,
+        interfaces: Vec::new(),
     }
 }

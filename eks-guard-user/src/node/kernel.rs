@@ -75,6 +75,18 @@ pub trait Kernel: Send + 'static {
     /// The map is not readable.
     fn pods(&self) -> Result<BTreeSet<u64>, KernelError>;
 
+    /// Closes the node's end of an agent's cable to what the agent may not reach.
+    ///
+    /// # Errors
+    /// The kernel is too old for it, or refuses.
+    fn guard_interface(&mut self, interface: u32, cgroup: u64) -> Result<(), KernelError>;
+
+    /// Opens an interface that is no agent's any more, or forgets one that is gone.
+    ///
+    /// # Errors
+    /// The pin or the entry cannot be removed.
+    fn unguard_interface(&mut self, interface: u32) -> Result<(), KernelError>;
+
     /// Which layers do not hold, one sentence each; none when all do. `below` are cgroups that they must hold for.
     fn faults(&self, below: &[&Path]) -> Vec<String>;
 

@@ -124,6 +124,18 @@ impl Kernel for Programs {
         Ok(pods.into_iter().map(|(cgroup, _)| cgroup).collect())
     }
 
+    fn guard_interface(&mut self, interface: u32, cgroup: u64) -> Result<(), KernelError> {
+        let guarded = self.datapath.guard_interface(interface, cgroup);
+        guarded.map_err(failed(format!(
+            "closing interface {interface}, which leads to an agent: raw frames are not stopped there"
+        )))
+    }
+
+    fn unguard_interface(&mut self, interface: u32) -> Result<(), KernelError> {
+        let opened = self.datapath.unguard_interface(interface);
+        opened.map_err(failed(format!("forgetting interface {interface}")))
+    }
+
     fn faults(&self, below: &[&Path]) -> Vec<String> {
         // A pod that has ended meanwhile needs no layer.
         let open: Vec<File> = below.iter().filter_map(|path| File::open(path).ok()).collect();

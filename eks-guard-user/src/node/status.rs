@@ -60,6 +60,8 @@ pub struct PodStatus {
     pub port: Option<u16>,
     /// `allowList` or `blockList`, which is weaker; agents only.
     pub egress: Option<String>,
+    /// Indices of the node's ends of its cables that are closed to raw frames; agents only.
+    pub interfaces: Vec<u32>,
 }
 
 /// Why there is no status.
@@ -189,6 +191,8 @@ fn row(pod: &PodStatus) -> [String; 5] {
 
 #[cfg(test)]
 mod tests {
+    use tokio_util::task::TaskTracker;
+
     use super::*;
 
     fn status() -> Status {
@@ -225,7 +229,7 @@ mod tests {
             .mode();
         assert_eq!(mode & 0o777, 0o600);
         let (_status_tx, status_rx) = watch::channel(status());
-        tokio::spawn(serve(listener, status_rx));
+        TaskTracker::new().spawn(serve(listener, status_rx));
         let path = folder.path().to_owned();
         let asked = tokio::task::spawn_blocking(move || ask(&path)).await.unwrap();
         assert_eq!(asked.unwrap(), status());

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use rig::command::{self, Output};
 use rig::leash::Leashed;
-use rig::node::{Layout, NODE_NAME, NodeRig, Pod};
+use rig::node::{Layout, NODE_NAME, NodeRig, Pod, Profile};
 use rig::place::Place;
 use rig::programs;
 use serde_json::Value;
@@ -149,6 +149,8 @@ impl<'a> Guard<'a> {
         let status = self.wait_until("the agent has a listener", |status| {
             row(status, &uid).is_some_and(|row| row["port"].is_u64())
         })?;
+        // The first process makes the rig write the pod's files.
+        command::run(pod.command(Profile::Restricted, Path::new("/bin/true"))?)?.ok()?;
         let folder = self.rig.cluster().folder().join("pods").join(&uid);
         // Written over: the file keeps its mode, by which the pod's user may read it.
         let authority = fs::read(self.file("state/ca.crt")).context("reading the guard's authority")?;

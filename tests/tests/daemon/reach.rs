@@ -9,6 +9,7 @@ use rig::command;
 use rig::leash;
 use rig::node::{API_PORT, API_SERVICE, Families, Layout, NodeRig, Pod, PodNetwork, PodSpec, shared};
 use rig::place::Place;
+use serde_json::json;
 
 use crate::guard::{Guard, row};
 
@@ -83,6 +84,15 @@ fn agents_go_through_the_guard_and_others_are_left_alone() -> Result<()> {
     );
     let status = guard.status()?;
     let class = |pod: &Pod<'_>| row(&status, pod.uid()).map(|row| row["class"].clone());
+    let wires = row(&status, agent.uid()).and_then(|row| row["interfaces"].as_array());
+    ensure!(
+        wires.is_some_and(|wires| wires.len() == 1),
+        "the agent's cable is open: {status:#}"
+    );
+    ensure!(
+        status["attached"] == true && status["problems"] == json!([]),
+        "{status:#}"
+    );
     ensure!(class(&agent) == Some("agent".into()) && class(&ordinary) == Some("ordinary".into()));
     Ok(())
 }

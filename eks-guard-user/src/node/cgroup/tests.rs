@@ -40,7 +40,7 @@ fn pods_are_named_by_both_drivers() {
         "kubepods.slice",
         "kubepods-burstable.slice",
         "burstable",
-        &format!("{UID}"),
+        UID,
         &format!("pod{UID}.scope"),
         &format!("pod{}", UID.to_uppercase()),
         &format!("pod{UID}0"),

@@ -22,7 +22,7 @@ use crate::node::controller::{Controller, Parts};
 use crate::node::kernel::{Destinations, Kernel, KernelError, Standing};
 use crate::node::kube::{Change, Pod};
 use crate::node::state::{Known, State};
-use crate::node::status::Status;
+use crate::node::status::{PodStatus, Status};
 use crate::policy;
 use crate::proxy::{Limits, Proxy, ProxyParts, Workload};
 use crate::testing::{FakeApiServer, FakeCredentials, FakeFlows, MemoryRecorder, Protocol, json};
@@ -38,6 +38,7 @@ const STRANGER: &str = "bb2a9c4e-1b7d-4e8a-9c3f-5d6e7f809a1b";
 struct Told {
     destinations: Vec<Destinations>,
     pods: BTreeMap<u64, Standing>,
+    wires: BTreeMap<u32, u64>,
     is_full: bool,
     faults: Vec<String>,
 }
@@ -69,6 +70,16 @@ impl Kernel for FakeKernel {
 
     fn pods(&self) -> Result<BTreeSet<u64>, KernelError> {
         Ok(self.0.lock().unwrap().pods.keys().copied().collect())
+    }
+
+    fn guard_interface(&mut self, interface: u32, cgroup: u64) -> Result<(), KernelError> {
+        self.0.lock().unwrap().wires.insert(interface, cgroup);
+        Ok(())
+    }
+
+    fn unguard_interface(&mut self, interface: u32) -> Result<(), KernelError> {
+        self.0.lock().unwrap().wires.remove(&interface);
+        Ok(())
     }
 
     fn faults(&self, _below: &[&Path]) -> Vec<String> {
@@ -321,6 +332,20 @@ async fn a_layer_that_does_not_hold_is_said_until_it_does() {
     rig.told.lock().unwrap().faults.clear();
     rig.controller.verify();
     assert!(rig.reconcile().attached);
+}
+
+#[tokio::test]
+async fn interfaces_follow_their_agents() {
+    let mut rig = Rig::start().await;
+    rig.controller.change_wires(&BTreeMap::from([(7, 1), (8, 2)]));
+    rig.controller.change_wires(&BTreeMap::from([(7, 3)]));
+    assert_eq!(rig.told.lock().unwrap().wires, BTreeMap::from([(7, 3)]));
+    let row = PodStatus {
+        cgroup: 3,
+        ..PodStatus::default()
+    };
+    rig.controller.look_at_wires = false;
+    assert_eq!(rig.controller.wire_agents(vec![row])[0].interfaces, [7]);
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::Response;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio_util::task::TaskTracker;
 
 use crate::metrics::Metrics;
 use crate::node::kube::{Change, Object, Pod, Resource, reflect};
@@ -55,7 +56,7 @@ async fn start(
     );
     let upstream = upstream.unwrap();
     let (changes_tx, changes) = mpsc::channel(16);
-    let task = tokio::spawn(async move {
+    let task = TaskTracker::new().spawn(async move {
         reflect(&upstream, &Resource::pods_of("a.b"), |change| change, &changes_tx).await;
     });
     (api, changes, task)
