@@ -208,13 +208,12 @@ impl NodeDatapath {
     /// # Errors
     /// The cgroup is not on record as an agent's, [`NodeError::NoTcx`] before Linux 6.6, or the kernel refuses.
     pub fn guard_interface(&self, ifindex: u32, cgroup: u64) -> Result<(), NodeError> {
-        Wire::check_kernel()?;
         let mut tables = self.tables();
         let pod = tables.pod(cgroup)?.ok_or(NodeError::NoSuchPod(cgroup))?;
         if pod.flags & POD_AGENT == 0 {
             return Err(NodeError::NotAgent(cgroup));
         }
-        // The entry first: without it everything would be dropped for a moment.
+        // The entry first: without it everything would be dropped for a moment, and with it a wire that stays open is found.
         tables
             .links
             .insert(ifindex, interface::entry(&pod), 0)

@@ -44,7 +44,7 @@ impl Wire {
     }
 
     /// Refuses kernels that have no place for the program.
-    pub(super) fn check_kernel() -> Result<(), NodeError> {
+    fn check_kernel() -> Result<(), NodeError> {
         if object::running_kernel().is_some_and(|version| version >= TCX_SINCE) {
             Ok(())
         } else {
@@ -54,6 +54,7 @@ impl Wire {
 
     /// Attaches to an interface of the calling thread's network namespace, or replaces the program that is there.
     pub(super) fn attach(&mut self, pins: &Pins, ifindex: u32) -> Result<(), NodeError> {
+        Self::check_kernel()?;
         if self.renew_one(pins, ifindex)? {
             return Ok(());
         }
