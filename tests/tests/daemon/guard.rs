@@ -41,7 +41,8 @@ pub(crate) struct Guard<'a> {
 impl<'a> Guard<'a> {
     /// Starts one for the pods of a layout, and waits until it knows all of them.
     pub(crate) fn start(rig: &'a NodeRig, layout: Layout) -> Result<Self> {
-        let folder = tempfile::tempdir().context("making the daemon's folder")?;
+        // In the cluster's folder, which is swept when the test is killed.
+        let folder = tempfile::tempdir_in(rig.cluster().folder()).context("making the daemon's folder")?;
         for name in ["bpf", "policies"] {
             fs::create_dir(folder.path().join(name))?;
         }
