@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use rig::leash;
+use rig::{leash, programs};
 
 use crate::support::Operator;
 
@@ -26,9 +26,10 @@ impl Terminal {
     fn open(operator: &Operator) -> Result<Terminal> {
         let guarded = operator.command(&["-q"], &[])?;
         // Without the leash, which wants this process as its parent: the shell's terminal ends with the test.
+        let program = programs::eks_guard()?;
         let words = guarded
             .get_args()
-            .skip(2)
+            .skip_while(|word| *word != program.as_os_str())
             .map(|word| word.to_string_lossy().into_owned());
         let guarded = words.collect::<Vec<_>>().join(" ");
         let mut script = leash::hold("/usr/bin/script".as_ref())?;
