@@ -1,10 +1,10 @@
 //! The servers of a cluster and their arguments.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
-use std::{net::TcpStream, thread};
+use std::{fs, thread};
 
 use anyhow::{Context, Result, anyhow, bail};
 
@@ -318,7 +318,11 @@ fn wait_for_listener(netns: Option<&Netns>, server: SocketAddr, process: &mut Le
         Some(netns) => netns.connect(server, Duration::from_secs(5)).map(drop),
         None => Ok(TcpStream::connect(server).map(drop)?),
     };
-    while connect().is_err() {
+    // Whoever else got the port meanwhile is connected to as well: the server itself says that it has it.
+    let serves = |process: &Leashed| {
+        fs::read_to_string(process.log()).is_ok_and(|log| log.contains("Serving securely on"))
+    };
+    while !serves(process) || connect().is_err() {
         process.check_alive()?;
         if Instant::now() > deadline {
             bail!(
