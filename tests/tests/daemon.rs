@@ -3,7 +3,11 @@
 
 #[path = "daemon/death.rs"]
 mod death;
-#[path = "daemon/guard.rs"]
-mod guard;
+#[path = "daemon/families.rs"]
+mod families;
+#[path = "daemon/first_connect.rs"]
+mod first_connect;
 #[path = "daemon/reach.rs"]
 mod reach;
+
+use rig::daemon as guard;
