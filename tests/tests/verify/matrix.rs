@@ -19,41 +19,78 @@ without an answer. N/A: not tried here, for the reason in the last column. The c
 without the boundary, where root has every capability.
 ";
 
-/// The page says what the report says. What the same attempts come to without the boundary depends on the machine, and is not
-/// compared; a page about another kernel is compared by its rows only.
+/// In the reason of a row that the kernel of the machine does not know.
+const UNKNOWN: &str = "this kernel does not know it";
+
+/// The page says what the report says. What depends on the machine is not compared: what the same attempts come to without the
+/// boundary, why a row is not applicable, and whether the kernel knows a protocol that is refused anyway. A page about another
+/// kernel is compared by its routes only.
 pub(crate) fn is_up_to_date(report: &Report) -> Result<()> {
     let page = programs::workspace().join("docs/bypass-matrix.md");
     let (found, expected) = (fs::read_to_string(&page).unwrap_or_default(), render(report)?);
     let same_kernel = found.contains(&format!("kernel {}.\n", kernel(report)));
-    let columns: &[usize] = if same_kernel { &COMPARED } else { &COMPARED[..2] };
-    if compared(&found, columns) == compared(&expected, columns) {
+    let (written, tried) = (lines(&found), lines(&expected));
+    let differing: Vec<String> = written
+        .iter()
+        .zip(&tried)
+        .filter(|(written, tried)| !written.says_the_same(tried, same_kernel))
+        .map(|(written, tried)| format!("{written:?} in the page, {tried:?} found"))
+        .collect();
+    if written.len() == tried.len() && differing.is_empty() {
         return Ok(());
     }
     let new = programs::workspace().join("target/bypass-matrix.md");
     fs::write(&new, expected)?;
     bail!(
-        "{} is out of date; compare it with {}",
+        "{} is out of date; compare it with {}\n{}",
         page.display(),
-        new.display()
+        new.display(),
+        differing.join("\n")
     )
 }
 
-/// Id, route, and what became of it; what closes it.
-const COMPARED: [usize; 5] = [1, 2, 3, 5, 7];
+/// What of a row is compared.
+#[derive(Debug)]
+struct Line<'a> {
+    id: &'a str,
+    route: &'a str,
+    words: [&'a str; 2],
+    control: &'a str,
+    is_unknown_to_the_kernel: bool,
+}
 
-/// These cells of every row.
-fn compared<'a>(page: &'a str, columns: &[usize]) -> Vec<Vec<&'a str>> {
-    let rows = page
-        .lines()
-        .filter(|line| line.starts_with("| ") && !line.starts_with("| Id"));
-    rows.map(|line| {
-        let cells: Vec<&str> = line.split(" | ").flat_map(|cell| cell.split("| ")).collect();
-        columns
-            .iter()
-            .filter_map(|column| cells.get(*column).copied())
-            .collect()
+impl Line<'_> {
+    fn says_the_same(&self, other: &Line<'_>, same_kernel: bool) -> bool {
+        let same_words =
+            self.words == other.words || self.is_unknown_to_the_kernel || other.is_unknown_to_the_kernel;
+        self.id == other.id
+            && self.route == other.route
+            && (!same_kernel || (same_words && self.control == other.control))
+    }
+}
+
+fn lines(page: &str) -> Vec<Line<'_>> {
+    page.lines().filter_map(line).collect()
+}
+
+fn line(text: &str) -> Option<Line<'_>> {
+    let cells: Vec<&str> = text
+        .strip_prefix("| ")?
+        .strip_suffix(" |")?
+        .split(" | ")
+        .collect();
+    let &[id, route, word, _, root_word, _, closed_by] = cells.as_slice() else {
+        return None;
+    };
+    (id != "Id").then(|| Line {
+        id,
+        route,
+        words: [word, root_word],
+        control: closed_by
+            .split_once("; ")
+            .map_or(closed_by, |(control, _)| control),
+        is_unknown_to_the_kernel: closed_by.contains(UNKNOWN),
     })
-    .collect()
 }
 
 fn render(report: &Report) -> Result<String> {
