@@ -11,7 +11,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::command::{self, Output};
-use crate::leash::Leashed;
+use crate::leash::{self, Leashed};
 use crate::node::{Layout, NODE_NAME, NodeRig, Pod, Profile};
 use crate::place::Place;
 use crate::programs;
@@ -121,6 +121,17 @@ impl<'a> Guard<'a> {
     /// `eks-guard node …` beside the daemon.
     pub fn ask(&self, words: &[&str]) -> Result<Output> {
         let mut nsenter = Command::new("/usr/bin/nsenter");
+        nsenter.args(self.args(words)?);
+        command::run(nsenter)
+    }
+
+    /// `eks-guard …` in the node's network, as a second process of the daemon's container.
+    pub fn on_the_node(&self, words: &[&str]) -> Result<Output> {
+        let place = Place {
+            netns: Some(self.rig.network().node.path()),
+            ..Place::default()
+        };
+        let mut nsenter = leash::hold_in(&place, Path::new("/usr/bin/nsenter"))?;
         nsenter.args(self.args(words)?);
         command::run(nsenter)
     }
