@@ -7,6 +7,8 @@ mod death;
 mod families;
 #[path = "daemon/first_connect.rs"]
 mod first_connect;
+#[path = "daemon/others.rs"]
+mod others;
 #[path = "daemon/reach.rs"]
 mod reach;
 
