@@ -5,5 +5,7 @@
 mod death;
 #[path = "daemon/guard.rs"]
 mod guard;
+#[path = "daemon/proxy.rs"]
+mod proxy;
 #[path = "daemon/reach.rs"]
 mod reach;
