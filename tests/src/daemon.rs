@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -37,6 +38,19 @@ pub struct Guard<'a> {
     folder: TempDir,
     mounts: Leashed,
     daemon: Option<Leashed>,
+    _root: MutexGuard<'static, ()>,
+}
+
+/// Two daemons on one root of pods would each redirect to their own listeners: tests of one layout wait for each other.
+static ROOTS: [Mutex<()>; Layout::ALL.len()] = [const { Mutex::new(()) }; Layout::ALL.len()];
+
+fn take_root(layout: Layout) -> Result<MutexGuard<'static, ()>> {
+    let place = Layout::ALL.iter().position(|known| *known == layout);
+    let root = place
+        .and_then(|place| ROOTS.get(place))
+        .context("an unknown layout")?;
+    // A test that failed has let go of its root all the same.
+    Ok(root.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 impl<'a> Guard<'a> {
@@ -50,6 +64,7 @@ impl<'a> Guard<'a> {
 
     /// Everything that one for the pods of a layout needs; [`Guard::restart`] starts it.
     pub fn prepare(rig: &'a NodeRig, layout: Layout) -> Result<Self> {
+        let taken = take_root(layout)?;
         // In the cluster's folder, which is swept when the test is killed.
         let folder = tempfile::tempdir_in(rig.cluster().folder()).context("making the daemon's folder")?;
         for name in ["bpf", "policies"] {
@@ -88,6 +103,7 @@ impl<'a> Guard<'a> {
             folder,
             mounts,
             daemon: None,
+            _root: taken,
         })
     }
 

@@ -9,6 +9,8 @@ mod families;
 mod first_connect;
 #[path = "daemon/others.rs"]
 mod others;
+#[path = "daemon/proxy.rs"]
+mod proxy;
 #[path = "daemon/reach.rs"]
 mod reach;
 
