@@ -223,11 +223,6 @@ impl<'a> Guard<'a> {
         self.folder.path().join(name)
     }
 
-    /// Process id of the daemon itself.
-    pub fn id(&self) -> Result<u32> {
-        Ok(self.daemon.as_ref().context("no daemon runs")?.id())
-    }
-
     fn args(&self, words: &[&str]) -> Result<Vec<String>> {
         let mounts = format!("--mount=/proc/{}/ns/mnt", self.mounts.id());
         let mut args = vec![mounts, programs::eks_guard()?.display().to_string()];
