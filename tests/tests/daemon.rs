@@ -3,6 +3,8 @@
 
 #[path = "daemon/death.rs"]
 mod death;
+#[path = "daemon/gate.rs"]
+mod gate;
 #[path = "daemon/guard.rs"]
 mod guard;
 #[path = "daemon/proxy.rs"]

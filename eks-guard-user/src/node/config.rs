@@ -2,6 +2,7 @@
 
 mod check;
 mod egress;
+mod nri;
 mod wire;
 
 #[cfg(test)]
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 use eks_guard_core::yaml::{self, DocumentError, Origin};
 
 pub use egress::{AgentEgress, Allow, EgressMode, Protocol};
+pub use nri::{NriConfig, NriMode};
 
 /// The kind of the document.
 pub const KIND: &str = "NodeConfig";
@@ -51,6 +53,8 @@ pub struct NodeConfig {
     pub system_pods: Vec<SystemPod>,
     /// Label that makes a pod an agent; its value is the agent's name.
     pub agent_label: String,
+    /// Whether and how the container runtime holds pods back.
+    pub nri: Option<NriConfig>,
     /// Where agents may connect to when nothing else is said for them.
     pub egress: EgressMode,
     /// The same for single agents, by name.
@@ -176,6 +180,8 @@ impl NodeConfig {
                 [&config.pins, &config.state, &config.records].map(Clone::clone),
                 config.upstream.clone(),
                 config.nat64_prefixes.clone(),
+                // The plugin looks at the label.
+                config.nri.clone().map(|nri| (nri, config.agent_label.clone())),
             )
         };
         fixed(self) != fixed(other)

@@ -55,6 +55,15 @@ fn take_root(layout: Layout) -> Result<MutexGuard<'static, ()>> {
 impl<'a> Guard<'a> {
     /// Starts one for the pods of a layout, and waits until it knows all of them.
     pub(crate) fn start(rig: &'a NodeRig, layout: Layout) -> Result<Self> {
+        Self::start_with(rig, layout, |_| String::new())
+    }
+
+    /// The same with more lines in its configuration, made for its folder.
+    pub(crate) fn start_with(
+        rig: &'a NodeRig,
+        layout: Layout,
+        more: impl Fn(&Path) -> String,
+    ) -> Result<Self> {
         let taken = take_root(layout)?;
         // In the cluster's folder, which is swept when the test is killed.
         let folder = tempfile::tempdir_in(rig.cluster().folder()).context("making the daemon's folder")?;
@@ -66,13 +75,14 @@ impl<'a> Guard<'a> {
         let place = |name: &str| folder.path().join(name).display().to_string();
         let config = format!(
             "apiVersion: eks-guard.dev/v1alpha1\nkind: NodeConfig\nspec:\n  nodeName: {NODE_NAME}\n  cgroupRoot: {}\n  \
-             pins: {}\n  state: {}\n  policies: {}\n  records: {}\n  upstream: {{kubeconfig: {}}}\n",
+             pins: {}\n  state: {}\n  policies: {}\n  records: {}\n  upstream: {{kubeconfig: {}}}\n{}",
             root.display(),
             place("bpf/eks-guard"),
             place("state"),
             place("policies"),
             place("records"),
             rig.cluster().admin_kubeconfig().display(),
+            more(folder.path()),
         );
         fs::write(folder.path().join("node.yaml"), config)?;
         let mounted = folder.path().join("mounted");

@@ -8,7 +8,7 @@ use eks_guard_core::yaml::{At, DocumentError, Field, Origin};
 use serde_saphyr::Location;
 
 use crate::node::config::wire::{Document, Spec, SystemPod as WireSystemPod, Upstream};
-use crate::node::config::{NodeConfig, Prefix, SystemPod, UpstreamConfig, Which, egress};
+use crate::node::config::{NodeConfig, Prefix, SystemPod, UpstreamConfig, Which, egress, nri};
 
 const PINS: &str = "/sys/fs/bpf/eks-guard";
 const STATE: &str = "/var/lib/eks-guard/node";
@@ -119,6 +119,7 @@ impl Checker<'_> {
             nat64_prefixes: self.nat64(&fields.nat64_prefixes),
             system_pods: self.list(&fields.system_pods, Self::system_pod),
             agent_label: self.label(&fields.agent_label),
+            nri: nri::check(self, &fields.nri),
             egress,
             agents,
         };
@@ -172,7 +173,7 @@ impl Checker<'_> {
         given.unwrap_or_else(|| PathBuf::from(default))
     }
 
-    fn path(&mut self, path: &At<String>, name: &str) -> Option<PathBuf> {
+    pub(super) fn path(&mut self, path: &At<String>, name: &str) -> Option<PathBuf> {
         let checked = PathBuf::from(&path.value);
         if checked.is_absolute() {
             return Some(checked);

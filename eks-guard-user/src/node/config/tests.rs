@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use crate::node::config::{
-    AgentEgress, Allow, EgressMode, NodeConfig, Prefix, Protocol, SystemPod, UpstreamConfig, Which,
+    AgentEgress, Allow, EgressMode, NodeConfig, NriConfig, NriMode, Prefix, Protocol, SystemPod,
+    UpstreamConfig, Which,
 };
 
 const FULL: &str = r#"
@@ -104,6 +105,10 @@ fn what_is_left_out_is_the_strict_default() {
     assert_eq!(config.agent_label, "eks-guard.dev/agent");
     assert_eq!(config.policies, PathBuf::from("/etc/eks-guard/policies"));
     assert!(config.system_pods.is_empty() && config.cgroup_root.is_none());
+    assert_eq!(
+        config.nri, None,
+        "the runtime is not connected to unless it is said"
+    );
 }
 
 #[test]
@@ -176,4 +181,39 @@ fn what_was_opened_at_the_start_needs_a_restart() {
     assert!(!config.needs_restart(&other));
     other.pins = "/elsewhere".into();
     assert!(config.needs_restart(&other));
+}
+
+#[test]
+fn the_runtime_is_asked_as_it_is_said() {
+    let nri = |section: &str| {
+        let text = format!(
+            "apiVersion: eks-guard.dev/v1alpha1\nkind: NodeConfig\nspec: {{nodeName: n, upstream: {{kubeconfig: /k}}, nri: {section}}}\n"
+        );
+        NodeConfig::parse("node.yaml", &text, None).map(|config| config.nri)
+    };
+    let known = |mode, socket: &str| {
+        Ok(Some(NriConfig {
+            mode,
+            socket: socket.into(),
+        }))
+    };
+    assert_eq!(
+        nri("{mode: required}"),
+        known(NriMode::Required, "/var/run/nri/nri.sock")
+    );
+    assert_eq!(
+        nri("{mode: optional, socket: /n}"),
+        known(NriMode::Optional, "/n")
+    );
+    assert_eq!(nri("{mode: disabled}"), Ok(None));
+    for (section, expected) in [
+        ("{}", "`mode` is missing"),
+        ("{mode: yes}", "`optional` or"),
+        ("{mode: required, socket: n}", "absolute"),
+    ] {
+        assert!(
+            nri(section).unwrap_err()[0].message.contains(expected),
+            "{section}"
+        );
+    }
 }

@@ -43,6 +43,17 @@ pub(super) struct Spec {
     pub(super) agent_label: Field<String>,
     #[serde(default, deserialize_with = "present")]
     pub(super) egress: Field<Egress>,
+    #[serde(default, deserialize_with = "present")]
+    pub(super) nri: Field<Nri>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Nri {
+    #[serde(default, deserialize_with = "present")]
+    pub(super) mode: Field<String>,
+    #[serde(default, deserialize_with = "present")]
+    pub(super) socket: Field<String>,
 }
 
 #[derive(Debug, Deserialize)]
