@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use eks_guard_core::yaml::{self, DocumentError, Origin};
 
-pub use egress::{AgentEgress, Allow, EgressMode, Protocol};
+pub use egress::{AgentEgress, Allow, Closed, EgressMode, Protocol};
 pub use nri::{NriConfig, NriMode};
 
 /// The kind of the document.
@@ -47,6 +47,8 @@ pub struct NodeConfig {
     pub api_servers: Vec<SocketAddr>,
     /// Addresses of other clusters' API servers and of what stands in for them.
     pub other_clusters: Vec<Prefix>,
+    /// First and last port on nodes' addresses that is closed to agents.
+    pub kubelet_ports: (u16, u16),
     /// NAT64 prefixes beyond the well-known one, each a /96.
     pub nat64_prefixes: Vec<Ipv6Addr>,
     /// Pods that are exempt.

@@ -233,6 +233,7 @@ impl Controller {
         addresses.extend(api.addresses());
         let destinations = Destinations {
             nodes: self.nodes.values().flatten().copied().collect(),
+            kubelet_ports: config.kubelet_ports,
             other_clusters: config.other_clusters.clone(),
             api: addresses,
         };
@@ -294,6 +295,7 @@ impl Controller {
             port,
             mode: own.and_then(|own| own.mode).unwrap_or(config.egress),
             allow: own.map(|own| own.allow.clone()).unwrap_or_default(),
+            own: pod.addresses.clone(),
         }
     }
 

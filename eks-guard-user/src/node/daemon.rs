@@ -319,6 +319,7 @@ fn remembered(known: &Known, config: &NodeConfig) -> Destinations {
     Destinations {
         api,
         nodes: std::collections::BTreeSet::new(),
+        kubelet_ports: config.kubelet_ports,
         other_clusters: config.other_clusters.clone(),
     }
 }

@@ -36,6 +36,8 @@ pub(super) struct Spec {
     #[serde(default, deserialize_with = "present")]
     pub(super) other_clusters: Field<Vec<At<String>>>,
     #[serde(default, deserialize_with = "present")]
+    pub(super) kubelet_ports: Field<String>,
+    #[serde(default, deserialize_with = "present")]
     pub(super) nat64_prefixes: Field<Vec<At<String>>>,
     #[serde(default, deserialize_with = "present")]
     pub(super) system_pods: Field<Vec<At<SystemPod>>>,
@@ -118,4 +120,6 @@ pub(super) struct Allow {
     pub(super) protocol: Field<String>,
     #[serde(default, deserialize_with = "present")]
     pub(super) port: Field<u16>,
+    #[serde(default, deserialize_with = "present")]
+    pub(super) opens: Field<String>,
 }
