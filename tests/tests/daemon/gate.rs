@@ -4,9 +4,10 @@ use std::path::Path;
 
 use anyhow::{Result, ensure};
 use rig::command::{self, Output};
-use rig::node::{API_PORT, API_SERVICE, Families, Layout, Pod, Profile, shared};
-use rig::nri::{Dialect, PodSandbox, Runtime};
+use rig::node::{API_PORT, API_SERVICE, Families, Layout, NodeRig, Pod, Profile, shared};
+use rig::nri::{Dialect, PodSandbox, Runtime, Session};
 use serde_json::json;
+use tempfile::TempDir;
 
 use crate::guard::{Guard, row};
 use crate::reach::{direct_packets, spec};
@@ -31,33 +32,56 @@ fn connect(pod: &Pod<'_>) -> Result<Output> {
     command::run(curl)
 }
 
+/// A runtime, and a daemon that is its plugin.
+struct Held<'a> {
+    guard: Guard<'a>,
+    session: Session,
+    runtime: Runtime,
+    _folder: TempDir,
+}
+
+impl<'a> Held<'a> {
+    fn start(rig: &'a NodeRig, layout: Layout) -> Result<Self> {
+        let folder = tempfile::tempdir_in(rig.cluster().folder())?;
+        let socket = folder.path().join("nri.sock");
+        let runtime = Runtime::listen(&socket)?;
+        let more = format!("  nri: {{mode: required, socket: {}}}\n", socket.display());
+        let mut guard = Guard::start_with(rig, layout, |_| more.clone())?;
+        let session = runtime.accept()?;
+        guard.wait_until("the runtime is connected", |status| {
+            status["nriConnected"] == true
+        })?;
+        Ok(Self {
+            guard,
+            session,
+            runtime,
+            _folder: folder,
+        })
+    }
+}
+
 #[test]
 fn the_first_instruction_of_a_pod_is_redirected() -> Result<()> {
     let (rig, layout, namespace) = (shared()?, Layout::ALL[0], "beginnings");
     rig.cluster().create_namespace(namespace)?;
-    let socket = tempfile::tempdir_in(rig.cluster().folder())?;
-    let socket = socket.path().join("nri.sock");
-    let runtime = Runtime::listen(&socket)?;
-    let more = format!("  nri: {{mode: required, socket: {}}}\n", socket.display());
-    let mut guard = Guard::start_with(rig, layout, |_| more.clone())?;
-    let mut session = runtime.accept()?;
-    guard.wait_until("the runtime is connected", |status| {
-        status["nriConnected"] == true
-    })?;
-    for (number, dialect) in [Dialect::RunPodSandbox, Dialect::StateChange]
-        .into_iter()
-        .cycle()
-        .take(6)
-        .enumerate()
-    {
-        let agent = rig.run_pod(&spec(rig, layout, namespace, &format!("agent-{number}"), true))?;
-        let ordinary = rig.run_pod(&spec(
-            rig,
-            layout,
-            namespace,
-            &format!("ordinary-{number}"),
-            false,
-        ))?;
+    let Held {
+        guard,
+        mut session,
+        runtime: _runtime,
+        _folder,
+    } = Held::start(rig, layout)?;
+    let dialects = [Dialect::RunPodSandbox, Dialect::StateChange];
+    for (number, dialect) in dialects.into_iter().cycle().take(6).enumerate() {
+        let run = |name: &str, is_agent| {
+            rig.run_pod(&spec(
+                rig,
+                layout,
+                namespace,
+                &format!("{name}-{number}"),
+                is_agent,
+            ))
+        };
+        let (agent, ordinary) = (run("agent", true)?, run("ordinary", false)?);
         let before = direct_packets(rig, &agent.addresses())?;
         for pod in [&agent, &ordinary] {
             session.run_pod_sandbox(&sandbox(pod), dialect)?;
@@ -79,33 +103,43 @@ fn the_first_instruction_of_a_pod_is_redirected() -> Result<()> {
             "the agent's cable is open: {status:#}"
         );
     }
+    Ok(())
+}
 
-    // An agent that nobody has told of is held back, and then refused; a pod without the label begins, and reaches nothing.
+#[test]
+fn an_agent_that_is_not_served_does_not_begin_and_a_lost_runtime_is_said() -> Result<()> {
+    let rig = shared()?;
+    let Held {
+        mut guard,
+        mut session,
+        runtime,
+        _folder,
+    } = Held::start(rig, Layout::ALL[1])?;
+    // Nobody has told of it. One without the label begins, and reaches nothing.
     let stranger = |labels| PodSandbox {
         id: "sandbox".to_owned(),
         name: "stranger".to_owned(),
         uid: "0f2a9c4e-1b7d-4e8a-9c3f-5d6e7f809a1b".to_owned(),
-        namespace: namespace.to_owned(),
+        namespace: "nowhere".to_owned(),
         labels,
     };
     let label = ("eks-guard.dev/agent".to_owned(), "shop".to_owned());
     let refused = session.run_pod_sandbox(&stranger([label].into()), Dialect::RunPodSandbox);
     let refused = refused.expect_err("an unknown agent began").to_string();
     ensure!(
-        refused.contains("does not serve the agent beginnings/stranger yet"),
+        refused.contains("does not serve the agent nowhere/stranger yet"),
         "{refused}"
     );
     session.run_pod_sandbox(&stranger([].into()), Dialect::StateChange)?;
 
-    // The runtime goes away and comes back; meanwhile the status says what that means.
     drop(session);
     guard.wait_until("the loss is said", |status| {
-        status["nriConnected"] == false
-            && status["problems"].as_array().is_some_and(|problems| {
-                problems
-                    .iter()
-                    .any(|problem| problem.as_str().is_some_and(|text| text.contains("runtime")))
-            })
+        let problems = status["problems"].as_array();
+        let mut texts = problems
+            .into_iter()
+            .flatten()
+            .filter_map(serde_json::Value::as_str);
+        status["nriConnected"] == false && texts.any(|text| text.contains("container runtime"))
     })?;
     let _again = runtime.accept()?;
     guard.wait_until("the runtime is connected again", |status| {

@@ -193,7 +193,7 @@ fn what_was_opened_at_the_start_needs_a_restart() {
 fn the_runtime_is_asked_as_it_is_said() {
     let nri = |section: &str| {
         let text = format!(
-            "apiVersion: eks-guard.dev/v1alpha1\nkind: NodeConfig\nspec: {{nodeName: n, upstream: {{kubeconfig: /k}}, nri: {section}}}\n"
+            "apiVersion: eks-guard.dev/v1alpha1\nkind: NodeConfig\nspec: {{nodeName: node-a, upstream: {{kubeconfig: /k}}, nri: {section}}}\n"
         );
         NodeConfig::parse("node.yaml", &text, None).map(|config| config.nri)
     };
@@ -228,7 +228,7 @@ fn the_runtime_is_asked_as_it_is_said() {
 fn what_is_closed_is_opened_by_its_name_only() {
     let text = |entry: &str| {
         format!(
-            "apiVersion: eks-guard.dev/v1alpha1\nkind: NodeConfig\nspec:\n  nodeName: n\n  upstream: {{kubeconfig: /k}}\n  kubeletPorts: {}\n  egress: {{agents: [{{agent: a, allow: [{entry}]}}]}}\n",
+            "apiVersion: eks-guard.dev/v1alpha1\nkind: NodeConfig\nspec:\n  nodeName: node-a\n  upstream: {{kubeconfig: /k}}\n  kubeletPorts: {}\n  egress: {{agents: [{{agent: a, allow: [{entry}]}}]}}\n",
             "10250",
         )
     };
