@@ -3,11 +3,17 @@
 
 #[path = "daemon/death.rs"]
 mod death;
+#[path = "daemon/families.rs"]
+mod families;
+#[path = "daemon/first_connect.rs"]
+mod first_connect;
 #[path = "daemon/gate.rs"]
 mod gate;
-#[path = "daemon/guard.rs"]
-mod guard;
+#[path = "daemon/others.rs"]
+mod others;
 #[path = "daemon/proxy.rs"]
 mod proxy;
 #[path = "daemon/reach.rs"]
 mod reach;
+
+use rig::daemon as guard;

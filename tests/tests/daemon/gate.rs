@@ -4,12 +4,12 @@ use std::path::Path;
 
 use anyhow::{Result, ensure};
 use rig::command::{self, Output};
+use rig::daemon::{Guard, row};
 use rig::node::{API_PORT, API_SERVICE, Families, Layout, NodeRig, Pod, Profile, shared};
 use rig::nri::{Dialect, PodSandbox, Runtime, Session};
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::guard::{Guard, row};
 use crate::reach::{direct_packets, spec};
 
 fn sandbox(pod: &Pod<'_>) -> PodSandbox {
@@ -46,7 +46,7 @@ impl<'a> Held<'a> {
         let socket = folder.path().join("nri.sock");
         let runtime = Runtime::listen(&socket)?;
         let more = format!("  nri: {{mode: required, socket: {}}}\n", socket.display());
-        let mut guard = Guard::start_with(rig, layout, |_| more.clone())?;
+        let mut guard = Guard::start_with(rig, layout, &more)?;
         let session = runtime.accept()?;
         guard.wait_until("the runtime is connected", |status| {
             status["nriConnected"] == true

@@ -6,14 +6,13 @@ use std::path::Path;
 
 use anyhow::{Result, ensure};
 use rig::command;
+use rig::daemon::{Guard, row};
 use rig::leash;
 use rig::node::{
     API_PORT, API_SERVICE, Families, Layout, NODE, NodeRig, Pod, PodNetwork, PodSpec, Profile, shared,
 };
 use rig::place::Place;
 use serde_json::json;
-
-use crate::guard::{Guard, row};
 
 /// A pod of the layout, an agent by its label or not.
 pub(crate) fn spec(rig: &NodeRig, layout: Layout, namespace: &str, name: &str, is_agent: bool) -> PodSpec {
@@ -170,7 +169,7 @@ fn what_is_closed_to_agents_is_opened_by_its_name_only() -> Result<()> {
         entry(", port: 10250, opens: kubelet"),
         entry("")
     );
-    let mut guard = Guard::start_with(rig, layout, |_| egress.clone())?;
+    let mut guard = Guard::start_with(rig, layout, &egress)?;
     for pod in [&named, &wide] {
         guard.serve(pod)?;
     }

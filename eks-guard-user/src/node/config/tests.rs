@@ -229,7 +229,7 @@ fn what_is_closed_is_opened_by_its_name_only() {
     let text = |entry: &str| {
         format!(
             "apiVersion: eks-guard.dev/v1alpha1\nkind: NodeConfig\nspec:\n  nodeName: node-a\n  upstream: {{kubeconfig: /k}}\n  kubeletPorts: {}\n  egress: {{agents: [{{agent: a, allow: [{entry}]}}]}}\n",
-            "10250",
+            "\"10250\"",
         )
     };
     let config = |entry| NodeConfig::parse("node.yaml", &text(entry), None).unwrap();
