@@ -214,8 +214,8 @@ fn the_runtime_is_asked_as_it_is_said() {
     assert_eq!(nri("{mode: disabled}"), Ok(None));
     for (section, expected) in [
         ("{}", "`mode` is missing"),
-        ("{mode: yes}", "`optional` or"),
-        ("{mode: required, socket: n}", "absolute"),
+        ("{mode: always}", "`optional` or"),
+        ("{mode: required, socket: nri.sock}", "absolute"),
     ] {
         assert!(
             nri(section).unwrap_err()[0].message.contains(expected),
