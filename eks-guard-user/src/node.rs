@@ -10,6 +10,7 @@ pub mod daemon;
 pub mod kernel;
 pub mod kube;
 pub mod listener;
+pub(crate) mod nri;
 pub mod pods;
 pub mod policies;
 pub mod programs;

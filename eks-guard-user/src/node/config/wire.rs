@@ -36,6 +36,8 @@ pub(super) struct Spec {
     #[serde(default, deserialize_with = "present")]
     pub(super) other_clusters: Field<Vec<At<String>>>,
     #[serde(default, deserialize_with = "present")]
+    pub(super) kubelet_ports: Field<String>,
+    #[serde(default, deserialize_with = "present")]
     pub(super) nat64_prefixes: Field<Vec<At<String>>>,
     #[serde(default, deserialize_with = "present")]
     pub(super) system_pods: Field<Vec<At<SystemPod>>>,
@@ -43,6 +45,17 @@ pub(super) struct Spec {
     pub(super) agent_label: Field<String>,
     #[serde(default, deserialize_with = "present")]
     pub(super) egress: Field<Egress>,
+    #[serde(default, deserialize_with = "present")]
+    pub(super) nri: Field<Nri>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Nri {
+    #[serde(default, deserialize_with = "present")]
+    pub(super) mode: Field<String>,
+    #[serde(default, deserialize_with = "present")]
+    pub(super) socket: Field<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -107,4 +120,6 @@ pub(super) struct Allow {
     pub(super) protocol: Field<String>,
     #[serde(default, deserialize_with = "present")]
     pub(super) port: Field<u16>,
+    #[serde(default, deserialize_with = "present")]
+    pub(super) opens: Field<String>,
 }
