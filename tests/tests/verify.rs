@@ -8,6 +8,8 @@ mod guard;
 mod matrix;
 #[path = "verify/pods.rs"]
 mod pods;
+#[path = "verify/watch.rs"]
+mod watch;
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;

@@ -392,5 +392,6 @@ fn row(
         port,
         egress,
         interfaces: Vec::new(),
+        verified: None,
     }
 }

@@ -33,6 +33,7 @@ use crate::node::kernel::{Destinations, Kernel, Standing};
 use crate::node::policies::Policies;
 use crate::node::programs;
 use crate::node::proxy_process::{ProxyLink, ProxyProcess, Session, Setup, ToProxy, publish};
+use crate::node::reporting::Reporting;
 use crate::node::state::{Known, State};
 use crate::node::status::{self, Status};
 use crate::proxy::Limits;
@@ -110,6 +111,7 @@ struct Daemon {
     learned: mpsc::Receiver<Learned>,
     cgroups: mpsc::Receiver<()>,
     status: watch::Sender<Status>,
+    reporting: Reporting,
     /// Watches, the status socket, the proxy; they end with it.
     _tasks: JoinSet<()>,
 }
@@ -145,6 +147,7 @@ impl Daemon {
         let cgroups = cgroup_watch::watch(&root)?;
         let (status_tx, status_rx) = watch::channel(Status::default());
         tasks.spawn(status::serve(status::listen(&config.state)?, status_rx));
+        let reporting = Reporting::start(&mut tasks, (&config, &root), &own, &status_tx).await?;
         let node = Session::open(&config.records, node_session())?;
         let proxy = start_proxy(&mut tasks, &endpoint, credentials, process);
         proxy.keep(ToProxy::Leaf(leaves.leaf().clone()));
@@ -167,6 +170,7 @@ impl Daemon {
             learned: learned_rx,
             cgroups,
             status: status_tx,
+            reporting,
             _tasks: tasks,
         };
         let first = endpoint.addresses.iter().copied().collect();
@@ -189,6 +193,7 @@ impl Daemon {
                     }
                 }
                 Some(()) = self.cgroups.recv() => {}
+                () = self.reporting.changed() => {}
                 Ok(()) = self.proxy_changes.changed() => {}
                 () = sleep(LISTENER_RETRY), if self.controller.waits() => {}
                 _ = files.tick() => self.look_at_files(),
@@ -234,6 +239,7 @@ impl Daemon {
         status
             .problems
             .extend(self.reload.problems().chain(facts.problem));
+        self.reporting.add_to(&mut status);
         self.status.send_replace(status);
     }
 

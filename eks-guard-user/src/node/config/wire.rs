@@ -43,6 +43,26 @@ pub(super) struct Spec {
     pub(super) agent_label: Field<String>,
     #[serde(default, deserialize_with = "present")]
     pub(super) egress: Field<Egress>,
+    #[serde(default, deserialize_with = "present")]
+    pub(super) verify: Field<Verify>,
+    #[serde(default, deserialize_with = "present")]
+    pub(super) metrics: Field<Metrics>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Verify {
+    #[serde(default, deserialize_with = "present")]
+    pub(super) interval_seconds: Field<u32>,
+    #[serde(default, deserialize_with = "present")]
+    pub(super) probe: Field<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Metrics {
+    #[serde(default, deserialize_with = "present")]
+    pub(super) listen: Field<String>,
 }
 
 #[derive(Debug, Deserialize)]
