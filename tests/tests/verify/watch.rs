@@ -1,6 +1,8 @@
 //! The daemon tries its agents itself: what does not hold is in the status, the metrics, the node's condition and its taints, as
 //! long as it does not.
 
+use std::fs::OpenOptions;
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 
 use anyhow::{Context, Result, ensure};
@@ -14,7 +16,6 @@ const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALH
 
 /// What monitoring reads.
 fn ask(rig: &NodeRig, path: &str) -> Result<String> {
-    use std::io::{Read, Write};
     let mut stream = rig
         .network()
         .node
@@ -70,8 +71,13 @@ fn what_does_not_hold_taints_the_node_until_it_holds_again() -> Result<()> {
     rig.cluster().create_namespace(namespace)?;
     let pod = rig.run_pod(&agent(rig, layout, namespace, "agent"))?;
     let _main = container(rig, &pod)?;
-    let more = format!("  verify: {{intervalSeconds: 5}}\n  metrics: {{listen: \"{LISTEN}\"}}\n");
-    let mut guard = Guard::start_with(rig, layout, &more)?;
+    let mut guard = Guard::prepare(rig, layout)?;
+    let mut config = OpenOptions::new().append(true).open(guard.file("node.yaml"))?;
+    writeln!(
+        config,
+        "  verify: {{intervalSeconds: 5}}\n  metrics: {{listen: \"{LISTEN}\"}}"
+    )?;
+    guard.restart()?;
     guard.serve(&pod)?;
     let uid = pod.uid().to_owned();
     guard.wait_until("the agent holds", |status| agree(rig, status, &uid, Holds::Yes))?;

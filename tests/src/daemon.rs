@@ -8,20 +8,21 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use rig::command::{self, Output};
-use rig::leash::{self, Leashed};
-use rig::node::{Layout, NODE_NAME, NodeRig, Pod, Profile};
-use rig::place::Place;
-use rig::programs;
 use serde_json::Value;
 use tempfile::TempDir;
+
+use crate::command::{self, Output};
+use crate::leash::{self, Leashed};
+use crate::node::{Layout, NODE_NAME, NodeRig, Pod, Profile};
+use crate::place::Place;
+use crate::programs;
 
 /// How long what must happen may take, and how often it is looked at.
 const PATIENCE: u32 = 600;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Lets agents read pods and touch nothing else.
-pub(crate) const READ_PODS: &str = r#"
+pub const READ_PODS: &str = r#"
 apiVersion: eks-guard.dev/v1alpha1
 kind: AgentPolicy
 metadata: {name: read-pods}
@@ -32,7 +33,7 @@ spec:
 "#;
 
 /// A daemon of the rig. Its bpffs lives in a mount namespace that dies with the test, and so do all pins.
-pub(crate) struct Guard<'a> {
+pub struct Guard<'a> {
     rig: &'a NodeRig,
     folder: TempDir,
     mounts: Leashed,
@@ -54,12 +55,15 @@ fn take_root(layout: Layout) -> Result<MutexGuard<'static, ()>> {
 
 impl<'a> Guard<'a> {
     /// Starts one for the pods of a layout, and waits until it knows all of them.
-    pub(crate) fn start(rig: &'a NodeRig, layout: Layout) -> Result<Self> {
-        Self::start_with(rig, layout, "")
+    pub fn start(rig: &'a NodeRig, layout: Layout) -> Result<Self> {
+        let mut guard = Self::prepare(rig, layout)?;
+        guard.restart()?;
+        guard.wait_until("everything is known", |status| status["synced"] == true)?;
+        Ok(guard)
     }
 
-    /// The same with more lines in the `spec` of its configuration.
-    pub(crate) fn start_with(rig: &'a NodeRig, layout: Layout, more: &str) -> Result<Self> {
+    /// Everything that one for the pods of a layout needs; [`Guard::restart`] starts it.
+    pub fn prepare(rig: &'a NodeRig, layout: Layout) -> Result<Self> {
         let taken = take_root(layout)?;
         // In the cluster's folder, which is swept when the test is killed.
         let folder = tempfile::tempdir_in(rig.cluster().folder()).context("making the daemon's folder")?;
@@ -71,7 +75,7 @@ impl<'a> Guard<'a> {
         let place = |name: &str| folder.path().join(name).display().to_string();
         let config = format!(
             "apiVersion: eks-guard.dev/v1alpha1\nkind: NodeConfig\nspec:\n  nodeName: {NODE_NAME}\n  cgroupRoot: {}\n  \
-             pins: {}\n  state: {}\n  policies: {}\n  records: {}\n  upstream: {{kubeconfig: {}}}\n{more}",
+             pins: {}\n  state: {}\n  policies: {}\n  records: {}\n  upstream: {{kubeconfig: {}}}\n",
             root.display(),
             place("bpf/eks-guard"),
             place("state"),
@@ -94,20 +98,17 @@ impl<'a> Guard<'a> {
             &folder.path().join("mounts.log"),
         )?;
         eventually("the bpffs is mounted", || Ok(mounted.exists()))?;
-        let mut guard = Self {
+        Ok(Self {
             rig,
             folder,
             mounts,
             daemon: None,
             _root: taken,
-        };
-        guard.restart()?;
-        guard.wait_until("everything is known", |status| status["synced"] == true)?;
-        Ok(guard)
+        })
     }
 
     /// Starts the daemon again.
-    pub(crate) fn restart(&mut self) -> Result<()> {
+    pub fn restart(&mut self) -> Result<()> {
         let place = Place {
             netns: Some(self.rig.network().node.path()),
             ..Place::default()
@@ -125,7 +126,7 @@ impl<'a> Guard<'a> {
     }
 
     /// Kills the daemon as a lack of memory would.
-    pub(crate) fn kill(&mut self) -> Result<()> {
+    pub fn kill(&mut self) -> Result<()> {
         self.daemon
             .take()
             .context("no daemon to kill")?
@@ -134,15 +135,14 @@ impl<'a> Guard<'a> {
     }
 
     /// `eks-guard node …` beside the daemon.
-    pub(crate) fn ask(&self, words: &[&str]) -> Result<Output> {
+    pub fn ask(&self, words: &[&str]) -> Result<Output> {
         let mut nsenter = Command::new("/usr/bin/nsenter");
         nsenter.args(self.args(words)?);
         command::run(nsenter)
     }
 
     /// `eks-guard …` in the node's network, as a second process of the daemon's container.
-    #[allow(dead_code, reason = "suite verify uses it")]
-    pub(crate) fn on_the_node(&self, words: &[&str]) -> Result<Output> {
+    pub fn on_the_node(&self, words: &[&str]) -> Result<Output> {
         let place = Place {
             netns: Some(self.rig.network().node.path()),
             ..Place::default()
@@ -153,13 +153,13 @@ impl<'a> Guard<'a> {
     }
 
     /// What the daemon says of itself.
-    pub(crate) fn status(&self) -> Result<Value> {
+    pub fn status(&self) -> Result<Value> {
         let text = self.ask(&["node", "status", "--json"])?.ok()?;
         serde_json::from_str(&text).context("reading the status")
     }
 
     /// Waits for a status.
-    pub(crate) fn wait_until(&mut self, what: &str, is_so: impl Fn(&Value) -> bool) -> Result<Value> {
+    pub fn wait_until(&mut self, what: &str, is_so: impl Fn(&Value) -> bool) -> Result<Value> {
         let mut last = Value::Null;
         for _ in 0..PATIENCE {
             if let Some(daemon) = &mut self.daemon {
@@ -178,7 +178,7 @@ impl<'a> Guard<'a> {
     }
 
     /// Waits until an agent has its listener, and gives it the guard's authority in place of the cluster's. The port.
-    pub(crate) fn serve(&mut self, pod: &Pod<'_>) -> Result<u64> {
+    pub fn serve(&mut self, pod: &Pod<'_>) -> Result<u64> {
         let uid = pod.uid().to_owned();
         let status = self.wait_until("the agent has a listener", |status| {
             row(status, &uid).is_some_and(|row| row["port"].is_u64())
@@ -195,7 +195,7 @@ impl<'a> Guard<'a> {
     }
 
     /// Waits for an event in a record.
-    pub(crate) fn recorded(&self, what: &str, is_it: impl Fn(&Value) -> bool) -> Result<Value> {
+    pub fn recorded(&self, what: &str, is_it: impl Fn(&Value) -> bool) -> Result<Value> {
         for _ in 0..PATIENCE {
             if let Some(event) = self.records()?.into_iter().find(&is_it) {
                 return Ok(event);
@@ -219,8 +219,13 @@ impl<'a> Guard<'a> {
     }
 
     /// A file of the daemon's own.
-    pub(crate) fn file(&self, name: &str) -> PathBuf {
+    pub fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    /// Process id of the daemon itself.
+    pub fn id(&self) -> Result<u32> {
+        Ok(self.daemon.as_ref().context("no daemon runs")?.id())
     }
 
     fn args(&self, words: &[&str]) -> Result<Vec<String>> {
@@ -236,7 +241,7 @@ impl<'a> Guard<'a> {
 }
 
 /// A pod in a status.
-pub(crate) fn row<'s>(status: &'s Value, uid: &str) -> Option<&'s Value> {
+pub fn row<'s>(status: &'s Value, uid: &str) -> Option<&'s Value> {
     status["pods"].as_array()?.iter().find(|row| row["uid"] == uid)
 }
 
