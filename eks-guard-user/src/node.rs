@@ -13,6 +13,7 @@ pub mod enforcement;
 pub mod kernel;
 pub mod kube;
 pub mod listener;
+pub(crate) mod nri;
 pub mod pods;
 pub mod policies;
 pub mod programs;

@@ -48,6 +48,8 @@ use upstream::UpstreamPool;
 pub struct Limits {
     /// Downstream connections of one workload at once.
     pub connections: usize,
+    /// Downstream connections of all workloads together at once.
+    pub all_connections: usize,
     /// Short requests of one workload under way at once.
     pub short_requests: usize,
     /// Watches and log follows of one workload open at once.
@@ -74,6 +76,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 1024,
+            all_connections: 8192,
             short_requests: 400,
             streams: 1000,
             body_memory: 64 << 20,
@@ -123,6 +126,7 @@ pub struct Proxy {
     limits: Limits,
     clock: fn() -> Timestamp,
     connection_log: ConnectionLog,
+    connection_slots: Arc<Semaphore>,
     body_memory: Arc<Semaphore>,
     upstream: Arc<UpstreamPool>,
 }
@@ -148,6 +152,7 @@ impl Proxy {
             tls: parts.tls,
             names,
             connection_log: ConnectionLog::default(),
+            connection_slots: Arc::new(Semaphore::new(limits.all_connections)),
             body_memory: Arc::new(Semaphore::new(limits.body_memory)),
             upstream: Arc::new(upstream),
             metrics,

@@ -56,7 +56,12 @@ fn take_root(layout: Layout) -> Result<MutexGuard<'static, ()>> {
 impl<'a> Guard<'a> {
     /// Starts one for the pods of a layout, and waits until it knows all of them.
     pub fn start(rig: &'a NodeRig, layout: Layout) -> Result<Self> {
-        let mut guard = Self::prepare(rig, layout)?;
+        Self::start_with(rig, layout, "")
+    }
+
+    /// The same with more lines in its configuration.
+    pub fn start_with(rig: &'a NodeRig, layout: Layout, more: &str) -> Result<Self> {
+        let mut guard = Self::prepare_with(rig, layout, more)?;
         guard.restart()?;
         guard.wait_until("everything is known", |status| status["synced"] == true)?;
         Ok(guard)
@@ -64,6 +69,10 @@ impl<'a> Guard<'a> {
 
     /// Everything that one for the pods of a layout needs; [`Guard::restart`] starts it.
     pub fn prepare(rig: &'a NodeRig, layout: Layout) -> Result<Self> {
+        Self::prepare_with(rig, layout, "")
+    }
+
+    fn prepare_with(rig: &'a NodeRig, layout: Layout, more: &str) -> Result<Self> {
         let taken = take_root(layout)?;
         // In the cluster's folder, which is swept when the test is killed.
         let folder = tempfile::tempdir_in(rig.cluster().folder()).context("making the daemon's folder")?;
@@ -75,13 +84,14 @@ impl<'a> Guard<'a> {
         let place = |name: &str| folder.path().join(name).display().to_string();
         let config = format!(
             "apiVersion: eks-guard.dev/v1alpha1\nkind: NodeConfig\nspec:\n  nodeName: {NODE_NAME}\n  cgroupRoot: {}\n  \
-             pins: {}\n  state: {}\n  policies: {}\n  records: {}\n  upstream: {{kubeconfig: {}}}\n",
+             pins: {}\n  state: {}\n  policies: {}\n  records: {}\n  upstream: {{kubeconfig: {}}}\n{}",
             root.display(),
             place("bpf/eks-guard"),
             place("state"),
             place("policies"),
             place("records"),
             rig.cluster().admin_kubeconfig().display(),
+            more,
         );
         fs::write(folder.path().join("node.yaml"), config)?;
         let mounted = folder.path().join("mounted");
@@ -221,11 +231,6 @@ impl<'a> Guard<'a> {
     /// A file of the daemon's own.
     pub fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
-    }
-
-    /// Process id of the daemon itself.
-    pub fn id(&self) -> Result<u32> {
-        Ok(self.daemon.as_ref().context("no daemon runs")?.id())
     }
 
     fn args(&self, words: &[&str]) -> Result<Vec<String>> {

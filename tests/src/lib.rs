@@ -17,6 +17,7 @@ pub mod kubelet;
 pub mod leash;
 pub mod netns;
 pub mod node;
+pub mod nri;
 pub mod pki;
 pub mod place;
 pub mod policies;

@@ -7,6 +7,8 @@ mod death;
 mod families;
 #[path = "daemon/first_connect.rs"]
 mod first_connect;
+#[path = "daemon/gate.rs"]
+mod gate;
 #[path = "daemon/others.rs"]
 mod others;
 #[path = "daemon/proxy.rs"]

@@ -38,16 +38,6 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     setup::run(&needs)?;
     build::build(Profile::Release)?;
-    console::step("building what measures and what is measured beside us (release)");
-    let args = [
-        "build",
-        "--locked",
-        "--release",
-        "--package",
-        "eks-guard-tests",
-        "--bins",
-    ];
-    process::run(process::cargo(&args), "building the programs of the benches")?;
     for name in chosen {
         console::step(&format!(
             "bench {name}: nothing else should be running on this machine"
@@ -61,6 +51,16 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 }
 
 fn proxy(repetitions: usize) -> Result<()> {
+    console::step("building the rivals (release)");
+    let args = [
+        "build",
+        "--locked",
+        "--release",
+        "--package",
+        "eks-guard-tests",
+        "--bins",
+    ];
+    process::run(process::cargo(&args), "building the rivals")?;
     let release = paths::workspace().join("target/release");
     let mut bench = process::as_root(&release.join("bench").to_string_lossy());
     bench.arg("proxy").arg("--guard").arg(release.join("eks-guard"));
@@ -72,13 +72,16 @@ fn proxy(repetitions: usize) -> Result<()> {
     process::run(bench, "bench proxy")
 }
 
-/// Cargo starts it: it uses the guard's own library.
+/// Cargo starts it: it uses the guard's own library. It is the tests' build, because who measures is the same on every side;
+/// the programs and the daemon are those of a release.
 fn datapath(repetitions: usize) -> Result<()> {
+    build::rig()?;
     let mut bench = process::cargo(&[
         "bench",
         "--locked",
-        "--package",
-        "eks-guard-tests",
+        "--workspace",
+        "--profile",
+        "dev",
         "--bench",
         "node-datapath",
         "--",

@@ -2,6 +2,7 @@
 
 mod check;
 mod egress;
+mod nri;
 mod wire;
 
 #[cfg(test)]
@@ -17,7 +18,8 @@ use std::time::Duration;
 
 use eks_guard_core::yaml::{self, DocumentError, Origin};
 
-pub use egress::{AgentEgress, Allow, EgressMode, Protocol};
+pub use egress::{AgentEgress, Allow, Closed, EgressMode, Protocol};
+pub use nri::{NriConfig, NriMode};
 
 /// The kind of the document.
 pub const KIND: &str = "NodeConfig";
@@ -46,12 +48,16 @@ pub struct NodeConfig {
     pub api_servers: Vec<SocketAddr>,
     /// Addresses of other clusters' API servers and of what stands in for them.
     pub other_clusters: Vec<Prefix>,
+    /// First and last port on nodes' addresses that is closed to agents.
+    pub kubelet_ports: (u16, u16),
     /// NAT64 prefixes beyond the well-known one, each a /96.
     pub nat64_prefixes: Vec<Ipv6Addr>,
     /// Pods that are exempt.
     pub system_pods: Vec<SystemPod>,
     /// Label that makes a pod an agent; its value is the agent's name.
     pub agent_label: String,
+    /// Whether and how the container runtime holds pods back.
+    pub nri: Option<NriConfig>,
     /// Where agents may connect to when nothing else is said for them.
     pub egress: EgressMode,
     /// The same for single agents, by name.
@@ -191,6 +197,8 @@ impl NodeConfig {
                 config.upstream.clone(),
                 config.nat64_prefixes.clone(),
                 (config.verify.clone(), config.metrics),
+                // The plugin looks at the label.
+                config.nri.clone().map(|nri| (nri, config.agent_label.clone())),
             )
         };
         fixed(self) != fixed(other)

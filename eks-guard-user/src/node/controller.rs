@@ -1,6 +1,8 @@
 //! Keeps the kernel and the listeners as the cluster says they should be. One task owns all of it; everything it learns is
 //! taken in first and then acted on as a whole, so that the order in which things are learned does not matter.
 
+mod row;
+
 #[cfg(test)]
 mod tests;
 
@@ -12,7 +14,8 @@ use std::path::{Path, PathBuf};
 use crate::node::agents::Agents;
 use crate::node::api_set::{Services, Source};
 use crate::node::cgroup::{PodCgroup, PodUid, scan};
-use crate::node::config::{EgressMode, NodeConfig};
+use crate::node::config::NodeConfig;
+use crate::node::controller::row::row;
 use crate::node::kernel::{Destinations, Kernel, Standing};
 use crate::node::kube::{Change, EndpointSlice, Node, Object, Pod, Service};
 use crate::node::pods::{ClassifiedPod, PodClass};
@@ -134,6 +137,16 @@ impl Controller {
         self.are_pods_listed && self.services.are_listed()
     }
 
+    /// Whether the pod of a cgroup is what it is to be: classified and, as an agent, served.
+    #[must_use]
+    pub fn is_ready(&self, cgroup: u64) -> bool {
+        match self.standings.get(&cgroup) {
+            Some(Standing::Agent { port, .. }) => port.is_some(),
+            Some(Standing::System | Standing::Ordinary) => true,
+            None => false,
+        }
+    }
+
     /// Whether an agent waits for its listener, and reaches nothing until it has one.
     #[must_use]
     pub fn waits(&self) -> bool {
@@ -220,6 +233,7 @@ impl Controller {
         addresses.extend(api.addresses());
         let destinations = Destinations {
             nodes: self.nodes.values().flatten().copied().collect(),
+            kubelet_ports: config.kubelet_ports,
             other_clusters: config.other_clusters.clone(),
             api: addresses,
         };
@@ -281,6 +295,7 @@ impl Controller {
             port,
             mode: own.and_then(|own| own.mode).unwrap_or(config.egress),
             allow: own.map(|own| own.allow.clone()).unwrap_or_default(),
+            own: pod.addresses.clone(),
         }
     }
 
@@ -353,45 +368,5 @@ impl Controller {
             Ok(()) => self.kept = known.clone(),
             Err(error) => self.problem(&error),
         }
-    }
-}
-
-fn row(
-    uid: &PodUid,
-    cgroup: &PodCgroup,
-    pod: Option<&ClassifiedPod>,
-    standing: Option<&Standing>,
-) -> PodStatus {
-    let class = match pod.map(|pod| &pod.class) {
-        Some(PodClass::Agent { .. }) => "agent",
-        Some(PodClass::System) => "system",
-        Some(PodClass::Ordinary) => "ordinary",
-        None => "unknown",
-    };
-    let agent = match pod.map(|pod| &pod.class) {
-        Some(PodClass::Agent { name }) => Some(name.clone()),
-        Some(PodClass::System | PodClass::Ordinary) | None => None,
-    };
-    let (port, egress) = match standing {
-        Some(Standing::Agent { port, mode, .. }) => {
-            let mode = match mode {
-                EgressMode::AllowList => "allowList",
-                EgressMode::BlockList => "blockList",
-            };
-            (*port, Some(mode.to_owned()))
-        }
-        Some(Standing::System | Standing::Ordinary) | None => (None, None),
-    };
-    PodStatus {
-        uid: uid.as_str().to_owned(),
-        cgroup: cgroup.id,
-        namespace: pod.map(|pod| pod.identity.namespace.clone()).unwrap_or_default(),
-        name: pod.map(|pod| pod.identity.name.clone()).unwrap_or_default(),
-        class: class.to_owned(),
-        agent,
-        port,
-        egress,
-        interfaces: Vec::new(),
-        verified: None,
     }
 }

@@ -3,6 +3,7 @@
 //! The order is: what is remembered; the kernel side, if enough is remembered to close it; the API server; the kernel side,
 //! if this is the first start, once pods and Services are known, so that no ordinary pod is cut off meanwhile.
 
+mod gate;
 mod learn;
 mod reload;
 
@@ -27,6 +28,7 @@ use crate::node::cgroup::processes::pod_of;
 use crate::node::cgroup::{find_root, scan, watch as cgroup_watch};
 use crate::node::config::{NodeConfig, UpstreamConfig};
 use crate::node::controller::{Controller, Parts};
+use crate::node::daemon::gate::Gate;
 use crate::node::daemon::learn::{Learned, learn};
 pub(crate) use crate::node::daemon::reload::Reload;
 use crate::node::kernel::{Destinations, Kernel, Standing};
@@ -110,6 +112,7 @@ struct Daemon {
     proxy_changes: watch::Receiver<u64>,
     learned: mpsc::Receiver<Learned>,
     cgroups: mpsc::Receiver<()>,
+    gate: Gate,
     status: watch::Sender<Status>,
     reporting: Reporting,
     /// Watches, the status socket, the proxy; they end with it.
@@ -151,6 +154,7 @@ impl Daemon {
         let node = Session::open(&config.records, node_session())?;
         let proxy = start_proxy(&mut tasks, &endpoint, credentials, process);
         proxy.keep(ToProxy::Leaf(leaves.leaf().clone()));
+        let gate = Gate::open(&mut tasks, &config);
         let agents = Agents::new(Arc::clone(&proxy) as _, &config.records, node);
         let controller = Controller::new(Parts {
             config,
@@ -169,6 +173,7 @@ impl Daemon {
             proxy,
             learned: learned_rx,
             cgroups,
+            gate,
             status: status_tx,
             reporting,
             _tasks: tasks,
@@ -195,7 +200,8 @@ impl Daemon {
                 Some(()) = self.cgroups.recv() => {}
                 () = self.reporting.changed() => {}
                 Ok(()) = self.proxy_changes.changed() => {}
-                () = sleep(LISTENER_RETRY), if self.controller.waits() => {}
+                () = self.gate.next() => {}
+                () = sleep(LISTENER_RETRY), if self.controller.waits() || self.gate.is_waited_at() => {}
                 _ = files.tick() => self.look_at_files(),
             }
             self.reconcile();
@@ -239,6 +245,7 @@ impl Daemon {
         status
             .problems
             .extend(self.reload.problems().chain(facts.problem));
+        self.gate.settle(&self.controller, &mut status);
         self.reporting.add_to(&mut status);
         self.status.send_replace(status);
     }
@@ -318,6 +325,7 @@ fn remembered(known: &Known, config: &NodeConfig) -> Destinations {
     Destinations {
         api,
         nodes: std::collections::BTreeSet::new(),
+        kubelet_ports: config.kubelet_ports,
         other_clusters: config.other_clusters.clone(),
     }
 }

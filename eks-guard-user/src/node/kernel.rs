@@ -16,6 +16,8 @@ pub struct Destinations {
     pub api: BTreeSet<SocketAddr>,
     /// Addresses of nodes, whose kubelet ports are closed to agents.
     pub nodes: BTreeSet<IpAddr>,
+    /// First and last of these ports.
+    pub kubelet_ports: (u16, u16),
     /// Other clusters, closed to agents.
     pub other_clusters: Vec<Prefix>,
 }
@@ -31,6 +33,8 @@ pub enum Standing {
         mode: EgressMode,
         /// Addresses, in that mode.
         allow: Vec<Allow>,
+        /// Its own addresses, which its redirected sockets name as their own.
+        own: Vec<IpAddr>,
     },
     /// Exempt by configuration.
     System,

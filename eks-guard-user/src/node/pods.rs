@@ -4,6 +4,7 @@
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use eks_guard_core::principal::PodIdentity;
 use serde::{Deserialize, Serialize};
@@ -44,6 +45,9 @@ pub struct ClassifiedPod {
     pub cgroup: String,
     /// Whether it uses the node's network namespace.
     pub host_network: bool,
+    /// Its addresses, once it has any.
+    #[serde(default)]
+    pub addresses: Vec<IpAddr>,
 }
 
 /// Every pod of the node that has a cgroup or an object, by the UID of its object.
@@ -143,6 +147,7 @@ impl Pods {
             class,
             cgroup: cgroup_name(pod),
             host_network: pod.spec.host_network,
+            addresses: pod.status.addresses(),
             identity,
         };
         self.by_uid.insert(metadata.uid.clone(), classified);

@@ -10,11 +10,12 @@ use std::sync::Arc;
 
 use crate::ebpf::cgroup2_mount;
 use crate::ebpf::node::{
-    AllowEntry, Destination, Egress, NodeConfig as ProgramConfig, NodeLimits, PodEntry, PodKind, Unknown,
+    AllowEntry, Destination, Egress, Infrastructure, NodeConfig as ProgramConfig, NodeLimits, PodEntry,
+    PodKind, Unknown,
 };
 use crate::ebpf::original_dst::FlowTable;
 use crate::ebpf::{NodeDatapath, NodeError, NodeRequest, Prefix, netns_cookie};
-use crate::node::config::{Allow, EgressMode, NodeConfig, Prefix as ConfigPrefix, Protocol};
+use crate::node::config::{Allow, Closed, EgressMode, NodeConfig, Prefix as ConfigPrefix, Protocol};
 use crate::node::daemon::Failure;
 use crate::node::kernel::{Destinations, Kernel, KernelError, Standing};
 use crate::node::state::State;
@@ -86,8 +87,13 @@ impl Kernel for Programs {
 
     fn set_pod(&mut self, cgroup: u64, standing: &Standing) -> Result<(), KernelError> {
         let doing = || format!("putting cgroup {cgroup} on record");
-        let (kind, allow) = match standing {
-            Standing::Agent { port, mode, allow } => {
+        let (kind, allow, own) = match standing {
+            Standing::Agent {
+                port,
+                mode,
+                allow,
+                own,
+            } => {
                 let kind = PodKind::Agent {
                     // Nobody listens on port 0: the agent's connections are refused.
                     listener_port: port.unwrap_or(0),
@@ -96,15 +102,21 @@ impl Kernel for Programs {
                         EgressMode::BlockList => Egress::BlockList,
                     },
                 };
-                (kind, allow.as_slice())
+                (kind, allow.as_slice(), own.as_slice())
             }
-            Standing::System => (PodKind::System, [].as_slice()),
-            Standing::Ordinary => (PodKind::Ordinary, [].as_slice()),
+            Standing::System => (PodKind::System, [].as_slice(), [].as_slice()),
+            Standing::Ordinary => (PodKind::Ordinary, [].as_slice(), [].as_slice()),
         };
         let entry = PodEntry {
             kind,
-            addr4: None,
-            addr6: None,
+            addr4: own.iter().find_map(|address| match address {
+                IpAddr::V4(v4) => Some(*v4),
+                IpAddr::V6(_) => None,
+            }),
+            addr6: own.iter().find_map(|address| match address {
+                IpAddr::V4(_) => None,
+                IpAddr::V6(v6) => Some(*v6),
+            }),
         };
         self.datapath.put_pod(cgroup, &entry).map_err(failed(doing()))?;
         let allowed: Vec<AllowEntry> = allow.iter().flat_map(entries).collect();
@@ -184,7 +196,10 @@ fn closed(destinations: &Destinations) -> Vec<Destination> {
     let api = destinations.api.iter().copied().map(Destination::Api);
     api.chain(host(IMDS).map(Destination::Imds))
         .chain(host(POD_IDENTITY).map(Destination::PodIdentity))
-        .chain(destinations.nodes.iter().copied().map(Destination::Kubelet))
+        .chain(destinations.nodes.iter().map(|node| Destination::Kubelet {
+            node: *node,
+            ports: destinations.kubelet_ports,
+        }))
         .chain(clusters.map(Destination::OtherCluster))
         .collect()
 }
@@ -193,7 +208,7 @@ fn prefix(prefix: &ConfigPrefix) -> Option<Prefix> {
     Prefix::new(prefix.address, u32::from(prefix.length))
 }
 
-/// A port without a protocol is one of both that have ports. No entry opens a class.
+/// A port without a protocol is one of both that have ports.
 fn entries(allow: &Allow) -> Vec<AllowEntry> {
     let protocols: &[Option<u8>] = match (allow.protocol, allow.port) {
         (Some(Protocol::Tcp), _) => &[Some(TCP)],
@@ -207,10 +222,19 @@ fn entries(allow: &Allow) -> Vec<AllowEntry> {
             prefix: prefix?,
             protocol: *protocol,
             port: allow.port,
-            opens: None,
+            opens: allow.opens.map(opened),
         })
     };
     protocols.iter().filter_map(entry).collect()
+}
+
+fn opened(closed: Closed) -> Infrastructure {
+    match closed {
+        Closed::Metadata => Infrastructure::Imds,
+        Closed::PodIdentity => Infrastructure::PodIdentity,
+        Closed::Kubelet => Infrastructure::Kubelet,
+        Closed::OtherCluster => Infrastructure::OtherCluster,
+    }
 }
 
 #[cfg(test)]
@@ -226,6 +250,7 @@ mod tests {
             },
             protocol,
             port,
+            opens: None,
         };
         let of = |protocol, port| -> Vec<(Option<u8>, Option<u16>)> {
             let entries = entries(&allow(protocol, port));
@@ -235,6 +260,12 @@ mod tests {
         assert_eq!(of(None, None), [(None, None)]);
         assert_eq!(of(None, Some(53)), [(Some(6), Some(53)), (Some(17), Some(53))]);
         assert_eq!(of(Some(Protocol::Udp), None), [(Some(17), None)]);
+        let opening = Allow {
+            opens: Some(Closed::Kubelet),
+            ..allow(None, Some(10_250))
+        };
+        let opened: Vec<_> = entries(&opening).iter().map(|entry| entry.opens).collect();
+        assert_eq!(opened, [Some(Infrastructure::Kubelet); 2]);
     }
 
     #[test]
@@ -242,6 +273,7 @@ mod tests {
         let destinations = Destinations {
             api: ["10.96.0.1:443".parse().unwrap()].into(),
             nodes: ["192.0.2.7".parse().unwrap()].into(),
+            kubelet_ports: (10_250, 10_255),
             other_clusters: vec![ConfigPrefix {
                 address: "10.9.0.0".parse().unwrap(),
                 length: 16,
@@ -249,6 +281,11 @@ mod tests {
         };
         let closed = closed(&destinations);
         assert_eq!(closed.len(), 7);
+        let kubelet = Destination::Kubelet {
+            node: "192.0.2.7".parse().unwrap(),
+            ports: (10_250, 10_255),
+        };
+        assert!(closed.contains(&kubelet));
         assert!(closed.contains(&Destination::Imds(Prefix::host(IMDS[0]))));
         assert!(closed.contains(&Destination::PodIdentity(Prefix::host(POD_IDENTITY[1]))));
     }

@@ -34,6 +34,8 @@ pub struct Status {
     pub proxy: Option<u32>,
     /// How often the proxy had to be started again.
     pub proxy_restarts: u64,
+    /// Whether the container runtime holds pods back until they are classified; none: it is not asked to.
+    pub nri_connected: Option<bool>,
     /// Whether the kernel programs are attached.
     pub attached: bool,
     /// Whether pods and Services have been told as a whole since the start.

@@ -14,6 +14,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -59,14 +60,9 @@ pub(crate) async fn serve(
         Ok(vouched) => vouched,
         Err(fault) => return fault.report(&proxy, &place.resident, None),
     };
-    let Ok(_slot) = Arc::clone(&workload.connection_slots).try_acquire_owned() else {
-        let message = format!("more than {} connections at once", proxy.limits.connections);
-        let fault = Fault {
-            outcome: ConnectionOutcome::OverLimit,
-            reason: "TooManyConnections",
-            message,
-        };
-        return fault.report(&proxy, &workload, None);
+    let _slots = match slots(&proxy, &workload) {
+        Ok(slots) => slots,
+        Err(fault) => return fault.report(&proxy, &workload, None),
     };
     let _open = OpenConnection::count(&proxy);
     let Origin { flow, caller } = origin;
@@ -115,6 +111,27 @@ async fn vouched(place: &Place, peer: SocketAddr) -> Result<(Origin, Arc<Workloa
         ),
     })?;
     Ok((origin, workload))
+}
+
+/// The right to be connected: one of the agent's own, and one of those that all agents share, of which no agent can have all.
+fn slots(proxy: &Proxy, workload: &Workload) -> Result<[OwnedSemaphorePermit; 2], Fault> {
+    let taken = |slots: &Arc<Semaphore>, message: String| {
+        Arc::clone(slots).try_acquire_owned().map_err(|_| Fault {
+            outcome: ConnectionOutcome::OverLimit,
+            reason: "TooManyConnections",
+            message,
+        })
+    };
+    let limits = &proxy.limits;
+    let own = format!("more than {} connections at once", limits.connections);
+    let all = format!(
+        "more than {} connections of all agents at once",
+        limits.all_connections
+    );
+    Ok([
+        taken(&workload.connection_slots, own)?,
+        taken(&proxy.connection_slots, all)?,
+    ])
 }
 
 /// Why a connection ended badly.

@@ -70,12 +70,20 @@ fn starts(rig: &NodeRig, repetitions: usize) -> Result<Vec<Row>> {
     ])
 }
 
-/// What the process grows by when agents come, each with a listener, a record and a place in every table.
+/// What loader and proxy grow by when agents come, each with a listener, a record and a place in every table.
 fn memory(rig: &NodeRig) -> Result<Row> {
     let layout = Layout::ALL[1];
     let guard = Guard::start(rig, layout)?;
-    let pid = guard.id()?;
-    let before = memory_mb(pid, "VmRSS")?;
+    let status = guard.status()?;
+    let processes = [&status["loader"], &status["proxy"]].map(Value::as_u64);
+    let resident = || -> Result<f64> {
+        let each = processes.iter().map(|pid| {
+            let pid = pid.context("a process is missing")?;
+            memory_mb(u32::try_from(pid)?, "VmRSS")
+        });
+        each.sum()
+    };
+    let before = resident()?;
     let specs: Vec<PodSpec> = (0..AGENTS)
         .map(|number| PodSpec {
             layout,
@@ -87,7 +95,7 @@ fn memory(rig: &NodeRig) -> Result<Row> {
     wait_until(&guard.file("state/status.sock"), |status| {
         rows_of(status).filter(|row| row["port"].is_u64()).count() == AGENTS
     })?;
-    let grown = (memory_mb(pid, "VmRSS")? - before) * 1e3 / AGENTS as f64;
+    let grown = (resident()? - before) * 1e3 / AGENTS as f64;
     Ok(Row::alone(
         "memory of the daemon for each agent",
         "KB",

@@ -172,9 +172,9 @@ fn destinations() -> Result<Vec<Destination>> {
         all.push(Destination::Api(api.parse()?));
     }
     for number in 0..CLASSED {
-        all.push(Destination::Kubelet([198, 51, 100, number].into()));
+        all.push(kubelet([198, 51, 100, number].into()));
         let v6: std::net::Ipv6Addr = format!("2001:db8:1::{number:x}").parse()?;
-        all.push(Destination::Kubelet(v6.into()));
+        all.push(kubelet(v6.into()));
     }
     Ok(all)
 }
@@ -319,5 +319,12 @@ impl Drop for Tree {
     fn drop(&mut self) {
         drop(self.sweeper.stdin.take());
         self.sweeper.wait().ok();
+    }
+}
+
+fn kubelet(node: IpAddr) -> Destination {
+    Destination::Kubelet {
+        node,
+        ports: (10_248, 10_259),
     }
 }

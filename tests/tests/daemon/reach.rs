@@ -6,12 +6,13 @@ use std::path::Path;
 
 use anyhow::{Result, ensure};
 use rig::command;
+use rig::daemon::{Guard, row};
 use rig::leash;
-use rig::node::{API_PORT, API_SERVICE, Families, Layout, NodeRig, Pod, PodNetwork, PodSpec, shared};
+use rig::node::{
+    API_PORT, API_SERVICE, Families, Layout, NODE, NodeRig, Pod, PodNetwork, PodSpec, Profile, shared,
+};
 use rig::place::Place;
 use serde_json::json;
-
-use crate::guard::{Guard, row};
 
 /// A pod of the layout, an agent by its label or not.
 pub(crate) fn spec(rig: &NodeRig, layout: Layout, namespace: &str, name: &str, is_agent: bool) -> PodSpec {
@@ -148,4 +149,74 @@ fn what_no_object_stands_for_reaches_nothing() -> Result<()> {
     // An agent in the node's own network has a listener there.
     guard.serve(&host)?;
     works(&host)
+}
+
+#[test]
+fn what_is_closed_to_agents_is_opened_by_its_name_only() -> Result<()> {
+    let (rig, layout, namespace) = (shared()?, Layout::ALL[3], "kubelets");
+    rig.cluster().create_namespace(namespace)?;
+    let labelled = |name: &str| {
+        let mut spec = spec(rig, layout, namespace, name, false);
+        spec.labels
+            .insert("eks-guard.dev/agent".to_owned(), name.to_owned());
+        rig.run_pod(&spec)
+    };
+    let (named, wide) = (labelled("named")?, labelled("wide")?);
+    let node = NODE.sockets(Families::V4, 10_250)[0];
+    let entry = |more: &str| format!("allow: [{{to: {}, protocol: TCP{more}}}]", node.ip());
+    let egress = format!(
+        "  egress:\n    agents:\n      - {{agent: named, {}}}\n      - {{agent: wide, {}}}\n",
+        entry(", port: 10250, opens: kubelet"),
+        entry("")
+    );
+    let mut guard = Guard::start_with(rig, layout, &egress)?;
+    for pod in [&named, &wide] {
+        guard.serve(pod)?;
+    }
+    let ask = |pod: &Pod<'_>| {
+        let mut curl = pod.command(Profile::Restricted, Path::new("/usr/bin/curl"))?;
+        curl.args([
+            "--silent",
+            "--http0.9",
+            "--max-time",
+            "60",
+            &format!("http://{node}/"),
+        ]);
+        command::run(curl)
+    };
+    let before = rig.fixtures().kubelet.arrivals_from(&wide.addresses())?.packets;
+    let refused = ask(&wide)?;
+    ensure!(
+        refused.code != 0,
+        "a prefix alone opened the kubelet: {refused:?}"
+    );
+    ensure!(
+        rig.fixtures().kubelet.arrivals_from(&wide.addresses())?.packets == before,
+        "a packet arrived"
+    );
+    let answered = ask(&named)?;
+    ensure!(answered.stdout.contains("kubelet"), "{answered:?}");
+
+    // A redirected socket names the pod's own address as its own.
+    let mut curl = named.command(Profile::Restricted, Path::new("/usr/bin/curl"))?;
+    let server = API_SERVICE.sockets(Families::V4, API_PORT)[0];
+    let url = format!("https://{server}/version");
+    curl.args([
+        "--silent",
+        "--insecure",
+        "--output",
+        "/dev/null",
+        "--write-out",
+        "%{local_ip}",
+        &url,
+    ]);
+    let local = command::run(curl)?.ok()?;
+    ensure!(
+        named
+            .addresses()
+            .iter()
+            .any(|address| address.to_string() == local.trim()),
+        "the socket names {local}"
+    );
+    Ok(())
 }

@@ -7,7 +7,6 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
@@ -19,6 +18,7 @@ use eks_guard::ebpf::{
 };
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
+use rig::netns::ip;
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 use crate::probe::Probe;
@@ -32,6 +32,30 @@ pub(crate) const API: &str = "192.0.2.1:443";
 pub(crate) const API6: &str = "[2001:db8::a]:443";
 /// Both ends of the wire have one address, so that neither needs to find the other.
 const MAC: &str = "02:00:00:00:00:01";
+
+/// Ways from the pod over the wire, beside those that every network of a test has.
+const NEAR: &str = "\
+route add 169.254.0.0/16 dev wire
+route add 10.0.0.0/8 dev wire
+route add default dev wire
+route add 2001:db8:64::/96 dev wire
+route add fd00:ec2::/32 dev wire
+";
+/// The far end: connections from here have an address of their own, the pod is where it is although it lies in one of the
+/// prefixes, and everything else answers.
+const FAR: &str = "\
+link set lo up
+addr add 203.0.113.200/32 dev lo
+link set far-end up
+route add 198.51.100.7/32 dev far-end
+route add 2001:db8::7/128 dev far-end table local
+route add local 0.0.0.0/1 dev lo
+route add local 128.0.0.0/2 dev lo
+route add local 192.0.0.0/3 dev lo
+route add local 64:ff9b::/96 dev lo
+route add local 2001:db8::/32 dev lo
+route add local fd00:ec2::/32 dev lo
+";
 
 /// First kernel with tcx.
 const TCX_SINCE: (u32, u32) = (6, 6);
@@ -236,39 +260,20 @@ impl Far {
             made.join().unwrap()
         });
         let path = format!("/proc/{}/fd/{}", std::process::id(), netns.as_raw_fd());
-        ip("link set wire arp off");
-        ip(&format!("link set wire address {MAC}"));
-        ip(&format!("link set far-end netns {path}"));
-        for destination in ["169.254.0.0/16", "10.0.0.0/8", "default"] {
-            ip(&format!("route add {destination} dev wire"));
-        }
-        ip("route add 2001:db8:64::/96 dev wire");
-        ip("route add fd00:ec2::/32 dev wire");
+        ip(&format!(
+            "link set wire arp off\nlink set wire address {MAC}\nlink set far-end netns {path}\n{NEAR}"
+        ))
+        .unwrap();
         let mut far = Self {
             netns,
             tcp: Vec::new(),
             udp: Vec::new(),
         };
         let (tcp, udp) = far.run(|| {
-            for command in [
-                "link set lo up",
-                // Where connections from here come from.
-                "addr add 203.0.113.200/32 dev lo",
-                "link set far-end arp off",
-                &format!("link set far-end address {MAC}"),
-                "link set far-end up",
-                "route add 198.51.100.7/32 dev far-end",
-                // Where the local addresses are looked up: it must go before those.
-                "route add 2001:db8::7/128 dev far-end table local",
-                "route add local 0.0.0.0/1 dev lo",
-                "route add local 128.0.0.0/2 dev lo",
-                "route add local 192.0.0.0/3 dev lo",
-                "-6 route add local 64:ff9b::/96 dev lo",
-                "-6 route add local 2001:db8::/32 dev lo",
-                "-6 route add local fd00:ec2::/32 dev lo",
-            ] {
-                ip(command);
-            }
+            ip(&format!(
+                "link set far-end arp off\nlink set far-end address {MAC}\n{FAR}"
+            ))
+            .unwrap();
             (
                 PORTS
                     .iter()
@@ -373,7 +378,10 @@ pub(crate) fn destinations() -> Vec<Destination> {
         Destination::Imds(host("169.254.169.254")),
         Destination::Imds(host("fd00:ec2::254")),
         Destination::PodIdentity(host("169.254.170.23")),
-        Destination::Kubelet("192.0.2.7".parse().unwrap()),
+        Destination::Kubelet {
+            node: "192.0.2.7".parse().unwrap(),
+            ports: (10_248, 10_259),
+        },
         Destination::OtherCluster(Prefix::new("203.0.113.0".parse().unwrap(), 28).unwrap()),
     ]
 }
@@ -408,9 +416,4 @@ pub(crate) fn kernel() -> (u32, u32) {
     let release = uname.release().to_str().unwrap();
     let mut numbers = release.split('.').map(|number| number.parse().unwrap());
     (numbers.next().unwrap(), numbers.next().unwrap())
-}
-
-fn ip(command: &str) {
-    let status = Command::new("ip").args(command.split(' ')).status().unwrap();
-    assert!(status.success(), "ip {command}");
 }

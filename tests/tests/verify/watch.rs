@@ -1,7 +1,6 @@
 //! The daemon tries its agents itself: what does not hold is in the status, the metrics, the node's condition and its taints, as
 //! long as it does not.
 
-use std::fs::OpenOptions;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -71,13 +70,8 @@ fn what_does_not_hold_taints_the_node_until_it_holds_again() -> Result<()> {
     rig.cluster().create_namespace(namespace)?;
     let pod = rig.run_pod(&agent(rig, layout, namespace, "agent"))?;
     let _main = container(rig, &pod)?;
-    let mut guard = Guard::prepare(rig, layout)?;
-    let mut config = OpenOptions::new().append(true).open(guard.file("node.yaml"))?;
-    writeln!(
-        config,
-        "  verify: {{intervalSeconds: 5}}\n  metrics: {{listen: \"{LISTEN}\"}}"
-    )?;
-    guard.restart()?;
+    let more = format!("  verify: {{intervalSeconds: 5}}\n  metrics: {{listen: \"{LISTEN}\"}}\n");
+    let mut guard = Guard::start_with(rig, layout, &more)?;
     guard.serve(&pod)?;
     let uid = pod.uid().to_owned();
     guard.wait_until("the agent holds", |status| agree(rig, status, &uid, Holds::Yes))?;

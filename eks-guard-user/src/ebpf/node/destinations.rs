@@ -7,10 +7,6 @@ use eks_guard_ebpf::{Class, class};
 
 use crate::ebpf::prefix::Prefix;
 
-/// Ports on which a kubelet and what runs beside it on a node answer: health (10248), kubelet (10250), read-only kubelet
-/// (10255), kube-proxy health (10256), controller manager and scheduler (10257, 10259).
-const KUBELET_PORTS: (u16, u16) = (10_248, 10_259);
-
 /// Something that agents must not reach, the API server's addresses aside, which they reach through the guard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Destination {
@@ -21,7 +17,12 @@ pub enum Destination {
     /// The agent that hands out the cloud credentials of pods.
     PodIdentity(Prefix),
     /// An address of a node, of which the ports of the kubelet and its neighbours are refused.
-    Kubelet(IpAddr),
+    Kubelet {
+        /// The address.
+        node: IpAddr,
+        /// The first and the last of these ports.
+        ports: (u16, u16),
+    },
     /// API servers of other clusters.
     OtherCluster(Prefix),
 }
@@ -70,8 +71,10 @@ impl Destination {
             Self::Imds(prefix) => (prefix, whole(class::IMDS)),
             Self::PodIdentity(prefix) => (prefix, whole(class::POD_IDENTITY)),
             Self::OtherCluster(prefix) => (prefix, whole(class::OTHER_CLUSTER)),
-            Self::Kubelet(node) => {
-                let (first_port, last_port) = KUBELET_PORTS;
+            Self::Kubelet {
+                node,
+                ports: (first_port, last_port),
+            } => {
                 let ports = Class {
                     class: class::KUBELET,
                     first_port,
@@ -164,7 +167,10 @@ mod tests {
     }
 
     fn kubelet(text: &str) -> Destination {
-        Destination::Kubelet(text.parse().unwrap())
+        Destination::Kubelet {
+            node: text.parse().unwrap(),
+            ports: (10_248, 10_259),
+        }
     }
 
     #[test]

@@ -10,13 +10,16 @@ use eks_guard_core::yaml::{At, DocumentError, Field, Origin};
 use serde_saphyr::Location;
 
 use crate::node::config::wire::{Document, Metrics, Spec, SystemPod as WireSystemPod, Upstream, Verify};
-use crate::node::config::{NodeConfig, Prefix, SystemPod, UpstreamConfig, VerifyConfig, Which, egress};
+use crate::node::config::{NodeConfig, Prefix, SystemPod, UpstreamConfig, VerifyConfig, Which, egress, nri};
 
 const PINS: &str = "/sys/fs/bpf/eks-guard";
 const STATE: &str = "/var/lib/eks-guard/node";
 const POLICIES: &str = "/etc/eks-guard/policies";
 const RECORDS: &str = "/var/lib/eks-guard/records";
 const AGENT_LABEL: &str = "eks-guard.dev/agent";
+/// The kubelet (10250), its read-only port (10255) and health (10248), kube-proxy's health and metrics (10256, 10249), the
+/// controller manager (10257), the cloud's (10258) and the scheduler (10259), by their defaults.
+const KUBELET_PORTS: (u16, u16) = (10_248, 10_259);
 
 /// Seconds between two rounds of trials.
 const INTERVAL: RangeInclusive<u32> = 5..=86_400;
@@ -122,9 +125,11 @@ impl Checker<'_> {
             }),
             api_servers: self.list(&fields.api_servers, Self::socket_address),
             other_clusters: self.list(&fields.other_clusters, Self::prefix),
+            kubelet_ports: self.kubelet_ports(&fields.kubelet_ports),
             nat64_prefixes: self.nat64(&fields.nat64_prefixes),
             system_pods: self.list(&fields.system_pods, Self::system_pod),
             agent_label: self.label(&fields.agent_label),
+            nri: nri::check(self, &fields.nri),
             egress,
             agents,
             verify: fields.verify.as_ref().and_then(|verify| self.verify(verify)),
@@ -219,7 +224,7 @@ impl Checker<'_> {
         given.unwrap_or_else(|| PathBuf::from(default))
     }
 
-    fn path(&mut self, path: &At<String>, name: &str) -> Option<PathBuf> {
+    pub(super) fn path(&mut self, path: &At<String>, name: &str) -> Option<PathBuf> {
         let checked = PathBuf::from(&path.value);
         if checked.is_absolute() {
             return Some(checked);
@@ -265,6 +270,22 @@ impl Checker<'_> {
             Err(cause) => {
                 self.fail(text.referenced, format!("{:?} {cause}", text.value));
                 None
+            }
+        }
+    }
+
+    /// `10248-10259`, or one port.
+    fn kubelet_ports(&mut self, field: &Field<String>) -> (u16, u16) {
+        let Some(text) = field else {
+            return KUBELET_PORTS;
+        };
+        let (first, last) = text.value.split_once('-').unwrap_or((&text.value, &text.value));
+        match (first.parse::<u16>(), last.parse::<u16>()) {
+            (Ok(first), Ok(last)) if 0 < first && first <= last => (first, last),
+            (_, _) => {
+                let message = format!("{:?} is no range of ports; write 10248-10259", text.value);
+                self.fail(text.referenced, message);
+                KUBELET_PORTS
             }
         }
     }

@@ -39,7 +39,30 @@ pub struct Allow {
     pub protocol: Option<Protocol>,
     /// Which port; `None` for all.
     pub port: Option<u16>,
+    /// What it opens of what is closed to every agent; `None`: nothing of it, however wide the prefix is.
+    pub opens: Option<Closed>,
 }
+
+/// What is closed to every agent unless an entry names it. The API server cannot be named: nothing opens it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closed {
+    /// The cloud's instance metadata.
+    Metadata,
+    /// The agent that hands out pods' cloud credentials.
+    PodIdentity,
+    /// Kubelets and what runs beside them on nodes.
+    Kubelet,
+    /// API servers of other clusters.
+    OtherCluster,
+}
+
+/// The words for them.
+const CLOSED: [(&str, Closed); 4] = [
+    ("metadata", Closed::Metadata),
+    ("podIdentity", Closed::PodIdentity),
+    ("kubelet", Closed::Kubelet),
+    ("otherCluster", Closed::OtherCluster),
+];
 
 /// A transport protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,9 +154,26 @@ fn allow(checker: &mut Checker<'_>, entry: &At<wire::Allow>) -> Option<Allow> {
         );
         return None;
     }
+    let opens = match &entry.value.opens {
+        Some(opens) => Some(closed(checker, opens)?),
+        None => None,
+    };
     Some(Allow {
         to: to?,
         protocol,
         port: port.map(|port| port.value),
+        opens,
     })
+}
+
+fn closed(checker: &mut Checker<'_>, word: &At<String>) -> Option<Closed> {
+    let known = CLOSED.iter().find(|(name, _)| *name == word.value);
+    if known.is_none() {
+        let message = format!(
+            "opens {:?} is not known; write `metadata`, `podIdentity`, `kubelet` or `otherCluster`",
+            word.value
+        );
+        checker.fail(word.referenced, message);
+    }
+    known.map(|(_, closed)| *closed)
 }

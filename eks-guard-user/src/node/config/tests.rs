@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use crate::node::config::{
-    AgentEgress, Allow, EgressMode, NodeConfig, Prefix, Protocol, SystemPod, UpstreamConfig, Which,
+    AgentEgress, Allow, Closed, EgressMode, NodeConfig, NriConfig, NriMode, Prefix, Protocol, SystemPod,
+    UpstreamConfig, Which,
 };
 
 const FULL: &str = r#"
@@ -86,11 +87,13 @@ fn a_whole_document_is_read() {
         to: prefix("10.96.0.10", 32),
         protocol: Some(Protocol::Udp),
         port: Some(53),
+        opens: None,
     };
     let inside = Allow {
         to: prefix("10.1.0.0", 16),
         protocol: None,
         port: None,
+        opens: None,
     };
     let shop = AgentEgress {
         mode: Some(EgressMode::AllowList),
@@ -113,6 +116,10 @@ fn what_is_left_out_is_the_strict_default() {
     assert_eq!(config.policies, PathBuf::from("/etc/eks-guard/policies"));
     assert!(config.system_pods.is_empty() && config.cgroup_root.is_none());
     assert!(config.verify.is_none() && config.metrics.is_none());
+    assert_eq!(
+        config.nri, None,
+        "the runtime is not connected to unless it is said"
+    );
 }
 
 #[test]
@@ -150,6 +157,8 @@ spec:
       - agent: a
         allow: [{to: nowhere}, {to: 10.0.0.1, protocol: SCTP}, {to: 10.0.0.1, port: 0}]
       - agent: a
+        allow: [{to: 10.0.0.1, opens: api}]
+  kubeletPorts: 10259-10248
 "#;
     let problems = problems(text);
     let expected = [
@@ -167,6 +176,8 @@ spec:
         "node.yaml:14:57: protocol",
         "node.yaml:14:85: port 0",
         "node.yaml:15:16: agent \"a\" stands twice",
+        "node.yaml:16:39: opens \"api\" is not known",
+        "node.yaml:17:17: \"10259-10248\" is no range",
     ];
     for start in expected {
         assert!(
@@ -203,4 +214,58 @@ fn what_was_opened_at_the_start_needs_a_restart() {
     assert!(!config.needs_restart(&other));
     other.pins = "/elsewhere".into();
     assert!(config.needs_restart(&other));
+}
+
+#[test]
+fn the_runtime_is_asked_as_it_is_said() {
+    let nri = |section: &str| {
+        let text = format!(
+            "apiVersion: eks-guard.dev/v1alpha1\nkind: NodeConfig\nspec: {{nodeName: node-a, upstream: {{kubeconfig: /k}}, nri: {section}}}\n"
+        );
+        NodeConfig::parse("node.yaml", &text, None).map(|config| config.nri)
+    };
+    let known = |mode, socket: &str| {
+        Ok(Some(NriConfig {
+            mode,
+            socket: socket.into(),
+        }))
+    };
+    assert_eq!(
+        nri("{mode: required}"),
+        known(NriMode::Required, "/var/run/nri/nri.sock")
+    );
+    assert_eq!(
+        nri("{mode: optional, socket: /n}"),
+        known(NriMode::Optional, "/n")
+    );
+    assert_eq!(nri("{mode: disabled}"), Ok(None));
+    for (section, expected) in [
+        ("{}", "`mode` is missing"),
+        ("{mode: always}", "`optional` or"),
+        ("{mode: required, socket: nri.sock}", "absolute"),
+    ] {
+        assert!(
+            nri(section).unwrap_err()[0].message.contains(expected),
+            "{section}"
+        );
+    }
+}
+
+#[test]
+fn what_is_closed_is_opened_by_its_name_only() {
+    let text = |entry: &str| {
+        format!(
+            "apiVersion: eks-guard.dev/v1alpha1\nkind: NodeConfig\nspec:\n  nodeName: node-a\n  upstream: {{kubeconfig: /k}}\n  kubeletPorts: {}\n  egress: {{agents: [{{agent: a, allow: [{entry}]}}]}}\n",
+            "\"10250\"",
+        )
+    };
+    let config = |entry| NodeConfig::parse("node.yaml", &text(entry), None).unwrap();
+    let opens = |entry| config(entry).agents["a"].allow[0].opens;
+    assert_eq!(opens("{to: 10.0.0.0/8}"), None);
+    assert_eq!(opens("{to: 10.0.0.0/8, opens: kubelet}"), Some(Closed::Kubelet));
+    assert_eq!(
+        opens("{to: 169.254.169.254, opens: metadata}"),
+        Some(Closed::Metadata)
+    );
+    assert_eq!(config("{to: 10.0.0.1}").kubelet_ports, (10_250, 10_250));
 }

@@ -36,6 +36,8 @@ pub(super) struct Spec {
     #[serde(default, deserialize_with = "present")]
     pub(super) other_clusters: Field<Vec<At<String>>>,
     #[serde(default, deserialize_with = "present")]
+    pub(super) kubelet_ports: Field<String>,
+    #[serde(default, deserialize_with = "present")]
     pub(super) nat64_prefixes: Field<Vec<At<String>>>,
     #[serde(default, deserialize_with = "present")]
     pub(super) system_pods: Field<Vec<At<SystemPod>>>,
@@ -47,6 +49,8 @@ pub(super) struct Spec {
     pub(super) verify: Field<Verify>,
     #[serde(default, deserialize_with = "present")]
     pub(super) metrics: Field<Metrics>,
+    #[serde(default, deserialize_with = "present")]
+    pub(super) nri: Field<Nri>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -63,6 +67,15 @@ pub(super) struct Verify {
 pub(super) struct Metrics {
     #[serde(default, deserialize_with = "present")]
     pub(super) listen: Field<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Nri {
+    #[serde(default, deserialize_with = "present")]
+    pub(super) mode: Field<String>,
+    #[serde(default, deserialize_with = "present")]
+    pub(super) socket: Field<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -127,4 +140,6 @@ pub(super) struct Allow {
     pub(super) protocol: Field<String>,
     #[serde(default, deserialize_with = "present")]
     pub(super) port: Field<u16>,
+    #[serde(default, deserialize_with = "present")]
+    pub(super) opens: Field<String>,
 }

@@ -31,6 +31,7 @@ use crate::tls::downstream::Leaves;
 
 const AGENT: &str = "0f2a9c4e-1b7d-4e8a-9c3f-5d6e7f809a1b";
 const OTHER: &str = "aa2a9c4e-1b7d-4e8a-9c3f-5d6e7f809a1b";
+const OWN: &str = "10.244.0.7";
 const STRANGER: &str = "bb2a9c4e-1b7d-4e8a-9c3f-5d6e7f809a1b";
 
 /// What the kernel was told.
@@ -205,7 +206,8 @@ fn pod(uid: &str, agent: Option<&str>) -> Pod {
     let labels = agent.map_or(json!({}), |name| json!({"eks-guard.dev/agent": name}));
     serde_json::from_value(json!({
         "metadata": {"name": format!("p-{}", &uid[..2]), "namespace": "shop", "uid": uid, "labels": labels},
-        "spec": {"nodeName": "node-a", "serviceAccountName": "bot"}
+        "spec": {"nodeName": "node-a", "serviceAccountName": "bot"},
+        "status": {"podIPs": [{"ip": OWN}, {"ip": "none"}]}
     }))
     .unwrap()
 }
@@ -215,6 +217,7 @@ fn agent_without_port() -> Standing {
         port: None,
         mode: EgressMode::AllowList,
         allow: Vec::new(),
+        own: vec![OWN.parse().unwrap()],
     }
 }
 

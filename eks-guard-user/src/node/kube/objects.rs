@@ -1,6 +1,7 @@
 //! The few fields that are read of the few objects that are watched. Everything that is missing reads as empty.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -37,6 +38,36 @@ pub struct Pod {
     pub metadata: Metadata,
     /// `spec`
     pub spec: PodSpec,
+    /// `status`
+    pub status: PodStatus,
+}
+
+/// `status` of a Pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct PodStatus {
+    /// Its addresses, at most one of each family.
+    #[serde(rename = "podIPs")]
+    pub pod_ips: Vec<PodIp>,
+}
+
+/// An entry of `podIPs`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct PodIp {
+    /// The address.
+    pub ip: String,
+}
+
+impl PodStatus {
+    /// Its addresses; texts that are none are none.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        self.pod_ips
+            .iter()
+            .filter_map(|entry| entry.ip.parse().ok())
+            .collect()
+    }
 }
 
 /// `spec` of a Pod.

@@ -186,9 +186,10 @@ impl ProxyProcess {
         channel
             .set_patience(None, Some(READING))
             .map_err(step("hear the proxy"))?;
-        self.answer_on(ours, runtime)
-            .map_err(step("answer the proxy's questions"))?;
         let heard = channel.try_clone().map_err(step("hear the proxy"))?;
+        let ending = channel.try_clone().map_err(step("hear the proxy"))?;
+        self.answer_on(ours, ending, runtime)
+            .map_err(step("answer the proxy's questions"))?;
         let mut state = self.state();
         for message in &state.kept {
             send(&channel, message, &[]).map_err(step("tell the proxy what to serve"))?;
@@ -205,14 +206,15 @@ impl ProxyProcess {
         Ok(heard)
     }
 
-    fn answer_on(&self, socket: OwnedFd, runtime: &Handle) -> io::Result<()> {
+    /// Answers until the other end of the socket is gone, and then ends the proxy, which is of no use without.
+    fn answer_on(&self, socket: OwnedFd, ending: Channel, runtime: &Handle) -> io::Result<()> {
         let _inside = runtime.enter();
         let (socket, flows) = (watched(socket)?, Arc::clone(&self.flows));
-        // Ends with the other end of the socket.
         runtime.spawn(async move {
             if let Err(error) = answer(socket, &flows).await {
-                tracing::warn!(%error, "the proxy's questions are not answered any more");
+                tracing::error!(%error, "what the proxy asks is not understood; it is ended");
             }
+            ending.hang_up();
         });
         Ok(())
     }

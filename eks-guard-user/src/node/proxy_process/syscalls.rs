@@ -12,7 +12,7 @@ use seccompiler::{
 };
 
 /// Calls that are harmless with any argument: they act on this process, or on descriptors that it was handed.
-const PLAIN: [libc::c_long; 50] = [
+const PLAIN: [libc::c_long; 48] = [
     // Reading and writing what is open.
     libc::SYS_read,
     libc::SYS_write,
@@ -24,9 +24,7 @@ const PLAIN: [libc::c_long; 50] = [
     libc::SYS_accept4,
     libc::SYS_connect,
     libc::SYS_recvfrom,
-    libc::SYS_sendto,
     libc::SYS_recvmsg,
-    libc::SYS_sendmsg,
     libc::SYS_shutdown,
     libc::SYS_getsockname,
     libc::SYS_getpeername,
@@ -147,11 +145,19 @@ fn conditional() -> Result<BTreeMap<libc::c_long, Vec<SeccompRule>>, seccompiler
         socket_options.push(all(&[is(1, libc::SOL_SOCKET)?, is(2, option)?])?);
     }
     let without_execution = vec![all(&[masked(2, libc::PROT_EXEC, 0)?])?];
-    let nothing_set = SeccompCondition::new(2, SeccompCmpArgLen::Qword, SeccompCmpOp::Eq, 0)?;
     Ok(BTreeMap::from([
-        // Towards the API server; a pair of UNIX sockets wakes the runtime.
-        (libc::SYS_socket, any(0, &[libc::AF_INET, libc::AF_INET6])?),
-        (libc::SYS_socketpair, any(0, &[libc::AF_UNIX])?),
+        (libc::SYS_socket, tcp_sockets()?),
+        // It wakes the runtime. One of datagrams could be connected to other sockets of the machine.
+        (
+            libc::SYS_socketpair,
+            vec![all(&[is(0, libc::AF_UNIX)?, stream()?])?],
+        ),
+        // No address beside that of connect(2), where Landlock looks at it: none that goes with the data, and no Fast Open.
+        (libc::SYS_sendto, vec![all(&[null(4)?])?]),
+        (
+            libc::SYS_sendmsg,
+            vec![all(&[masked(2, libc::MSG_FASTOPEN, 0)?])?],
+        ),
         (libc::SYS_setsockopt, socket_options),
         (libc::SYS_ioctl, any(1, &[FIONBIO])?),
         (
@@ -175,8 +181,30 @@ fn conditional() -> Result<BTreeMap<libc::c_long, Vec<SeccompRule>>, seccompiler
         ),
         (libc::SYS_prctl, any(0, &[libc::PR_SET_NAME])?),
         // A limit is read, and never set.
-        (libc::SYS_prlimit64, vec![all(&[nothing_set])?]),
+        (libc::SYS_prlimit64, vec![all(&[null(2)?])?]),
     ]))
+}
+
+/// Sockets of plain TCP: Landlock looks at no others, multipath TCP included.
+fn tcp_sockets() -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
+    let mut rules = Vec::new();
+    for family in [libc::AF_INET, libc::AF_INET6] {
+        for protocol in [0, libc::IPPROTO_TCP] {
+            rules.push(all(&[is(0, family)?, stream()?, is(2, protocol)?])?);
+        }
+    }
+    Ok(rules)
+}
+
+/// A type of sockets that are streams, whatever flags stand beside it.
+fn stream() -> Result<SeccompCondition, seccompiler::BackendError> {
+    const TYPE: libc::c_int = 0xf;
+    masked(1, TYPE, libc::SOCK_STREAM)
+}
+
+/// No pointer as the argument with this number.
+fn null(argument: u8) -> Result<SeccompCondition, seccompiler::BackendError> {
+    SeccompCondition::new(argument, SeccompCmpArgLen::Qword, SeccompCmpOp::Eq, 0)
 }
 
 /// Any of these values as the argument with this number.
@@ -250,6 +278,7 @@ mod tests {
                     .status()
                     .map(drop)
                     .map_err(|error| error.raw_os_error().unwrap()),
+                made(AddressFamily::INET),
                 made(AddressFamily::UNIX),
                 made(AddressFamily::PACKET),
                 made(AddressFamily::NETLINK),

@@ -214,21 +214,28 @@ async fn http2_that_breaks_the_protocol_is_recorded_however_often() {
 
 #[tokio::test]
 async fn more_connections_than_the_limit_are_closed() {
-    let rig = Rig::with(
-        Protocol::H2,
-        Limits {
-            connections: 1,
-            ..Limits::default()
-        },
-        empty_list,
-    )
-    .await;
-    let mut first = rig.client(Protocol::H2).await;
-    assert_eq!(first.call(get(PODS)).await.status(), 200);
-    assert!(Client::tls(rig.port, &rig.ca_pem, b"h2").await.is_err());
-    let events = rig.recorder.wait_for(Stage::Connection, 1).await;
-    assert_eq!(only(&events).reason.as_deref(), Some("TooManyConnections"));
-    assert_eq!(first.call(get(PODS)).await.status(), 200);
+    let of_one = Limits {
+        connections: 1,
+        ..Limits::default()
+    };
+    let of_all = Limits {
+        all_connections: 1,
+        ..Limits::default()
+    };
+    for (limits, said) in [
+        (of_one, "1 connections at once"),
+        (of_all, "1 connections of all agents"),
+    ] {
+        let rig = Rig::with(Protocol::H2, limits, empty_list).await;
+        let mut first = rig.client(Protocol::H2).await;
+        assert_eq!(first.call(get(PODS)).await.status(), 200);
+        assert!(Client::tls(rig.port, &rig.ca_pem, b"h2").await.is_err());
+        let events = rig.recorder.wait_for(Stage::Connection, 1).await;
+        assert_eq!(only(&events).reason.as_deref(), Some("TooManyConnections"));
+        let message = only(&events).message.clone().unwrap_or_default();
+        assert!(message.contains(said), "{message}");
+        assert_eq!(first.call(get(PODS)).await.status(), 200);
+    }
 }
 
 #[tokio::test]
