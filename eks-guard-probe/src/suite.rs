@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use eks_guard_core::catalogue::probe::{Answer, Evidence, Plan, Tried};
-use eks_guard_core::catalogue::{Check, rows};
+use eks_guard_core::catalogue::{Check, Row, rows};
 
 use crate::{exit_code, print};
 
@@ -17,7 +17,9 @@ const DEADLINE: Duration = Duration::from_secs(300);
 /// Tries all that a process can try in this boundary, and prints an answer for each.
 pub(crate) fn run(plan: &Plan, line: &str) -> io::Result<ExitCode> {
     let mut worst = 0;
-    for row in rows().filter(|row| row.closing(plan.boundary).check == Check::Probe) {
+    let is_wanted = |id: &str| plan.only.is_empty() || plan.only.iter().any(|only| only == id);
+    let is_tried = |row: &Row| row.closing(plan.boundary).check == Check::Probe && is_wanted(row.id);
+    for row in rows().filter(|row| is_tried(row)) {
         let answer = attempt(row.id, line).unwrap_or_else(|error| not_run(row.id, error.to_string()));
         print(&answer)?;
         worst = worst.max(exit_code(&answer.result));

@@ -4,7 +4,9 @@
     reason = "raw system calls with pointers to memory that outlives them"
 )]
 
+pub(crate) mod mapping;
 pub(crate) mod uring;
+pub(crate) mod xdp;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};

@@ -45,6 +45,58 @@ struct RefusalLabels {
     reason: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PodLabels {
+    namespace: String,
+    pod: String,
+}
+
+/// What the program of a node says of its agents.
+#[derive(Debug, Default)]
+pub struct NodeMetrics {
+    enforced: Family<PodLabels, Gauge>,
+    problems: Gauge,
+}
+
+impl NodeMetrics {
+    /// Registers every metric under the prefix `eks_guard`.
+    pub fn register(&self, registry: &mut Registry) {
+        let registry = registry.sub_registry_with_prefix("eks_guard");
+        registry.register(
+            "enforced",
+            "Whether the last trial from inside an agent's pod found every route closed",
+            self.enforced.clone(),
+        );
+        registry.register("problems", "What is wrong on the node now", self.problems.clone());
+    }
+
+    /// Replaces what was said of pods: namespace, name, and whether every route was closed.
+    pub fn set<'a>(&self, problems: usize, pods: impl Iterator<Item = (&'a str, &'a str, Enforced)>) {
+        self.problems.set(i64::try_from(problems).unwrap_or(i64::MAX));
+        self.enforced.clear();
+        for (namespace, pod, enforced) in pods {
+            let labels = PodLabels {
+                namespace: namespace.to_owned(),
+                pod: pod.to_owned(),
+            };
+            let value = match enforced {
+                Enforced::Yes => 1,
+                Enforced::No => 0,
+            };
+            self.enforced.get_or_create(&labels).set(value);
+        }
+    }
+}
+
+/// Whether every route out of a pod was closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Enforced {
+    /// All of them.
+    Yes,
+    /// One was open, or could not be tried.
+    No,
+}
+
 /// Every metric of the proxy.
 #[derive(Debug, Default)]
 pub struct Metrics {

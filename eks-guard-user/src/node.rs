@@ -1,12 +1,15 @@
 //! `eks-guard node`: the guard of all agents on one Kubernetes node.
 
+pub(crate) mod admin;
 pub mod agents;
 pub mod api_set;
 pub mod cables;
+pub mod canaries;
 pub mod cgroup;
 pub mod config;
 pub mod controller;
 pub mod daemon;
+pub mod enforcement;
 pub mod kernel;
 pub mod kube;
 pub mod listener;
@@ -15,6 +18,7 @@ pub mod pods;
 pub mod policies;
 pub mod programs;
 pub mod proxy_process;
+pub(crate) mod reporting;
 pub mod state;
 pub mod status;
 pub mod trial;

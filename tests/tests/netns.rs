@@ -14,6 +14,8 @@ mod node;
 mod node_world;
 #[path = "netns/packets.rs"]
 mod packets;
+#[path = "netns/pods.rs"]
+mod pods;
 #[path = "netns/probe.rs"]
 mod probe;
 #[path = "netns/sockets.rs"]

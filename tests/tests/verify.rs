@@ -5,6 +5,8 @@
 mod matrix;
 #[path = "verify/pods.rs"]
 mod pods;
+#[path = "verify/watch.rs"]
+mod watch;
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;

@@ -98,10 +98,7 @@ const CLOSINGS: &[(&str, Closing)] = &[
     probe("P01", SOCKET),
     probe("P02", WIRE),
     probe("P03", WIRE),
-    probe(
-        "P04",
-        "the filter on the node's end of the pod's cable; a ring to send from needs CAP_BPF too",
-    ),
+    probe("P04", WIRE),
     probe("P05", CONNECT),
     probe("P06", CONNECT),
     probe("P07", CONNECT),

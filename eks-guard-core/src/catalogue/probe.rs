@@ -14,6 +14,8 @@ use crate::catalogue::Boundary;
 pub struct Plan {
     /// Whose boundary is tried.
     pub boundary: Boundary,
+    /// Ids of the rows to be tried; none: all.
+    pub only: Vec<String>,
     /// Every known address of the API server, at least one.
     pub api: Vec<SocketAddr>,
     /// Whether those are addresses of this host.

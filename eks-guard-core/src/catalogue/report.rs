@@ -221,6 +221,31 @@ impl Report {
     }
 }
 
+/// One row or two for each layer: what goes through the guard, what the hooks refuse, what only the packet filter sees, and a
+/// connection that only the pod's cable can stop.
+pub const CANARIES: [&str; 8] = ["N01", "N02", "N03", "N06", "N10", "N18", "N31", "A01"];
+
+/// What speaks against the boundary in the answers to [`CANARIES`], one line each.
+#[must_use]
+pub fn canary_problems(boundary: Boundary, answers: &[Answer]) -> Vec<String> {
+    let rows = rows().filter(|row| CANARIES.contains(&row.id));
+    let tried = rows.filter(|row| row.closing(boundary).check == Check::Probe);
+    let mut problems: Vec<String> = tried
+        .filter_map(|row| match find(answers, row.id).map(|answer| &answer.result) {
+            None => Some(format!("{} could not be run: no answer", row.id)),
+            Some(Tried::NotRun(reason)) => Some(format!("{} could not be run: {reason}", row.id)),
+            Some(Tried::Verdict(Verdict::Reached)) => Some(format!("{} reached: {}", row.id, row.route)),
+            Some(Tried::Verdict(Verdict::Redirected | Verdict::Blocked | Verdict::NotApplicable(_))) => None,
+        })
+        .collect();
+    let redirected = Tried::Verdict(Verdict::Redirected);
+    let is_redirected = |id: &str| find(answers, id).is_some_and(|answer| answer.result == redirected);
+    if !is_redirected(CANARY) && !is_redirected(CANARY_V6) {
+        problems.push(format!("neither {CANARY} nor {CANARY_V6} was redirected"));
+    }
+    problems
+}
+
 fn find<'a>(answers: &'a [Answer], id: &str) -> Option<&'a Answer> {
     answers.iter().find(|answer| answer.id == id)
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use crate::catalogue::probe::{Answer, Evidence, Tried, Verdict};
-use crate::catalogue::report::{Facts, ProfileReport, Report};
-use crate::catalogue::{Boundary, Check, row, rows};
+use crate::catalogue::report::{CANARIES, Facts, ProfileReport, Report, canary_problems};
+use crate::catalogue::{Boundary, Check, Row, row, rows};
 
 /// How many rows each family has. A row is never taken out; it may only be closed.
 const FAMILIES: [(char, usize); 6] = [('N', 35), ('P', 21), ('L', 17), ('K', 11), ('A', 6), ('X', 8)];
@@ -22,7 +22,8 @@ fn answer(id: &str, result: Tried, errno: Option<&str>) -> Answer {
 
 /// The answers of a boundary that holds.
 fn closed() -> Vec<Answer> {
-    let probes = rows().filter(|row| row.check == Check::Probe);
+    let is_tried = |row: &Row, boundary| row.closing(boundary).check == Check::Probe;
+    let probes = rows().filter(|row| is_tried(row, Boundary::Run) || is_tried(row, Boundary::Pod));
     probes
         .map(|row| {
             let verdict = if row.id == "N01" {
@@ -120,6 +121,19 @@ fn what_the_kernel_does_not_know_is_not_the_boundarys_merit() {
         Some("EPROTONOSUPPORT"),
     )];
     assert_eq!(result(&reached), Some("BLOCKED"));
+}
+
+#[test]
+fn canaries_must_all_sing() {
+    let of = |answers: &[Answer]| canary_problems(Boundary::Pod, answers);
+    assert_eq!(of(&closed()), [""; 0]);
+    assert_eq!(of(&[]).len(), CANARIES.len() + 1);
+    let mut answers = closed();
+    answers.retain(|answer| answer.id != "N18");
+    answers.push(answer("N18", Tried::Verdict(Verdict::Reached), None));
+    assert_eq!(of(&answers).len(), 1);
+    let in_the_nodes_network = canary_problems(Boundary::HostNetworkPod, &answers);
+    assert_eq!(in_the_nodes_network, [""; 0], "no cable");
 }
 
 #[test]

@@ -2,12 +2,12 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 
 use nix::libc;
 
 use crate::sys::checked;
+use crate::sys::mapping::Mapping;
 
 const SQPOLL: u32 = 1 << 1;
 const ASYNC: u8 = 1 << 4;
@@ -38,48 +38,6 @@ const SQ_ARRAY: usize = 16;
 const CQ_TAIL: usize = 21;
 const CQ_CQES: usize = 25;
 
-/// A mapping of one page of the ring, unmapped at the end.
-struct Mapping(NonNull<libc::c_void>);
-
-const PAGE: usize = 4096;
-
-impl Mapping {
-    fn of(ring: RawFd, offset: i64) -> io::Result<Mapping> {
-        let rights = libc::PROT_READ | libc::PROT_WRITE;
-        // SAFETY: a new mapping, placed by the kernel.
-        let found = unsafe { libc::mmap(std::ptr::null_mut(), PAGE, rights, libc::MAP_SHARED, ring, offset) };
-        if found == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        NonNull::new(found)
-            .map(Mapping)
-            .ok_or_else(|| io::ErrorKind::Other.into())
-    }
-
-    /// A word of it, shared with the kernel.
-    fn word(&self, at: u32) -> io::Result<&AtomicU32> {
-        let at = usize::try_from(at).map_err(io::Error::other)?;
-        if at % 4 != 0 || at + 4 > PAGE {
-            return Err(io::ErrorKind::InvalidData.into());
-        }
-        // SAFETY: within the page, aligned, and only ever accessed atomically on this side.
-        Ok(unsafe { self.0.byte_add(at).cast::<AtomicU32>().as_ref() })
-    }
-
-    /// Writes plain bytes before the kernel is told to look.
-    fn write(&self, bytes: &[u8; 64]) {
-        // SAFETY: a page holds 64 bytes, and the kernel reads them after the tail has moved only.
-        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.0.as_ptr().cast(), bytes.len()) };
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        // SAFETY: mapped with this length, and nothing borrowed from it is left.
-        unsafe { libc::munmap(self.0.as_ptr(), PAGE) };
-    }
-}
-
 /// Connects a socket that does not block. `EINPROGRESS`, and `EINTR` where work of the ring was pending, are as good as done.
 pub(crate) fn connect(socket: RawFd, address: &[u8], form: Form) -> io::Result<()> {
     let mut params: Params = [0; 30];
@@ -95,7 +53,7 @@ pub(crate) fn connect(socket: RawFd, address: &[u8], form: Form) -> io::Result<(
     let number = ring.as_raw_fd();
     let (submissions, entries) = (Mapping::of(number, SQ_RING)?, Mapping::of(number, ENTRIES)?);
     let completions = Mapping::of(number, CQ_RING)?;
-    entries.write(&entry(socket, address, form)?);
+    entries.write(0, &entry(socket, address, form)?)?;
     submissions.word(params[SQ_ARRAY])?.store(0, Ordering::Relaxed);
     submissions.word(params[SQ_TAIL])?.store(1, Ordering::Release);
     let flags = if form == Form::Polled {

@@ -19,7 +19,7 @@ use crate::answer::{hello, judge, judge_asked};
 use crate::found::{Attempt, Found, forms};
 use crate::sys::uring::{self, Form};
 use crate::sys::{set_loopback_flags, set_option};
-use crate::tries::listener::real_peer;
+use crate::tries::listener::real_ends;
 use crate::tries::socket::{
     DATAGRAM, INET, any, dial, dial_with, mapped as mapped_api, nat64 as nat64_api, raw_address, tcp, v4,
 };
@@ -253,9 +253,9 @@ pub(crate) fn repaired(plan: &Plan) -> Found {
         set_option(&socket, IPPROTO_TCP, TCP_REPAIR, &1_i32.to_ne_bytes())?;
         connect(&socket, &to)?;
         // Before anything goes out: the answer ends the socket.
-        let is_direct = real_peer(SocketAddr::try_from(getsockname(&socket)?)?)? == to;
+        let (_, peer) = real_ends(SocketAddr::try_from(getsockname(&socket)?)?)?;
         set_option(&socket, IPPROTO_TCP, TCP_REPAIR, &0_i32.to_ne_bytes())?;
-        if !is_direct {
+        if peer != to {
             return Ok(Found::blocked(
                 "it leads to the guard, which knows no such connection",
             ));

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use eks_guard_core::catalogue::Boundary;
@@ -25,6 +26,8 @@ const ETHERTYPE_ARP: u16 = 0x0806;
 const BROADCAST: [u8; 6] = [0xff; 6];
 /// Who answers does so at once; most of the wait is for answers that must not come.
 const WAIT: Duration = Duration::from_secs(5);
+/// Between two looks at a queue that is taken.
+const PAUSE: Duration = Duration::from_millis(20);
 
 pub(crate) fn by_hand(plan: &Plan) -> Found {
     by_link(plan, &[])
@@ -60,7 +63,7 @@ fn send_on_loopback(plan: &Plan, kind: u32, options: &[(i32, i32)], to: SocketAd
 }
 
 /// A socket that receives IPv4 packets.
-fn prepared(plan: &Plan, kind: u32, options: &[(i32, i32)]) -> io::Result<std::os::fd::OwnedFd> {
+fn prepared(plan: &Plan, kind: u32, options: &[(i32, i32)]) -> io::Result<OwnedFd> {
     let socket = any(plan, PACKET, kind, u32::from(ETHERTYPE_IPV4.to_be()))?;
     for (level, name) in options {
         sys::set_option(&socket, *level, *name, &1_i32.to_ne_bytes())?;
@@ -70,7 +73,7 @@ fn prepared(plan: &Plan, kind: u32, options: &[(i32, i32)]) -> io::Result<std::o
 
 /// One packet, behind the head of a frame where the kernel writes none itself.
 fn send(
-    socket: &std::os::fd::OwnedFd,
+    socket: &OwnedFd,
     kind: u32,
     interface: u32,
     to: [u8; 6],
@@ -128,11 +131,7 @@ fn shake(plan: &Plan, kind: u32, options: &[(i32, i32)]) -> Attempt {
 }
 
 /// The first packet in which `look` finds something; none in time.
-fn wait_for<T>(
-    plan: &Plan,
-    socket: &std::os::fd::OwnedFd,
-    look: impl Fn(&[u8]) -> Option<T>,
-) -> io::Result<Option<T>> {
+fn wait_for<T>(plan: &Plan, socket: &OwnedFd, look: impl Fn(&[u8]) -> Option<T>) -> io::Result<Option<T>> {
     let patience = Duration::from_millis(plan.patience_ms).min(WAIT);
     rustix::net::sockopt::set_socket_timeout(socket, rustix::net::sockopt::Timeout::Recv, Some(patience))?;
     let deadline = Instant::now() + patience;
@@ -184,11 +183,52 @@ fn arp(own: [u8; 6], from: Ipv4Addr, to: Ipv4Addr) -> Vec<u8> {
     bytes
 }
 
-/// The socket is all that is tried: a ring to send from takes the same way as row P03.
+/// The socket is all that is tried outside of a pod: without the right to it there is no ring to send from. In a pod, SYNs are
+/// sent from such a ring.
 pub(crate) fn xdp(plan: &Plan) -> Found {
-    let made = any(plan, XDP, RAW, 0).map(|_| match plan.boundary {
-        Boundary::Run | Boundary::HostNetworkPod => Found::reached("the socket was made"),
-        Boundary::Pod => Found::not_applicable("made; what it sends passes the cable as in row P03"),
+    let attempt = any_xdp(plan).and_then(|socket| match plan.boundary {
+        Boundary::Run | Boundary::HostNetworkPod => Ok(Found::reached("the socket was made")),
+        Boundary::Pod => shake_by_ring(plan, socket),
     });
-    forms([("socket".to_owned(), made)])
+    forms([("ring".to_owned(), attempt)])
+}
+
+fn any_xdp(plan: &Plan) -> io::Result<OwnedFd> {
+    any(plan, XDP, RAW, 0)
+}
+
+fn shake_by_ring(plan: &Plan, mut ring: OwnedFd) -> Attempt {
+    let to = v4(plan);
+    let listener = prepared(plan, DATAGRAM, &[])?;
+    let Some(link) = Link::out()?.filter(|_| !to.is_empty()) else {
+        return Ok(Found::not_applicable("no IPv4 leads out of the pod"));
+    };
+    let Some(neighbour) = neighbour(plan, &link)? else {
+        return Ok(Found::not_run(
+            "the neighbour on the pod's cable does not say its address",
+        ));
+    };
+    let head = [&neighbour[..], &link.hardware, &ETHERTYPE_IPV4.to_be_bytes()].concat();
+    let frames: Vec<Vec<u8>> = to
+        .iter()
+        .take(2)
+        .map(|to| [&head[..], &syn(link.address, *to)].concat())
+        .collect();
+    // A queue is one socket's at a time; whoever has it now tries the same.
+    let deadline = Instant::now() + Duration::from_millis(plan.patience_ms);
+    while let Err(error) = sys::xdp::send(&ring, link.index, &frames) {
+        if error.kind() != io::ErrorKind::ResourceBusy || Instant::now() > deadline {
+            return Err(error);
+        }
+        std::thread::sleep(PAUSE);
+        ring = any_xdp(plan)?;
+    }
+    drop(ring);
+    let answered = wait_for(plan, &listener, |packet| {
+        to.iter().find(|to| is_answer(packet, **to)).copied()
+    })?;
+    Ok(match answered {
+        Some(to) => Found::reached(format!("SYN-ACK of {to}")),
+        None => Found::blocked("no SYN-ACK came back"),
+    })
 }

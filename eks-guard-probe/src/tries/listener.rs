@@ -57,13 +57,13 @@ fn listener(plan: &Plan, to: SocketAddr) -> io::Result<Option<(SocketAddr, Socke
     set_socket_linger(&socket, Some(Duration::ZERO))?;
     connect(&socket, &to)?;
     let source = SocketAddr::try_from(getsockname(socket.as_fd())?)?;
-    let real = real_peer(source)?;
-    Ok((real != to).then_some((real, source)))
+    let (own, real) = real_ends(source)?;
+    Ok((real != to).then_some((real, own)))
 }
 
-/// Whom a socket is really connected to: the tables of the kernel are not rewritten. Connections that are over may have had the
-/// same local address.
-pub(crate) fn real_peer(source: SocketAddr) -> io::Result<SocketAddr> {
+/// Between which addresses a socket is really connected: the tables of the kernel are not rewritten, while either end of the
+/// socket's own word may be. Connections that are over may have had the same port.
+pub(crate) fn real_ends(source: SocketAddr) -> io::Result<(SocketAddr, SocketAddr)> {
     let file = if source.is_ipv4() {
         "/proc/self/net/tcp"
     } else {
@@ -75,10 +75,8 @@ pub(crate) fn real_peer(source: SocketAddr) -> io::Result<SocketAddr> {
         let ends = (table_address(words.next()?)?, table_address(words.next()?)?);
         (words.next()? == ESTABLISHED).then_some(ends)
     });
-    let mut ends = ends.filter(|(local, _)| *local == source);
-    ends.next()
-        .map(|(_, remote)| remote)
-        .ok_or_else(|| io::ErrorKind::NotFound.into())
+    let mut ends = ends.filter(|(local, _)| local.port() == source.port());
+    ends.next().ok_or_else(|| io::ErrorKind::NotFound.into())
 }
 
 /// `0100007F:1F90`: words of the address in the machine's byte order, and the port.
@@ -116,14 +114,15 @@ fn asked(plan: &Plan, socket: std::os::fd::OwnedFd, listener: SocketAddr) -> Att
 mod tests {
     use std::net::TcpListener;
 
-    use crate::tries::listener::{real_peer, table_address};
+    use crate::tries::listener::{real_ends, table_address};
 
     #[test]
     fn the_tables_of_the_kernel_are_read() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let to = listener.local_addr().unwrap();
         let stream = std::net::TcpStream::connect(to).unwrap();
-        assert_eq!(real_peer(stream.local_addr().unwrap()).unwrap(), to);
+        let own = stream.local_addr().unwrap();
+        assert_eq!(real_ends(own).unwrap(), (own, to));
         let v6 = table_address("00000000000000000000000001000000:01BB").unwrap();
         assert_eq!(v6, "[::1]:443".parse().unwrap());
     }

@@ -78,7 +78,7 @@ pub struct NodeConfig {
     pub nat64: Vec<Ipv6Addr>,
 }
 
-/// Sizes of maps that tests fill up. They count when the maps are made, not when they are opened again.
+/// Sizes of maps that tests fill up, and what they take away. They count when the maps are made, not when they are opened again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NodeLimits {
     /// Flows between connect and accept.
@@ -89,6 +89,8 @@ pub struct NodeLimits {
     pub allowed: u32,
     /// Bytes of the ring buffer: a power of two and whole pages.
     pub event_bytes: u32,
+    /// Programs of the cgroup that are not attached, so that a test can show what each of them holds.
+    pub left_out: &'static [&'static str],
 }
 
 impl Default for NodeLimits {
@@ -98,6 +100,7 @@ impl Default for NodeLimits {
             pods: limits::PODS,
             allowed: limits::ALLOWED,
             event_bytes: limits::EVENT_BYTES,
+            left_out: &[],
         }
     }
 }
@@ -159,7 +162,13 @@ impl NodeDatapath {
         let flows = Arc::new(take_hash(&mut ebpf, "flows")?);
         let stats = PerCpuArray::try_from(take_map(&mut ebpf, "stats")?).map_err(map_error("stats"))?;
         let events = RingBuf::try_from(take_map(&mut ebpf, "events")?).map_err(map_error("events"))?;
-        let attached = attachment::attach_all(&mut ebpf, &pins, cgroup.as_fd(), cgroup_id)?;
+        let attached = attachment::attach_all(
+            &mut ebpf,
+            &pins,
+            cgroup.as_fd(),
+            cgroup_id,
+            request.limits.left_out,
+        )?;
         let mut wire = Wire::load(&mut ebpf)?;
         for ifindex in wire.renew(&pins)? {
             tables.forget_link(ifindex)?;

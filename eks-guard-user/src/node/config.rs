@@ -14,6 +14,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use eks_guard_core::yaml::{self, DocumentError, Origin};
 
@@ -61,6 +62,19 @@ pub struct NodeConfig {
     pub egress: EgressMode,
     /// The same for single agents, by name.
     pub agents: BTreeMap<String, AgentEgress>,
+    /// Whether and how agents are tried again and again.
+    pub verify: Option<VerifyConfig>,
+    /// Where `/metrics` and `/healthz` are answered; nowhere when not given.
+    pub metrics: Option<SocketAddr>,
+}
+
+/// How agents are tried again and again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerifyConfig {
+    /// From the end of a round to the next.
+    pub interval: Duration,
+    /// The probe; beside this program when not given.
+    pub probe: Option<PathBuf>,
 }
 
 /// How the guard reaches the API server.
@@ -182,6 +196,7 @@ impl NodeConfig {
                 [&config.pins, &config.state, &config.records].map(Clone::clone),
                 config.upstream.clone(),
                 config.nat64_prefixes.clone(),
+                (config.verify.clone(), config.metrics),
                 // The plugin looks at the label.
                 config.nri.clone().map(|nri| (nri, config.agent_label.clone())),
             )

@@ -35,6 +35,7 @@ use crate::node::kernel::{Destinations, Kernel, Standing};
 use crate::node::policies::Policies;
 use crate::node::programs;
 use crate::node::proxy_process::{ProxyLink, ProxyProcess, Session, Setup, ToProxy, publish};
+use crate::node::reporting::Reporting;
 use crate::node::state::{Known, State};
 use crate::node::status::{self, Status};
 use crate::proxy::Limits;
@@ -113,6 +114,7 @@ struct Daemon {
     cgroups: mpsc::Receiver<()>,
     gate: Gate,
     status: watch::Sender<Status>,
+    reporting: Reporting,
     /// Watches, the status socket, the proxy; they end with it.
     _tasks: JoinSet<()>,
 }
@@ -148,6 +150,7 @@ impl Daemon {
         let cgroups = cgroup_watch::watch(&root)?;
         let (status_tx, status_rx) = watch::channel(Status::default());
         tasks.spawn(status::serve(status::listen(&config.state)?, status_rx));
+        let reporting = Reporting::start(&mut tasks, (&config, &root), &own, &status_tx).await?;
         let node = Session::open(&config.records, node_session())?;
         let proxy = start_proxy(&mut tasks, &endpoint, credentials, process);
         proxy.keep(ToProxy::Leaf(leaves.leaf().clone()));
@@ -172,6 +175,7 @@ impl Daemon {
             cgroups,
             gate,
             status: status_tx,
+            reporting,
             _tasks: tasks,
         };
         let first = endpoint.addresses.iter().copied().collect();
@@ -194,6 +198,7 @@ impl Daemon {
                     }
                 }
                 Some(()) = self.cgroups.recv() => {}
+                () = self.reporting.changed() => {}
                 Ok(()) = self.proxy_changes.changed() => {}
                 () = self.gate.next() => {}
                 () = sleep(LISTENER_RETRY), if self.controller.waits() || self.gate.is_waited_at() => {}
@@ -241,6 +246,7 @@ impl Daemon {
             .problems
             .extend(self.reload.problems().chain(facts.problem));
         self.gate.settle(&self.controller, &mut status);
+        self.reporting.add_to(&mut status);
         self.status.send_replace(status);
     }
 

@@ -13,6 +13,8 @@ use tokio::net::UnixListener;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use crate::node::canaries::Trial;
+
 /// The socket's name in the state folder.
 const SOCKET: &str = "status.sock";
 /// Longest document that is read.
@@ -70,6 +72,9 @@ pub struct PodStatus {
     pub egress: Option<String>,
     /// Indices of the node's ends of its cables that are closed to raw frames; agents only.
     pub interfaces: Vec<u32>,
+    /// What the last trial from inside came to; agents only, and only where trials are configured.
+    #[serde(default)]
+    pub verified: Option<Trial>,
 }
 
 /// Why there is no status.
@@ -166,13 +171,13 @@ pub fn table(status: &Status, out: &mut dyn Write) -> io::Result<()> {
     if status.pods.is_empty() {
         return Ok(());
     }
-    let rows: Vec<[String; 5]> = status.pods.iter().map(row).collect();
-    let head = ["POD", "CLASS", "AGENT", "LISTENER", "EGRESS"].map(str::to_owned);
+    let rows: Vec<[String; 6]> = status.pods.iter().map(row).collect();
+    let head = ["POD", "CLASS", "AGENT", "LISTENER", "EGRESS", "VERIFIED"].map(str::to_owned);
     let width = |column: usize| {
         let cells = rows.iter().chain([&head]).filter_map(|row| row.get(column));
         cells.map(String::len).max().unwrap_or_default()
     };
-    let widths = [0, 1, 2, 3, 4].map(width);
+    let widths = [0, 1, 2, 3, 4, 5].map(width);
     for row in [&head].into_iter().chain(&rows) {
         let cells = row
             .iter()
@@ -184,7 +189,7 @@ pub fn table(status: &Status, out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
-fn row(pod: &PodStatus) -> [String; 5] {
+fn row(pod: &PodStatus) -> [String; 6] {
     let name = if pod.name.is_empty() {
         pod.uid.clone()
     } else {
@@ -202,7 +207,16 @@ fn row(pod: &PodStatus) -> [String; 5] {
         or_dash(&pod.agent),
         port,
         or_dash(&pod.egress),
+        pod.verified.as_ref().map_or_else(|| "-".to_owned(), verified),
     ]
+}
+
+fn verified(trial: &Trial) -> String {
+    let time = trial.time.strftime("%Y-%m-%dT%H:%M:%SZ");
+    match trial.problems.as_slice() {
+        [] => format!("held {time}"),
+        problems => format!("FAILED {time}: {}", problems.join("; ")),
+    }
 }
 
 #[cfg(test)]
@@ -223,6 +237,10 @@ mod tests {
                     class: "agent".to_owned(),
                     agent: Some("shop".to_owned()),
                     egress: Some("allowList".to_owned()),
+                    verified: Some(Trial {
+                        time: jiff::Timestamp::UNIX_EPOCH,
+                        problems: vec!["N01 reached".to_owned()],
+                    }),
                     ..PodStatus::default()
                 },
                 PodStatus {
@@ -261,9 +279,14 @@ mod tests {
         let text = String::from_utf8(text).unwrap();
         assert!(text.contains("PROBLEM something"), "{text}");
         assert!(
-            text.contains("shop/bot  agent    shop   none      allowList"),
+            text.contains(
+                "shop/bot  agent    shop   none      allowList  FAILED 1970-01-01T00:00:00Z: N01 reached"
+            ),
             "{text}"
         );
-        assert!(text.contains("u         unknown  -      -         -"), "{text}");
+        assert!(
+            text.contains("u         unknown  -      -         -          -"),
+            "{text}"
+        );
     }
 }

@@ -7,12 +7,13 @@ mod target;
 
 use std::fs::File;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::thread;
 
 use eks_guard_core::catalogue::Boundary;
-use eks_guard_core::catalogue::probe::Answer;
-use eks_guard_core::catalogue::report::ProfileReport;
+use eks_guard_core::catalogue::probe::{Answer, Plan};
+use eks_guard_core::catalogue::report::{CANARIES, ProfileReport, canary_problems};
 
 use crate::ebpf::LoadError;
 use crate::node::cgroup::CgroupsError;
@@ -29,6 +30,9 @@ pub use self::target::{Target, targets};
 const REFUSED_IN_THE_NODES_NETWORK: &str =
     "the pod is in the node's network; with capabilities it must be refused at admission";
 const OWN_NETWORK: &str = "the pod has a network of its own";
+
+/// How long an answer may take in a trial that is repeated.
+const CANARY_PATIENCE_MS: u64 = 5_000;
 
 /// Why a pod could not be tried.
 #[derive(Debug, thiserror::Error)]
@@ -117,6 +121,20 @@ pub fn try_pod(
     })
 }
 
+/// Tries the few rows of the catalogue that show every layer, as an ordinary user of the pod. What speaks against the boundary
+/// comes back.
+///
+/// # Errors
+/// The pod could not be tried.
+pub fn try_canaries(target: &Target, around: &Surroundings, probe: &File) -> Result<Vec<String>, TrialError> {
+    let profile = match target.boundary {
+        Boundary::HostNetworkPod => Profile::HostNetwork,
+        Boundary::Pod | Boundary::Run => Profile::Restricted,
+    };
+    let answers = inside(target, profile, around, probe, Scope::Canaries)?;
+    Ok(canary_problems(target.boundary, &answers))
+}
+
 fn try_profile(
     target: &Target,
     profile: Profile,
@@ -140,12 +158,28 @@ fn try_profile(
             Compare::WithTheNode => Some(scope.spawn(|| outside(target, profile, around, probe))),
             Compare::WithNothing => None,
         };
-        let inside = inside(target, profile, around, probe);
+        let inside = inside(target, profile, around, probe, Scope::Everything);
         let outside = outside.map(|thread| thread.join().unwrap_or_else(|_| Ok(Vec::new())));
         (inside, outside)
     });
     let outside = outside.transpose()?.unwrap_or_default();
     Ok(ProfileReport::new(target.boundary, profile.name(), &inside?, &outside).of_pod(&target.pod))
+}
+
+/// How much is tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scope {
+    Everything,
+    Canaries,
+}
+
+/// One address of each family, and less patience: a trial that is repeated must not take minutes where nobody answers.
+fn shorten(plan: &mut Plan) {
+    let first = |of: fn(&SocketAddr) -> bool| plan.api.iter().copied().find(of);
+    let both = [first(SocketAddr::is_ipv4), first(SocketAddr::is_ipv6)];
+    plan.api = both.into_iter().flatten().collect();
+    plan.only = CANARIES.map(str::to_owned).into();
+    plan.patience_ms = CANARY_PATIENCE_MS;
 }
 
 /// In the pod.
@@ -154,9 +188,14 @@ fn inside(
     profile: Profile,
     around: &Surroundings,
     probe: &File,
+    scope: Scope,
 ) -> Result<Vec<Answer>, TrialError> {
-    let collaborators = Collaborators::start(around, target)
+    let mut collaborators = Collaborators::start(around, target)
         .map_err(target.failed("stand where a helper of the agent would stand"))?;
+    match scope {
+        Scope::Everything => {}
+        Scope::Canaries => shorten(&mut collaborators.plan),
+    }
     let cgroup = TrialCgroup::create(&target.container)
         .map_err(target.failed("make a cgroup below the container's"))?;
     let place = Place {

@@ -71,16 +71,16 @@ pub struct VerifyArgs {
     )]
     pub config: PathBuf,
     /// Only this agent; may be repeated [default: all]
-    #[arg(long = "pod", value_name = "NAMESPACE/NAME", requires = "node")]
+    #[arg(long = "pod", value_name = "NAMESPACE/NAME", conflicts_with_all = ["boundary", "check"])]
     pub pods: Vec<String>,
     /// Only this profile; may be repeated [default: all that fit]
-    #[arg(long = "profile", value_name = "PROFILE", requires = "node")]
+    #[arg(long = "profile", value_name = "PROFILE", conflicts_with_all = ["boundary", "check"])]
     pub profiles: Vec<Profile>,
     /// An address that the node rewrites to the API server; may be repeated
-    #[arg(long = "alias", value_name = "ADDRESS:PORT", requires = "node")]
+    #[arg(long = "alias", value_name = "ADDRESS:PORT", conflicts_with_all = ["boundary", "check"])]
     pub aliases: Vec<SocketAddr>,
     /// Somebody who passes on to the API server; may be repeated. A listener of this program on the node is always tried
-    #[arg(long = "relay", value_name = "ADDRESS:PORT", requires = "node")]
+    #[arg(long = "relay", value_name = "ADDRESS:PORT", conflicts_with_all = ["boundary", "check"])]
     pub relays: Vec<SocketAddr>,
     /// The probe [default: eks-guard-probe beside this program]
     #[arg(long, value_name = "FILE")]

@@ -64,6 +64,7 @@ impl Collaborators {
         let kubeconfig = &upstream.kubeconfig;
         let plan = Plan {
             boundary: Boundary::Run,
+            only: Vec::new(),
             aliases: Vec::new(),
             relays: Vec::new(),
             kubelets: Vec::new(),

@@ -133,6 +133,7 @@ fn plan(rig: &NodeRig, relay: &Relay<'_>) -> Result<Plan> {
     let families = rig.families();
     Ok(Plan {
         boundary: Boundary::Pod,
+        only: Vec::new(),
         api: API.sockets(families, API_PORT),
         place: Place::Elsewhere,
         guard: GUARD.to_owned(),

@@ -18,20 +18,20 @@ use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use crate::world::{API_PORT, PATIENCE, chain, enter_new_network, run_id};
 
-const GUARD: &str = "guard of the test";
+pub(crate) const GUARD: &str = "guard of the test";
 const CONNECT: [&str; 2] = ["connect4", "connect6"];
 const SEND: [&str; 2] = ["sendmsg4", "sendmsg6"];
 
 /// Serves TLS with a certificate of `authority` to whom `admits` says, and closes to the others; until dropped.
-struct Server {
+pub(crate) struct Server {
     listeners: Vec<TcpListener>,
     threads: Vec<JoinHandle<()>>,
 }
 
-type Admits = Arc<dyn Fn(SocketAddr) -> bool + Send + Sync>;
+pub(crate) type Admits = Arc<dyn Fn(SocketAddr) -> bool + Send + Sync>;
 
 impl Server {
-    fn start(listeners: Vec<TcpListener>, authority: &str, admits: &Admits) -> Self {
+    pub(crate) fn start(listeners: Vec<TcpListener>, authority: &str, admits: &Admits) -> Self {
         let config = Arc::new(tls(authority));
         let serve = |listener: &TcpListener| {
             let (listener, config, admits) = (
@@ -116,6 +116,7 @@ impl Ground {
         let witness = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let plan = Plan {
             boundary: Boundary::Run,
+            only: Vec::new(),
             aliases: Vec::new(),
             relays: Vec::new(),
             kubelets: Vec::new(),

@@ -306,6 +306,15 @@ impl Far {
         })
     }
 
+    /// Second handles of those that listen on a port.
+    pub(crate) fn listeners(&self, port: u16) -> Vec<TcpListener> {
+        let of_port = self
+            .tcp
+            .iter()
+            .filter(|listener| listener.local_addr().unwrap().port() == port);
+        of_port.map(|listener| listener.try_clone().unwrap()).collect()
+    }
+
     /// Answers the next connection.
     pub(crate) fn answer(&self) {
         let at = self.wait(PATIENCE).expect("nothing arrived");
@@ -402,7 +411,7 @@ fn answer(mut stream: std::net::TcpStream, line: &str) {
 }
 
 /// Version of the running kernel.
-fn kernel() -> (u32, u32) {
+pub(crate) fn kernel() -> (u32, u32) {
     let uname = rustix::system::uname();
     let release = uname.release().to_str().unwrap();
     let mut numbers = release.split('.').map(|number| number.parse().unwrap());

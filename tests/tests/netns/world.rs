@@ -221,6 +221,13 @@ impl Ports {
         self.v6.local_addr().unwrap().port()
     }
 
+    /// Second handles of both.
+    pub(crate) fn listeners(&self) -> Vec<TcpListener> {
+        [&self.v4, &self.v6]
+            .map(|listener| listener.try_clone().unwrap())
+            .into()
+    }
+
     /// Waits for a connection.
     pub(crate) fn accept(&self) -> (TcpStream, SocketAddr) {
         assert!(self.ready(PATIENCE), "nothing connected to port {}", self.port());

@@ -26,9 +26,9 @@ const OPEN_TO_THE_NODE: [&str; 10] = [
 /// Profiles of a pod with a network of its own.
 const OWN_NETWORK: [&str; 4] = ["restricted", "default capabilities", "+NET_RAW", "+NET_ADMIN"];
 /// What only frames written by hand could reach, and their profiles.
-const BY_HAND: [&str; 2] = ["P02", "P03"];
+const BY_HAND: [&str; 3] = ["P02", "P03", "P04"];
 
-fn agent(rig: &NodeRig, layout: Layout, namespace: &str, name: &str) -> PodSpec {
+pub(crate) fn agent(rig: &NodeRig, layout: Layout, namespace: &str, name: &str) -> PodSpec {
     let mut spec = PodSpec::new(rig, namespace, name);
     spec.layout = layout;
     spec.labels
@@ -37,7 +37,7 @@ fn agent(rig: &NodeRig, layout: Layout, namespace: &str, name: &str) -> PodSpec 
 }
 
 /// The process of a container, with its files.
-fn container(rig: &NodeRig, pod: &Pod<'_>) -> Result<Leashed> {
+pub(crate) fn container(rig: &NodeRig, pod: &Pod<'_>) -> Result<Leashed> {
     let mut main = pod.command(Profile::Restricted, Path::new("/bin/sleep"))?;
     main.arg("infinity");
     let log = rig.cluster().folder().join(format!("main-{}.log", pod.uid()));

@@ -77,9 +77,11 @@ pub(super) fn attach_all(
     pins: &Pins,
     cgroup: BorrowedFd<'_>,
     cgroup_id: u64,
+    left_out: &[&str],
 ) -> Result<Vec<Attached>, NodeError> {
     let mut attached = Vec::with_capacity(PROGRAMS.len() + NODE_PROGRAMS.len());
-    for (name, attach) in PROGRAMS.into_iter().chain(NODE_PROGRAMS) {
+    let programs = PROGRAMS.into_iter().chain(NODE_PROGRAMS);
+    for (name, attach) in programs.filter(|(name, _)| !left_out.contains(name)) {
         let program = object::load(ebpf, name, attach)?;
         let failed = |action| {
             move |source| NodeError::Attach {

@@ -1,14 +1,16 @@
 //! From the YAML shape to a configuration: every value checked, every mistake collected.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use eks_guard_core::yaml::{At, DocumentError, Field, Origin};
 use serde_saphyr::Location;
 
-use crate::node::config::wire::{Document, Spec, SystemPod as WireSystemPod, Upstream};
-use crate::node::config::{NodeConfig, Prefix, SystemPod, UpstreamConfig, Which, egress, nri};
+use crate::node::config::wire::{Document, Metrics, Spec, SystemPod as WireSystemPod, Upstream, Verify};
+use crate::node::config::{NodeConfig, Prefix, SystemPod, UpstreamConfig, VerifyConfig, Which, egress, nri};
 
 const PINS: &str = "/sys/fs/bpf/eks-guard";
 const STATE: &str = "/var/lib/eks-guard/node";
@@ -18,6 +20,10 @@ const AGENT_LABEL: &str = "eks-guard.dev/agent";
 /// The kubelet (10250), its read-only port (10255) and health (10248), kube-proxy's health and metrics (10256, 10249), the
 /// controller manager (10257), the cloud's (10258) and the scheduler (10259), by their defaults.
 const KUBELET_PORTS: (u16, u16) = (10_248, 10_259);
+
+/// Seconds between two rounds of trials.
+const INTERVAL: RangeInclusive<u32> = 5..=86_400;
+const DEFAULT_INTERVAL: u32 = 300;
 
 /// Most entries of one list.
 const MAX_ENTRIES: usize = 1_000;
@@ -126,8 +132,49 @@ impl Checker<'_> {
             nri: nri::check(self, &fields.nri),
             egress,
             agents,
+            verify: fields.verify.as_ref().and_then(|verify| self.verify(verify)),
+            metrics: fields.metrics.as_ref().and_then(|metrics| self.metrics(metrics)),
         };
         upstream.map(|_| config)
+    }
+
+    fn verify(&mut self, verify: &At<Verify>) -> Option<VerifyConfig> {
+        let fields = &verify.value;
+        let probe = fields.probe.as_ref().map(|path| self.path(path, "probe"));
+        let seconds = fields.interval_seconds.as_ref();
+        let interval = seconds.map_or(DEFAULT_INTERVAL, |seconds| seconds.value);
+        if !INTERVAL.contains(&interval) {
+            let at = seconds.map_or(verify.referenced, |seconds| seconds.referenced);
+            let (least, most) = (INTERVAL.start(), INTERVAL.end());
+            self.fail(
+                at,
+                format!("`intervalSeconds` is {interval}; write {least} to {most}"),
+            );
+        }
+        Some(VerifyConfig {
+            interval: Duration::from_secs(interval.into()),
+            probe: probe.flatten(),
+        })
+    }
+
+    fn metrics(&mut self, metrics: &At<Metrics>) -> Option<SocketAddr> {
+        let listen = self.required(
+            &metrics.value.listen,
+            metrics.referenced,
+            "listen",
+            "listen: 127.0.0.1:9473",
+        );
+        match listen?.value.parse::<SocketAddr>() {
+            Ok(address) => Some(address),
+            Err(_) => {
+                let message = format!(
+                    "{:?} is no address with a port; write 127.0.0.1:9473",
+                    listen?.value
+                );
+                self.fail(listen?.referenced, message);
+                None
+            }
+        }
     }
 
     fn upstream(&mut self, upstream: &At<Upstream>) -> Option<UpstreamConfig> {

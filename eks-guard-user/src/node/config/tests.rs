@@ -25,6 +25,8 @@ spec:
     - {namespace: kube-system, serviceAccount: aws-node}
     - {namespace: kube-system, name: kube-proxy-x1}
   agentLabel: example.org/agent
+  verify: {intervalSeconds: 60, probe: /opt/probe}
+  metrics: {listen: "127.0.0.1:9473"}
   egress:
     mode: blockList
     agents:
@@ -52,6 +54,12 @@ fn a_whole_document_is_read() {
             certificate_authority: "/var/run/ca.crt".into(),
         }
     );
+    let verify = config.verify.unwrap();
+    assert_eq!(
+        (verify.interval.as_secs(), verify.probe),
+        (60, Some("/opt/probe".into()))
+    );
+    assert_eq!(config.metrics, Some("127.0.0.1:9473".parse().unwrap()));
     let prefix = |address: &str, length| Prefix {
         address: address.parse().unwrap(),
         length,
@@ -107,10 +115,29 @@ fn what_is_left_out_is_the_strict_default() {
     assert_eq!(config.agent_label, "eks-guard.dev/agent");
     assert_eq!(config.policies, PathBuf::from("/etc/eks-guard/policies"));
     assert!(config.system_pods.is_empty() && config.cgroup_root.is_none());
+    assert!(config.verify.is_none() && config.metrics.is_none());
     assert_eq!(
         config.nri, None,
         "the runtime is not connected to unless it is said"
     );
+}
+
+#[test]
+fn trials_come_neither_all_the_time_nor_never() {
+    let of = |fields: &str| {
+        let spec = format!("spec: {{nodeName: n, upstream: {{kubeconfig: /k}}, {fields}}}");
+        problems(&format!(
+            "apiVersion: eks-guard.dev/v1alpha1\nkind: NodeConfig\n{spec}\n"
+        ))
+    };
+    for wrong in [
+        "verify: {intervalSeconds: 0}",
+        "verify: {probe: x}",
+        "metrics: {}",
+        "metrics: {listen: x}",
+    ] {
+        assert_eq!(of(wrong).len(), 1, "{wrong}");
+    }
 }
 
 #[test]

@@ -46,7 +46,27 @@ pub(super) struct Spec {
     #[serde(default, deserialize_with = "present")]
     pub(super) egress: Field<Egress>,
     #[serde(default, deserialize_with = "present")]
+    pub(super) verify: Field<Verify>,
+    #[serde(default, deserialize_with = "present")]
+    pub(super) metrics: Field<Metrics>,
+    #[serde(default, deserialize_with = "present")]
     pub(super) nri: Field<Nri>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Verify {
+    #[serde(default, deserialize_with = "present")]
+    pub(super) interval_seconds: Field<u32>,
+    #[serde(default, deserialize_with = "present")]
+    pub(super) probe: Field<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Metrics {
+    #[serde(default, deserialize_with = "present")]
+    pub(super) listen: Field<String>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -43,5 +43,6 @@ pub(super) fn row(
         port,
         egress,
         interfaces: Vec::new(),
+        verified: None,
     }
 }

@@ -126,6 +126,7 @@ impl Collaborators {
         let kubelet = |address: &IpAddr| KUBELET.map(|port| SocketAddr::new(*address, port));
         let plan = Plan {
             boundary: target.boundary,
+            only: Vec::new(),
             api: around.api.clone(),
             place: Place::Elsewhere,
             guard: COMMON_NAME.to_owned(),

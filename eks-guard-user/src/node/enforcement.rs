@@ -1,0 +1,284 @@
+//! What the cluster is told of this node: a condition, and a taint as long as the guard does not hold.
+//!
+//! The taint keeps new pods away. It does not evict: that would end ordinary pods for the sake of an agent whose other layers
+//! still refuse what the lost one would.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use eks_guard_core::reason::Refusal;
+use http::{HeaderValue, Method, StatusCode};
+use http_body_util::{BodyExt, Limited};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+
+use crate::node::status::Status;
+use crate::proxy::upstream::{Class, Outgoing, UpstreamPool};
+use crate::telemetry::chain;
+
+/// The condition's type.
+const CONDITION: &str = "EksGuardEnforced";
+/// The taint's key.
+const TAINT: &str = "eks-guard.dev/not-enforced";
+/// How often the cluster is told again, whatever it says then.
+const AGAIN: Duration = Duration::from_secs(60);
+/// Pause after a failure.
+const RETRY: Duration = Duration::from_secs(2);
+/// Longest Node object, and how long it may take.
+const MAX_NODE: usize = 16 << 20;
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Longest message of a condition.
+const MAX_MESSAGE: usize = 1024;
+
+/// Why the cluster was not told.
+#[derive(Debug, thiserror::Error)]
+enum TellError {
+    #[error("{0}")]
+    Asked(String),
+    #[error(
+        "the API server answered {status} to {doing}; the guard must be allowed to get and patch nodes and nodes/status"
+    )]
+    Status { doing: &'static str, status: StatusCode },
+    #[error("the Node object cannot be read")]
+    Read(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl From<Refusal> for TellError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Asked(refusal.message)
+    }
+}
+
+/// Whether the guard holds on this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// `True`, `False`, or `Unknown` while nothing has been tried.
+    pub status: &'static str,
+    /// In one word.
+    pub reason: &'static str,
+    /// What speaks against it.
+    pub message: String,
+}
+
+impl Verdict {
+    /// What a status comes to.
+    #[must_use]
+    pub fn of(status: &Status) -> Verdict {
+        let agents = || status.pods.iter().filter(|pod| pod.agent.is_some());
+        let mut failed = agents().flat_map(|pod| {
+            let problems = pod.verified.iter().flat_map(|trial| &trial.problems);
+            problems.map(|problem| format!("{}/{}: {problem}", pod.namespace, pod.name))
+        });
+        let (verdict, reason, message) = if !status.attached {
+            ("False", "LayerLost", status.problems.join("; "))
+        } else if let Some(first) = failed.next() {
+            let all: Vec<String> = std::iter::once(first).chain(failed).collect();
+            ("False", "RouteOpen", all.join("; "))
+        } else if agents().any(|pod| pod.verified.is_none()) {
+            (
+                "Unknown",
+                "NotTriedYet",
+                "an agent has not been tried yet".to_owned(),
+            )
+        } else {
+            ("True", "Verified", "every layer holds".to_owned())
+        };
+        Verdict {
+            status: verdict,
+            reason,
+            message: message.chars().take(MAX_MESSAGE).collect(),
+        }
+    }
+}
+
+/// Tells the cluster what becomes of the node, until the status is not written any more.
+pub(crate) async fn tell(upstream: Arc<UpstreamPool>, node: String, mut status: watch::Receiver<Status>) {
+    let mut told: Option<Verdict> = None;
+    loop {
+        let verdict = Verdict::of(&status.borrow_and_update());
+        if told.as_ref() != Some(&verdict) {
+            if let Err(error) = tell_once(&upstream, &node, &verdict).await {
+                tracing::warn!(error = %chain(&error), "the node's condition is not told");
+                sleep(RETRY).await;
+                continue;
+            }
+            if told.as_ref().map(|told| told.status) != Some(verdict.status) {
+                tracing::info!(
+                    status = verdict.status,
+                    reason = verdict.reason,
+                    message = verdict.message,
+                    "{CONDITION}"
+                );
+            }
+            told = Some(verdict);
+        }
+        match timeout(AGAIN, status.changed()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return,
+            // Somebody may have taken the taint away.
+            Err(_) => told = None,
+        }
+    }
+}
+
+async fn tell_once(upstream: &UpstreamPool, node: &str, verdict: &Verdict) -> Result<(), TellError> {
+    let path = format!("/api/v1/nodes/{node}");
+    let (response, lease) = upstream.get(path.clone(), Class::Short).await?;
+    let status = response.status();
+    if status != StatusCode::OK {
+        return Err(TellError::Status {
+            doing: "reading the Node",
+            status,
+        });
+    }
+    let body = timeout(PATIENCE, Limited::new(response.into_body(), MAX_NODE).collect()).await;
+    let body = body.map_err(|late| TellError::Read(late.into()))?;
+    let bytes = body.map_err(TellError::Read)?.to_bytes();
+    drop(lease);
+    let object: Value = serde_json::from_slice(&bytes).map_err(|error| TellError::Read(error.into()))?;
+    if let Some(taints) = taints(&object, verdict) {
+        // The whole list is replaced, so it must be the one that was read.
+        let version = &object["metadata"]["resourceVersion"];
+        let patch = json!({"metadata": {"resourceVersion": version}, "spec": {"taints": taints}});
+        let kind = "application/merge-patch+json";
+        send(upstream, path.clone(), kind, &patch, "writing the node's taints").await?;
+    }
+    let condition = condition(&object, verdict, Timestamp::now());
+    let patch = json!({"status": {"conditions": [condition]}});
+    // Conditions are merged by their type; a merge patch would replace those of others.
+    let kind = "application/strategic-merge-patch+json";
+    send(
+        upstream,
+        format!("{path}/status"),
+        kind,
+        &patch,
+        "writing the node's condition",
+    )
+    .await
+}
+
+async fn send(
+    upstream: &UpstreamPool,
+    path: String,
+    content_type: &'static str,
+    patch: &Value,
+    doing: &'static str,
+) -> Result<(), TellError> {
+    let outgoing = Outgoing {
+        method: Method::PATCH,
+        path: upstream.path(path)?,
+        accept: HeaderValue::from_static("application/json"),
+        user_agent: HeaderValue::from_static(concat!("eks-guard/", env!("CARGO_PKG_VERSION"))),
+        audit_id: None,
+        content_type: Some(HeaderValue::from_static(content_type)),
+        body: Bytes::from(patch.to_string()),
+        class: Class::Short,
+        may_repeat: true,
+    };
+    let (response, _lease) = upstream.send(&outgoing).await?;
+    match response.status() {
+        StatusCode::OK => Ok(()),
+        status => Err(TellError::Status { doing, status }),
+    }
+}
+
+fn condition(node: &Value, verdict: &Verdict, now: Timestamp) -> Value {
+    let now = now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let before = node["status"]["conditions"].as_array().into_iter().flatten();
+    let before = before
+        .into_iter()
+        .find(|condition| condition["type"] == CONDITION);
+    let since = before
+        .filter(|condition| condition["status"] == verdict.status)
+        .and_then(|condition| condition["lastTransitionTime"].as_str());
+    json!({
+        "type": CONDITION, "status": verdict.status, "reason": verdict.reason, "message": verdict.message,
+        "lastHeartbeatTime": now, "lastTransitionTime": since.unwrap_or(now.as_str()),
+    })
+}
+
+/// The node's taints as they should be; none when they are. What is not known yet changes nothing.
+fn taints(node: &Value, verdict: &Verdict) -> Option<Value> {
+    let taints = node["spec"]["taints"].as_array().cloned().unwrap_or_default();
+    let is_ours = |taint: &Value| taint["key"] == TAINT;
+    let has_ours = taints.iter().any(is_ours);
+    match (verdict.status, has_ours) {
+        ("False", false) => {
+            let ours = json!({"key": TAINT, "value": verdict.reason, "effect": "NoSchedule"});
+            Some(taints.into_iter().chain([ours]).collect())
+        }
+        ("True", true) => Some(taints.into_iter().filter(|taint| !is_ours(taint)).collect()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::canaries::Trial;
+    use crate::node::status::PodStatus;
+
+    fn status(verified: Option<&[&str]>) -> Status {
+        let trial = |problems: &[&str]| Trial {
+            time: Timestamp::UNIX_EPOCH,
+            problems: problems.iter().map(ToString::to_string).collect(),
+        };
+        let agent = PodStatus {
+            namespace: "shop".to_owned(),
+            name: "bot".to_owned(),
+            agent: Some("shop".to_owned()),
+            verified: verified.map(trial),
+            ..PodStatus::default()
+        };
+        Status {
+            attached: true,
+            pods: vec![agent, PodStatus::default()],
+            ..Status::default()
+        }
+    }
+
+    #[test]
+    fn one_open_route_or_one_lost_layer_is_enough() {
+        assert_eq!(Verdict::of(&status(None)).status, "Unknown");
+        assert_eq!(Verdict::of(&status(Some(&[]))).status, "True");
+        let open = Verdict::of(&status(Some(&["N01 reached"])));
+        assert_eq!((open.status, open.reason), ("False", "RouteOpen"));
+        assert_eq!(open.message, "shop/bot: N01 reached");
+        let mut lost = status(Some(&[]));
+        lost.attached = false;
+        assert_eq!(Verdict::of(&lost).reason, "LayerLost");
+    }
+
+    #[test]
+    fn the_taint_comes_and_goes_beside_those_of_others() {
+        let other = json!({"key": "other", "effect": "NoExecute"});
+        let verdict = |problems: &[&str]| Verdict::of(&status(Some(problems)));
+        let node = json!({"spec": {"taints": [other]}});
+        let tainted = taints(&node, &verdict(&["x"])).unwrap();
+        assert_eq!(tainted.as_array().unwrap().len(), 2);
+        assert_eq!(taints(&node, &verdict(&[])), None);
+        let node = json!({"spec": {"taints": tainted}});
+        assert_eq!(taints(&node, &verdict(&["y"])), None, "it is there already");
+        assert_eq!(taints(&node, &Verdict::of(&status(None))), None, "not known");
+        assert_eq!(taints(&node, &verdict(&[])), Some(json!([other])));
+        assert_eq!(taints(&json!({}), &verdict(&["x"])).unwrap()[0]["key"], TAINT);
+    }
+
+    #[test]
+    fn a_condition_keeps_the_time_of_its_last_change() {
+        let verdict = Verdict::of(&status(Some(&[])));
+        let node = |was: &str| {
+            json!({"status": {"conditions": [
+                {"type": CONDITION, "status": was, "lastTransitionTime": "2026-01-01T00:00:00Z"},
+            ]}})
+        };
+        let since =
+            |node: &Value| condition(node, &verdict, Timestamp::UNIX_EPOCH)["lastTransitionTime"].clone();
+        assert_eq!(since(&node("True")), "2026-01-01T00:00:00Z");
+        assert_eq!(since(&node("False")), "1970-01-01T00:00:00Z");
+        assert_eq!(since(&json!({})), "1970-01-01T00:00:00Z");
+    }
+}

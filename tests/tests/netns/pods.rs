@@ -1,0 +1,289 @@
+//! The routes of the catalogue as a process of a pod tries them, on a node without its daemon: on every kernel of the matrix, and
+//! layer by layer.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use eks_guard::ebpf::node::{Egress, NodeLimits, Unknown};
+use eks_guard::ebpf::{DownstreamAddr, FlowTable, netns_cookie};
+use eks_guard::probe::profile::Profile;
+use eks_guard_core::catalogue::Boundary;
+use eks_guard_core::catalogue::probe::{Answer, Place, Plan};
+use eks_guard_core::catalogue::report::ProfileReport;
+use rig::programs;
+use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd, ioctl_fionbio};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{AddressFamily, SocketType, connect, socket};
+
+use crate::catalogue::{Admits, GUARD, Server};
+use crate::node_world::{API, API6, Layer, Node, Who, kernel};
+use crate::world::PATIENCE;
+
+/// What a pod with a network of its own may be.
+const PROFILES: [Profile; 4] = [
+    Profile::Restricted,
+    Profile::Default,
+    Profile::NetRaw,
+    Profile::NetAdmin,
+];
+/// What depends on a container's files and process ids, and not on the kernel's version: suite `verify` tries it.
+const OF_CONTAINERS: [&str; 6] = ["P11", "P12", "P13", "P14", "P15", "P16"];
+/// The page that the suite `verify` keeps.
+const PAGE: &str = include_str!("../../../docs/bypass-matrix.md");
+const CONNECT: [&str; 2] = ["connect4", "connect6"];
+/// Long enough for an answer that must not come, and for all that must.
+const SHORT: Duration = Duration::from_secs(2);
+const ENOUGH: Duration = Duration::from_secs(20);
+
+/// An agent's pod, its guard, and the API server at the end of its wire.
+struct Ground {
+    node: Node,
+    plan: Plan,
+    wire: Option<Layer>,
+    _servers: [Server; 2],
+    _witness: TcpListener,
+}
+
+/// Whether the node's end of the wire is guarded.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wire {
+    Guarded,
+    Open,
+}
+
+impl Ground {
+    fn new(left_out: &'static [&'static str], wire: Wire) -> Self {
+        let limits = NodeLimits {
+            left_out,
+            ..NodeLimits::default()
+        };
+        let node = Node::with(Egress::AllowList, limits, Unknown::NoClasses);
+        let everybody: Admits = Arc::new(|_| true);
+        let api = Server::start(node.far.listeners(443), "authority of the API server", &everybody);
+        let listeners = node.guard.listeners();
+        let cookie = netns_cookie(&listeners[0]).unwrap();
+        let flows: Arc<dyn FlowTable> = node.datapath.flow_table(cookie);
+        let with_flow: Admits = Arc::new(move |peer| flows.take(DownstreamAddr(peer)).is_some());
+        let guard = Server::start(listeners, GUARD, &with_flow);
+        let wire = (wire == Wire::Guarded).then(|| node.guard_wire());
+        let witness = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let plan = Plan {
+            boundary: Boundary::Pod,
+            only: Vec::new(),
+            api: vec![API.parse().unwrap(), API6.parse().unwrap()],
+            place: Place::Elsewhere,
+            guard: GUARD.to_owned(),
+            aliases: Vec::new(),
+            relays: vec!["192.0.2.50:8080".parse().unwrap()],
+            kubelets: vec!["192.0.2.7:10250".parse().unwrap()],
+            other_clusters: vec!["203.0.113.1:443".parse().unwrap()],
+            witness: witness.local_addr().ok(),
+            abstract_socket: None,
+            unconnected_fd: None,
+            connected_fd: None,
+            older: false,
+            credentials: Vec::new(),
+            cgroup2: None,
+            patience_ms: 0,
+        };
+        Self {
+            node,
+            plan,
+            wire,
+            _servers: [api, guard],
+            _witness: witness,
+        }
+    }
+
+    /// What a process of the pod finds.
+    fn answers(&self, profile: Profile, what: &str, patience: Duration) -> Vec<Answer> {
+        let (unconnected, connected) = handed_on();
+        let plan = Plan {
+            unconnected_fd: Some(unconnected.as_raw_fd()),
+            connected_fd: Some(connected.as_raw_fd()),
+            patience_ms: patience.as_millis().try_into().unwrap(),
+            ..self.plan.clone()
+        };
+        let script = "echo 0 > \"$1\" && shift && exec \"$@\"";
+        let mut child = Command::new("sh")
+            .args(["-c", script, "sh"])
+            .arg(self.node.folder(Who::Agent).join("cgroup.procs"))
+            .arg(std::env::current_exe().unwrap())
+            .args([
+                "--ignored",
+                "--exact",
+                "--nocapture",
+                "--test-threads=1",
+                "pods::inside",
+            ])
+            .env("PROFILE", profile.name())
+            .env("WHAT", what)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let plan = serde_json::to_string(&plan).unwrap();
+        writeln!(child.stdin.as_mut().unwrap(), "{plan}").unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        // What the test harness of the child has said before comes first, the last of it in the same line.
+        let answers = stdout.lines().map(Result::unwrap).filter_map(|line| {
+            let answer = &line[line.find('{')?..];
+            Some(serde_json::from_str(answer).unwrap())
+        });
+        let answers = answers.collect();
+        child.wait().unwrap();
+        answers
+    }
+
+    fn assert_all(&self, profile: Profile, ids: &[&str], expected: &str) {
+        for id in ids {
+            let patience = if expected == "BLOCKED" { SHORT } else { PATIENCE };
+            let answers = self.answers(profile, id, patience);
+            let [answer] = answers.as_slice() else {
+                panic!("{id}: {answers:?}")
+            };
+            assert_eq!(answer.result.word(), expected, "{profile}: {answer:?}");
+            let problems = ProfileReport::new(Boundary::Pod, profile.name(), &answers, &[]).problems();
+            let is_named = problems
+                .iter()
+                .any(|problem| problem.contains(&format!(" {id} reached")));
+            assert_eq!(is_named, expected == "REACHED", "{problems:?}");
+        }
+    }
+}
+
+/// Sockets made in the pod's network by a process that is not in its cgroup: one as it is, one that connects.
+fn handed_on() -> (OwnedFd, OwnedFd) {
+    let api: SocketAddr = API.parse().unwrap();
+    let sockets = [(); 2].map(|()| socket(AddressFamily::INET, SocketType::STREAM, None).unwrap());
+    ioctl_fionbio(&sockets[1], true).unwrap();
+    // In progress, for ever where the wire is guarded.
+    connect(&sockets[1], &api).ok();
+    ioctl_fionbio(&sockets[1], false).unwrap();
+    let [unconnected, connected] = sockets.map(|socket| {
+        for timeout in [Timeout::Send, Timeout::Recv] {
+            set_socket_timeout(&socket, timeout, Some(PATIENCE)).unwrap();
+        }
+        let copy = fcntl_dupfd_cloexec(socket, 200).unwrap();
+        fcntl_setfd(&copy, FdFlags::empty()).unwrap();
+        copy
+    });
+    (unconnected, connected)
+}
+
+/// Not a test of its own: becomes the probe under a profile.
+#[test]
+#[ignore = "started by the other tests"]
+fn inside() {
+    let told = |name| std::env::var_os(name).unwrap().into_string().unwrap();
+    let profile: Profile = told("PROFILE").parse().unwrap();
+    let what = told("WHAT");
+    profile.take().unwrap();
+    let error = Command::new(programs::probe().unwrap()).arg(what).exec();
+    panic!("the probe was not executed: {error}");
+}
+
+#[test]
+fn every_route_is_closed_under_every_profile_and_the_page_says_so() {
+    let ground = Ground::new(&[], Wire::Guarded);
+    if ground.wire == Some(Layer::Absent) {
+        return;
+    }
+    let reports: Vec<ProfileReport> = thread::scope(|scope| {
+        let ground = &ground;
+        let started = PROFILES.map(|profile| {
+            scope.spawn(move || {
+                let answers = ground.answers(profile, "suite", ENOUGH);
+                ProfileReport::new(Boundary::Pod, profile.name(), &answers, &[])
+            })
+        });
+        started.map(|thread| thread.join().unwrap()).into()
+    });
+    let problems: Vec<String> = reports.iter().flat_map(ProfileReport::problems).collect();
+    assert!(problems.is_empty(), "{problems:#?}");
+    let differing: Vec<String> = reports.iter().flat_map(differences).collect();
+    assert!(
+        differing.is_empty(),
+        "docs/bypass-matrix.md:\n{}",
+        differing.join("\n")
+    );
+}
+
+/// The rows of the page's column about this kernel that say something else.
+fn differences(report: &ProfileReport) -> Vec<String> {
+    let (major, minor) = kernel();
+    let header = format!("pod, {}, {major}.{minor}", report.name);
+    let cells = |line: &'static str| line.split('|').map(str::trim).collect::<Vec<_>>();
+    let table: Vec<Vec<&str>> = PAGE
+        .lines()
+        .filter(|line| line.starts_with("| "))
+        .map(cells)
+        .collect();
+    let column = table[0].iter().position(|cell| *cell == header);
+    let refused = |cell: &str| ["BLOCKED", "N/A", "N/A (kernel)"].contains(&cell);
+    let rows = report
+        .rows
+        .iter()
+        .filter(|row| !OF_CONTAINERS.contains(&row.id.as_str()));
+    let differing = rows.filter_map(|row| {
+        let line = table.iter().find(|line| line[1] == row.id);
+        let written = column.and_then(|at| line?.get(at).copied()).unwrap_or("nothing");
+        let found = row.result.word();
+        // What a kernel does not know is refused as well.
+        let same = written == found || (refused(written) && refused(found));
+        (!same).then(|| format!("{} {header}: {written} in the page, {found} found", row.id))
+    });
+    differing.collect()
+}
+
+/// TCP that the connect hooks send to the guard.
+const TCP: [&str; 4] = ["N01", "N03", "N06", "N20"];
+/// What only the wire sees.
+const WIRE_ONLY: [&str; 5] = ["P02", "P03", "P04", "N17", "N18"];
+
+#[test]
+fn without_the_wire_frames_and_handed_sockets_reach_the_api_server() {
+    let ground = Ground::new(&[], Wire::Open);
+    ground.assert_all(Profile::NetRaw, &WIRE_ONLY, "REACHED");
+    ground.assert_all(Profile::NetRaw, &TCP, "REDIRECTED");
+    ground.assert_all(Profile::NetRaw, &["N10", "P01"], "BLOCKED");
+}
+
+#[test]
+fn without_the_connect_hooks_the_guard_answers_nobody_and_the_report_fails() {
+    let ground = Ground::new(&CONNECT, Wire::Open);
+    // The packet filter of the cgroup holds alone.
+    ground.assert_all(Profile::Restricted, &TCP, "BLOCKED");
+    let answers = ground.answers(Profile::Restricted, "N01", SHORT);
+    let problems = ProfileReport::new(Boundary::Pod, "p", &answers, &[]).problems();
+    assert!(
+        problems.iter().any(|problem| problem.contains("neither N01")),
+        "{problems:?}"
+    );
+}
+
+#[test]
+fn without_the_connect_hooks_and_the_packet_filter_the_wire_holds_alone() {
+    const BOTH: [&str; 3] = [CONNECT[0], CONNECT[1], "egress"];
+    let ground = Ground::new(&BOTH, Wire::Guarded);
+    if ground.wire == Some(Layer::Present) {
+        ground.assert_all(Profile::Restricted, &TCP, "BLOCKED");
+    }
+    let ground = Ground::new(&BOTH, Wire::Open);
+    ground.assert_all(Profile::Restricted, &TCP, "REACHED");
+}
+
+#[test]
+fn without_the_socket_hooks_and_the_packet_filter_everything_else_leaves() {
+    const ALL: [&str; 4] = ["sendmsg4", "sendmsg6", "sock_create", "egress"];
+    let ground = Ground::new(&ALL, Wire::Open);
+    ground.assert_all(Profile::NetRaw, &["N10", "N11", "P01"], "REACHED");
+    // What the connect hooks see is still theirs.
+    ground.assert_all(Profile::NetRaw, &TCP, "REDIRECTED");
+}
