@@ -7,12 +7,14 @@ pub mod cgroup;
 pub mod config;
 pub mod controller;
 pub mod daemon;
+pub mod filter;
 pub mod kernel;
 pub mod kube;
 pub mod listener;
 pub mod pods;
 pub mod policies;
 pub mod programs;
+pub mod refusals;
 pub mod state;
 pub mod status;
 

@@ -4,6 +4,7 @@
 #[path = "daemon/death.rs"]
 mod death;
 #[path = "daemon/guard.rs"]
+#[allow(dead_code, reason = "shared with another suite")]
 mod guard;
 #[path = "daemon/reach.rs"]
 mod reach;

@@ -8,6 +8,8 @@
 
 #[path = "netns/catalogue.rs"]
 mod catalogue;
+#[path = "netns/filter.rs"]
+mod filter;
 #[path = "netns/node.rs"]
 mod node;
 #[path = "netns/node_world.rs"]
@@ -16,6 +18,8 @@ mod node_world;
 mod packets;
 #[path = "netns/probe.rs"]
 mod probe;
+#[path = "netns/repair.rs"]
+mod repair;
 #[path = "netns/sockets.rs"]
 mod sockets;
 #[path = "netns/wire.rs"]

@@ -3,12 +3,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use eks_guard_core::principal::Principal;
+use rustix::net::sockopt;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -81,7 +82,17 @@ struct Seat {
 struct Door {
     netns: Netns,
     port: u16,
+    /// Its sockets once more, to be asked whether they listen.
+    listening: Vec<OwnedFd>,
     drain: CancellationToken,
+}
+
+impl Door {
+    /// Whether somebody in the pod's network has ended a listening socket.
+    fn is_dead(&self) -> bool {
+        let listens = |socket: &OwnedFd| sockopt::socket_acceptconn(socket).is_ok_and(|listens| listens);
+        !self.listening.iter().all(listens)
+    }
 }
 
 impl Drop for Door {
@@ -180,12 +191,27 @@ impl Agents {
         }
     }
 
+    /// Lets go of listeners that listen no more, one sentence each: the next [`Agents::serve`] makes new ones. Until then
+    /// connections are refused.
+    pub fn drop_dead_listeners(&mut self) -> Vec<String> {
+        let mut dropped = Vec::new();
+        for (uid, seat) in &mut self.seats {
+            if seat.door.take_if(|door| door.is_dead()).is_some() {
+                dropped.push(format!("the listener of pod {} was ended", uid.as_str()));
+            }
+        }
+        if self.host.take_if(|door| door.is_dead()).is_some() {
+            dropped.push("the listener of the node was ended".to_owned());
+        }
+        dropped
+    }
+
     /// The node's ends of the agents' cables, each with the cgroup of its agent. Agents in the node's own network have none.
     ///
     /// # Errors
     /// The kernel does not say.
     pub fn cables(&self) -> io::Result<BTreeMap<u32, u64>> {
-        let all = Cables::list()?;
+        let mut all = Cables::list()?;
         let mut cables = BTreeMap::new();
         for seat in self.seats.values() {
             if let Some(door) = &seat.door {
@@ -275,10 +301,12 @@ impl Agents {
             workloads: Arc::clone(&self.by_cgroup) as _,
             resident,
         };
+        let listening = sockets.copies().map_err(listen)?;
         let listener = Listener::of(sockets).map_err(listen)?;
         let door = Door {
             netns,
             port: listener.port(),
+            listening,
             drain: CancellationToken::new(),
         };
         self.tasks

@@ -11,11 +11,14 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use crate::ebpf::Stats;
+use crate::ebpf::node::Events;
 use crate::node::agents::Agents;
 use crate::node::api_set::{Services, Source};
 use crate::node::cgroup::{PodCgroup, PodUid, scan};
 use crate::node::config::{EgressMode, NodeConfig};
-use crate::node::kernel::{Destinations, Kernel, Standing};
+use crate::node::daemon::events::{Directory, Resident};
+use crate::node::kernel::{Destinations, Health, Kernel, KernelError, Others, Standing};
 use crate::node::kube::{Change, EndpointSlice, Node, Object, Pod, Service};
 use crate::node::pods::{ClassifiedPod, PodClass};
 use crate::node::state::{Known, State};
@@ -25,6 +28,8 @@ use crate::tls::downstream::Leaves;
 
 /// Pods that the kernel is asked about when layers are looked at.
 const SAMPLE: usize = 16;
+/// Kinds of repairs that are counted apart.
+const REPAIRS: usize = 256;
 
 /// What the controller is made of.
 pub struct Parts {
@@ -63,6 +68,14 @@ pub struct Controller {
     look_at_wires: bool,
     /// Layers that did not hold when last looked at.
     faults: Vec<String>,
+    /// Agents, by the cgroups of their pods.
+    residents: BTreeMap<u64, Resident>,
+    /// What was put back since the start, and how often.
+    repairs: BTreeMap<String, u64>,
+    /// What was put back and is not in the record yet.
+    repaired: Vec<String>,
+    /// Older versions of the programs may still be attached.
+    has_others: bool,
     /// An agent waits for its listener.
     waits: bool,
 }
@@ -84,6 +97,10 @@ impl Controller {
             wire_problems: Vec::new(),
             look_at_wires: true,
             faults: Vec::new(),
+            residents: BTreeMap::new(),
+            repairs: BTreeMap::new(),
+            repaired: Vec::new(),
+            has_others: true,
             waits: false,
         }
     }
@@ -141,8 +158,8 @@ impl Controller {
         self.waits
     }
 
-    /// Looks whether the kernel really runs what was attached, for a sample of pods too; the next time the kernel is told
-    /// anything, interfaces are looked at again.
+    /// Looks whether the kernel really runs what was attached, for a sample of pods too, and whether agents have their
+    /// listeners; what does not hold is put back. The next time the kernel is told anything, interfaces are looked at again.
     pub fn verify(&mut self) {
         self.look_at_wires = true;
         let cgroups = scan(&self.parts.root).unwrap_or_default();
@@ -151,11 +168,24 @@ impl Controller {
             .take(SAMPLE)
             .map(|cgroup| cgroup.path.as_path())
             .collect();
-        let faults = self.parts.kernel.faults(&sample);
+        let Health { mut repaired, faults } = self.parts.kernel.repair(&sample);
+        repaired.extend(self.parts.agents.drop_dead_listeners());
         if faults != self.faults {
             faults.iter().for_each(|fault| tracing::error!("{fault}"));
             self.faults = faults;
         }
+        for what in &repaired {
+            tracing::error!("{what}; it was put back");
+            if self.repairs.len() < REPAIRS || self.repairs.contains_key(what) {
+                *self.repairs.entry(what.clone()).or_default() += 1;
+            }
+        }
+        self.repaired.extend(repaired);
+    }
+
+    /// What was put back since the last call.
+    pub fn take_repaired(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.repaired)
     }
 
     /// Makes the kernel and the listeners what they should be. What fails is in the status, and tried again the next time;
@@ -180,13 +210,21 @@ impl Controller {
             }
         };
         let pods = self.wire_agents(pods);
+        self.retire_others();
         self.keep();
+        let stats = self.stats();
         Status {
             node: self.parts.config.node_name.clone(),
             attached: self.faults.is_empty(),
             synced: self.is_synced(),
             policy_generation: 0,
             api: self.parts.known.api.addresses().into_iter().collect(),
+            forwarding_closed: self.parts.kernel.is_forwarding_closed(),
+            refusals: refusals(&stats),
+            events_lost: stats.events_lost,
+            bypass_attempts: 0,
+            forwarding_dropped: self.parts.kernel.forwarding_dropped(),
+            repairs: self.repairs.clone(),
             problems: [&self.faults[..], &self.wire_problems, &self.problems].concat(),
             pods,
         }
@@ -195,6 +233,30 @@ impl Controller {
     /// Ends: listeners are drained, records are ended, the kernel side stays.
     pub async fn stop(self) {
         self.parts.agents.drain().await;
+    }
+
+    /// What the programs tell of refusals, for one reader.
+    ///
+    /// # Errors
+    /// They cannot be watched.
+    pub fn events(&self) -> Result<Option<Events>, KernelError> {
+        self.parts.kernel.events()
+    }
+
+    /// Who is on the node, for who reads events.
+    #[must_use]
+    pub fn directory(&self) -> Directory {
+        Directory {
+            agents: self.residents.clone(),
+            interfaces: self.wires.clone(),
+        }
+    }
+
+    fn stats(&mut self) -> Stats {
+        self.parts.kernel.stats().unwrap_or_else(|error| {
+            self.problem(&error);
+            Stats::default()
+        })
     }
 
     fn problem(&mut self, error: &dyn std::error::Error) {
@@ -229,11 +291,20 @@ impl Controller {
 
     fn classify_pods(&mut self, cgroups: &BTreeMap<PodUid, PodCgroup>) -> Vec<PodStatus> {
         let mut rows = Vec::new();
+        self.residents.clear();
         for (uid, cgroup) in cgroups {
             let Some(pod) = self.parts.known.pods.of_cgroup(uid).cloned() else {
                 rows.push(row(uid, cgroup, None, None));
                 continue;
             };
+            if let PodClass::Agent { name } = &pod.class {
+                let resident = Resident {
+                    path: cgroup.path.clone(),
+                    agent: name.clone(),
+                    identity: pod.identity.clone(),
+                };
+                self.residents.insert(cgroup.id, resident);
+            }
             let standing = self.standing(uid, &pod, cgroup);
             rows.push(row(uid, cgroup, Some(&pod), Some(&standing)));
             if self.standings.get(&cgroup.id) == Some(&standing) {
@@ -267,9 +338,14 @@ impl Controller {
         self.waits |= port.is_none();
         let config = &self.parts.config;
         let own = config.agents.get(name);
+        let mode = own.and_then(|own| own.mode).unwrap_or(config.egress);
         Standing::Agent {
             port,
-            mode: own.and_then(|own| own.mode).unwrap_or(config.egress),
+            mode: if self.parts.kernel.is_forwarding_closed() {
+                mode
+            } else {
+                EgressMode::AllowList
+            },
             allow: own.map(|own| own.allow.clone()).unwrap_or_default(),
         }
     }
@@ -281,6 +357,8 @@ impl Controller {
             Ok(known) => known,
             Err(error) => return self.problem(&error),
         };
+        // Whom the kernel does not know any more, it is to be told of again.
+        self.standings.retain(|cgroup, _| known.contains(cgroup));
         for cgroup in known.difference(&alive) {
             match self.parts.kernel.remove_pod(*cgroup) {
                 Ok(()) => _ = self.standings.remove(cgroup),
@@ -310,6 +388,12 @@ impl Controller {
 
     fn change_wires(&mut self, cables: &BTreeMap<u32, u64>) {
         let kernel = &mut self.parts.kernel;
+        // The cable of an agent without listener is not known to be one.
+        let others = if self.waits { Others::Stay } else { Others::Open };
+        let interfaces = cables.keys().copied().collect();
+        if let Err(error) = kernel.guard_forwarding(&interfaces, others) {
+            self.wire_problems.push(chain(&error));
+        }
         for (&interface, &cgroup) in cables {
             if self.wires.get(&interface) == Some(&cgroup) {
                 continue;
@@ -318,6 +402,9 @@ impl Controller {
                 Ok(()) => _ = self.wires.insert(interface, cgroup),
                 Err(error) => self.wire_problems.push(chain(&error)),
             }
+        }
+        if others == Others::Stay {
+            return;
         }
         let gone: Vec<u32> = self
             .wires
@@ -330,6 +417,17 @@ impl Controller {
                 Ok(()) => _ = self.wires.remove(&interface),
                 Err(error) => self.wire_problems.push(chain(&error)),
             }
+        }
+    }
+
+    /// Takes off what older versions have attached, as soon as these programs know every pod.
+    fn retire_others(&mut self) {
+        if !self.has_others || !self.is_synced() || !self.problems.is_empty() {
+            return;
+        }
+        match self.parts.kernel.retire_others() {
+            Ok(_) => self.has_others = false,
+            Err(error) => self.problem(&error),
         }
     }
 
@@ -381,6 +479,17 @@ fn row(
         agent,
         port,
         egress,
+        refused: 0,
+        bypass_attempts: 0,
         interfaces: Vec::new(),
     }
+}
+
+/// What was refused, by hook.
+fn refusals(stats: &Stats) -> BTreeMap<String, u64> {
+    let mut refusals = BTreeMap::new();
+    for (hook, _, count) in &stats.refusals {
+        *refusals.entry(format!("{hook:?}").to_lowercase()).or_default() += count;
+    }
+    refusals
 }

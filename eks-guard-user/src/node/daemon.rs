@@ -3,6 +3,7 @@
 //! The order is: what is remembered; the kernel side, if enough is remembered to close it; the API server; the kernel side,
 //! if this is the first start, once pods and Services are known, so that no ordinary pod is cut off meanwhile.
 
+pub mod events;
 mod learn;
 mod reload;
 
@@ -28,11 +29,13 @@ use crate::node::cgroup::processes::pod_of;
 use crate::node::cgroup::{find_root, scan, watch as cgroup_watch};
 use crate::node::config::{NodeConfig, UpstreamConfig};
 use crate::node::controller::{Controller, Parts};
+use crate::node::daemon::events::Watch;
 use crate::node::daemon::learn::{Learned, learn};
 use crate::node::daemon::reload::Reload;
 use crate::node::kernel::{Destinations, Kernel, Standing};
 use crate::node::policies::Policies;
 use crate::node::programs;
+use crate::node::refusals::Kind;
 use crate::node::state::{Known, State};
 use crate::node::status::{self, Status};
 use crate::proxy::{Limits, Proxy, ProxyParts, Workload};
@@ -104,6 +107,9 @@ struct Daemon {
     cgroups: mpsc::Receiver<()>,
     status: watch::Sender<Status>,
     record: Arc<DiskRecorder>,
+    watch: Arc<Watch>,
+    /// Packets that were dropped behind the rewriting, as far as was told.
+    forwarding_dropped: u64,
     /// Watches and the status socket; they end with it.
     _tasks: JoinSet<()>,
 }
@@ -159,6 +165,8 @@ impl Daemon {
             leaves,
         });
         let mut daemon = Self {
+            watch: Watch::start(controller.events()?, &record, &mut tasks),
+            forwarding_dropped: 0,
             controller,
             policies,
             reload,
@@ -211,12 +219,37 @@ impl Daemon {
             self.controller.configure(config);
         }
         block_in_place(|| self.controller.verify());
+        for what in self.controller.take_repaired() {
+            self.watch.tell("LayerRepaired", what);
+        }
+    }
+
+    /// What is counted beside the controller.
+    fn add_refusals(&mut self, status: &mut Status) {
+        self.watch.directory.store(Arc::new(self.controller.directory()));
+        let mut tally = self.watch.tally();
+        tally.keep_only(|pod| status.pods.iter().any(|row| row.cgroup == pod));
+        for row in &mut status.pods {
+            let counts = tally.of(row.cgroup);
+            (row.refused, row.bypass_attempts) = (counts.refused, counts.bypass_attempts);
+        }
+        let new = status.forwarding_dropped.saturating_sub(self.forwarding_dropped);
+        self.forwarding_dropped = status.forwarding_dropped;
+        status.bypass_attempts = tally.bypass_attempts() + status.forwarding_dropped;
+        drop(tally);
+        if new > 0 {
+            let what =
+                format!("the node would have forwarded {new} packets of agents to what is closed to them");
+            tracing::error!("bypass attempted: {what}");
+            self.watch.tell(Kind::BypassAttempted.reason(), what);
+        }
     }
 
     fn reconcile(&mut self) {
         let mut status = block_in_place(|| self.controller.reconcile(Timestamp::now()));
         status.policy_generation = self.policies.generation();
         status.problems.extend(self.reload.problems());
+        self.add_refusals(&mut status);
         if !self.record.healthy() {
             status
                 .problems

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,6 +50,16 @@ impl Sockets {
                 }
             }
         }
+    }
+
+    /// The same sockets once more, for who wants to know whether they still listen.
+    ///
+    /// # Errors
+    /// Out of descriptors.
+    pub fn copies(&self) -> io::Result<Vec<OwnedFd>> {
+        let v6 = self.v6.iter().map(AsFd::as_fd);
+        let all = [self.v4.as_fd()].into_iter().chain(v6);
+        all.map(|socket| socket.try_clone_to_owned()).collect()
     }
 
     /// The port, the same on both addresses.

@@ -394,7 +394,7 @@ fn answer(mut stream: std::net::TcpStream, line: &str) {
 }
 
 /// Version of the running kernel.
-fn kernel() -> (u32, u32) {
+pub(crate) fn kernel() -> (u32, u32) {
     let uname = rustix::system::uname();
     let release = uname.release().to_str().unwrap();
     let mut numbers = release.split('.').map(|number| number.parse().unwrap());

@@ -1,0 +1,14 @@
+//! What goes wrong on a node while an agent never stops trying to get past the guard: nothing of it arrives, and the loss is
+//! repaired or said. Each test has a daemon of its own on a kubepods root of its own. Needs root.
+
+#[path = "faults/daemon.rs"]
+mod daemon;
+#[path = "faults/forwarding.rs"]
+mod forwarding;
+#[path = "daemon/guard.rs"]
+#[allow(dead_code, reason = "shared with another suite")]
+mod guard;
+#[path = "faults/layers.rs"]
+mod layers;
+#[path = "faults/siege.rs"]
+mod siege;
