@@ -23,5 +23,5 @@ pub use self::node::{NodeDatapath, NodeError, NodeRequest};
 pub use self::original_dst::{DownstreamAddr, Flow, FlowTable, OriginalDstAddr};
 pub use self::prefix::Prefix;
 pub use self::stats::Stats;
-pub use self::sys::netns_cookie;
+pub use self::sys::{bpf_is_refused, netns_cookie};
 pub use eks_guard_ebpf::refusal::{Hook, Refusal};

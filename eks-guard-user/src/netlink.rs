@@ -3,6 +3,7 @@
 
 mod message;
 pub mod nftables;
+pub mod sockets;
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -42,6 +43,8 @@ pub enum Family {
     Route,
     /// Packet filters.
     Netfilter,
+    /// Sockets.
+    Sockets,
 }
 
 /// One object of an answer: its type, and what follows the header.
@@ -64,6 +67,7 @@ impl Socket {
             // NETLINK_ROUTE is number 0.
             Family::Route => None,
             Family::Netfilter => Some(netlink::NETFILTER),
+            Family::Sockets => Some(netlink::SOCK_DIAG),
         };
         let fd = socket_with(
             AddressFamily::NETLINK,

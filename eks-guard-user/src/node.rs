@@ -11,12 +11,15 @@ pub mod filter;
 pub mod kernel;
 pub mod kube;
 pub mod listener;
+pub mod older;
 pub mod pods;
 pub mod policies;
 pub mod programs;
+pub mod proxy_process;
 pub mod refusals;
 pub mod state;
 pub mod status;
+pub mod trial;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -25,11 +28,12 @@ use clap::{Args, Subcommand};
 
 use crate::config::{Surroundings, exit};
 use crate::node::config::NodeConfig;
+use crate::node::daemon::Reload;
 use crate::node::status::{Status, ask, table};
 use crate::telemetry::{chain, say};
 
 /// The variable that names the node, as a DaemonSet sets it from `spec.nodeName`.
-const NODE_NAME: &str = "NODE_NAME";
+pub(crate) const NODE_NAME: &str = "NODE_NAME";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -103,7 +107,11 @@ impl NodeArgs {
                 if !problems.is_empty() {
                     return Ok(exit::MACHINE);
                 }
-                Ok(code(daemon::run(config, self.config, node_name)))
+                let log = around
+                    .variable("EKS_GUARD_LOG")
+                    .map(|filter| filter.to_string_lossy().into_owned());
+                let reload = Reload::of(self.config, node_name, config.clone());
+                Ok(code(daemon::run(config, reload, log)))
             }
             Some(NodeCommand::Status(args)) => match ask(&config.state) {
                 Ok(status) => show(&status, args.json, out),

@@ -6,5 +6,7 @@ mod death;
 #[path = "daemon/guard.rs"]
 #[allow(dead_code, reason = "shared with another suite")]
 mod guard;
+#[path = "daemon/proxy.rs"]
+mod proxy;
 #[path = "daemon/reach.rs"]
 mod reach;

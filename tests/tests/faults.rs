@@ -10,5 +10,7 @@ mod forwarding;
 mod guard;
 #[path = "faults/layers.rs"]
 mod layers;
+#[path = "faults/older.rs"]
+mod older;
 #[path = "faults/siege.rs"]
 mod siege;

@@ -1,8 +1,5 @@
 //! Families and protocols beside TCP and UDP.
 
-use std::io;
-use std::net::SocketAddr;
-
 use eks_guard_core::catalogue::probe::Plan;
 
 use crate::answer::judge;
@@ -16,8 +13,6 @@ const DCCP: u32 = 33;
 const DCCP_KIND: u32 = 6;
 const SMC: u16 = 43;
 const VSOCK: u16 = 40;
-/// The machine's host, of which a virtual machine is a guest.
-const VSOCK_HOST: u32 = 2;
 const SEQUENTIAL: u32 = 5;
 
 pub(crate) fn multipath(plan: &Plan) -> Found {
@@ -53,36 +48,24 @@ pub(crate) fn smc(plan: &Plan) -> Found {
     }))
 }
 
+/// The machine's host is nobody's to dial, and serves no API server: a socket that can be made is said, and no more.
 pub(crate) fn vsock(plan: &Plan) -> Found {
-    let dial = |to: &SocketAddr| -> Attempt {
-        let socket = any(plan, VSOCK, STREAM, 0)?;
-        let mut address = VSOCK.to_ne_bytes().to_vec();
-        address.extend([0, 0]);
-        address.extend(u32::from(to.port()).to_ne_bytes());
-        address.extend(VSOCK_HOST.to_ne_bytes());
-        address.extend([0; 4]);
-        sys::connect(&socket, &address)?;
-        judge(socket, plan)
-    };
-    forms(
-        plan.api
-            .iter()
-            .map(|to| (format!("port {}", to.port()), dial(to))),
-    )
+    forms([made(plan, "vsock", VSOCK, STREAM, 0)])
 }
 
 /// None of them speaks what the API server does, so that a socket that can be made is said, and no more.
 pub(crate) fn kernel_owned(plan: &Plan) -> Found {
     let families = [
-        ("RDS", 21, SEQUENTIAL),
-        ("TIPC", 30, SEQUENTIAL),
-        ("RxRPC", 33, DATAGRAM),
-        ("KCM", 41, SEQUENTIAL),
+        ("RDS", 21, SEQUENTIAL, 0),
+        ("TIPC", 30, SEQUENTIAL, 0),
+        ("RxRPC", 33, DATAGRAM, 2),
+        ("KCM", 41, SEQUENTIAL, 0),
     ];
-    let made = |(name, family, kind): (&str, u16, u32)| {
-        let attempt: io::Result<Found> = any(plan, family, kind, if name == "RxRPC" { 2 } else { 0 })
-            .map(|_| Found::not_applicable("made; the API server does not speak it"));
-        (name.to_owned(), attempt)
-    };
-    forms(families.map(made))
+    forms(families.map(|(name, family, kind, protocol)| made(plan, name, family, kind, protocol)))
+}
+
+fn made(plan: &Plan, name: &str, family: u16, kind: u32, protocol: u32) -> (String, Attempt) {
+    let attempt = any(plan, family, kind, protocol)
+        .map(|_| Found::not_applicable("made; the API server does not speak it"));
+    (name.to_owned(), attempt)
 }

@@ -14,6 +14,9 @@ use crate::answer::{Answerer, answerer, hello};
 use crate::found::{Attempt, Found, conclude};
 use crate::tries::socket::tcp;
 
+/// State of a connection in the kernel's tables.
+const ESTABLISHED: &str = "01";
+
 pub(crate) fn dialled(plan: &Plan) -> Found {
     with_listener(plan, |listener, _| asked(plan, tcp(plan, listener)?, listener))
 }
@@ -58,8 +61,9 @@ fn listener(plan: &Plan, to: SocketAddr) -> io::Result<Option<(SocketAddr, Socke
     Ok((real != to).then_some((real, source)))
 }
 
-/// Whom a socket is really connected to: the tables of the kernel are not rewritten.
-fn real_peer(source: SocketAddr) -> io::Result<SocketAddr> {
+/// Whom a socket is really connected to: the tables of the kernel are not rewritten. Connections that are over may have had the
+/// same local address.
+pub(crate) fn real_peer(source: SocketAddr) -> io::Result<SocketAddr> {
     let file = if source.is_ipv4() {
         "/proc/self/net/tcp"
     } else {
@@ -68,7 +72,8 @@ fn real_peer(source: SocketAddr) -> io::Result<SocketAddr> {
     let table = fs::read_to_string(file)?;
     let ends = table.lines().skip(1).filter_map(|line| {
         let mut words = line.split_whitespace().skip(1);
-        Some((table_address(words.next()?)?, table_address(words.next()?)?))
+        let ends = (table_address(words.next()?)?, table_address(words.next()?)?);
+        (words.next()? == ESTABLISHED).then_some(ends)
     });
     let mut ends = ends.filter(|(local, _)| *local == source);
     ends.next()

@@ -16,7 +16,7 @@ use crate::ebpf::cgroup::RunCgroup;
 use crate::ebpf::classes;
 use crate::ebpf::kernel_log::KernelLog;
 use crate::ebpf::load_error::LoadError;
-use crate::ebpf::object::{self, PROGRAMS, check_kernel, map_error};
+use crate::ebpf::object::{self, NODE_PROGRAMS, PROGRAMS, check_kernel, map_error};
 use crate::ebpf::original_dst::{FlowTable, KernelFlows};
 use crate::ebpf::prefix::Prefix;
 use crate::ebpf::stats::Stats;
@@ -143,14 +143,27 @@ impl Datapath {
     }
 }
 
+/// Programs of a cgroup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Programs {
+    /// That of a run.
+    OfARun,
+    /// That of a node's pods.
+    OfANode,
+}
+
 /// Loads the programs without attaching them: the kernel's tag of each, as bpftool(8) shows it.
 ///
 /// # Errors
 /// The kernel refuses the object or one of its programs.
-pub(crate) fn program_tags() -> Result<BTreeMap<String, String>, LoadError> {
+pub(crate) fn program_tags(which: Programs) -> Result<BTreeMap<String, String>, LoadError> {
     let mut ebpf = parse(Limits::default())?;
     let mut tags = BTreeMap::new();
-    for (name, attach) in PROGRAMS {
+    let more: &[_] = match which {
+        Programs::OfARun => &[],
+        Programs::OfANode => &NODE_PROGRAMS,
+    };
+    for &(name, attach) in PROGRAMS.iter().chain(more) {
         let program = object::load(&mut ebpf, name, attach)?;
         let tag = sys::links::tag(program).map_err(|source| LoadError::Descriptor {
             what: "the tags of the programs",

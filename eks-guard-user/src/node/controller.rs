@@ -4,12 +4,11 @@
 #[cfg(test)]
 mod tests;
 
+use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-
-use jiff::Timestamp;
 
 use crate::ebpf::Stats;
 use crate::ebpf::node::Events;
@@ -17,10 +16,11 @@ use crate::node::agents::Agents;
 use crate::node::api_set::{Services, Source};
 use crate::node::cgroup::{PodCgroup, PodUid, scan};
 use crate::node::config::{EgressMode, NodeConfig};
-use crate::node::daemon::events::{Directory, Resident};
+use crate::node::daemon::events::{AgentPod, Directory};
 use crate::node::kernel::{Destinations, Health, Kernel, KernelError, Others, Standing};
 use crate::node::kube::{Change, EndpointSlice, Node, Object, Pod, Service};
 use crate::node::pods::{ClassifiedPod, PodClass};
+use crate::node::proxy_process::ToProxy;
 use crate::node::state::{Known, State};
 use crate::node::status::{PodStatus, Status};
 use crate::telemetry::chain;
@@ -46,8 +46,11 @@ pub struct Parts {
     /// The agents.
     pub agents: Agents,
     /// The certificate agents see.
-    pub leaves: Arc<Leaves>,
+    pub leaves: Leaves,
 }
+
+/// A reason code, and the sentence that goes with it.
+pub type Notice = (&'static str, String);
 
 /// The one owner of the node's state.
 pub struct Controller {
@@ -69,11 +72,15 @@ pub struct Controller {
     /// Layers that did not hold when last looked at.
     faults: Vec<String>,
     /// Agents, by the cgroups of their pods.
-    residents: BTreeMap<u64, Resident>,
+    residents: BTreeMap<u64, AgentPod>,
     /// What was put back since the start, and how often.
     repairs: BTreeMap<String, u64>,
-    /// What was put back and is not in the record yet.
-    repaired: Vec<String>,
+    /// What is to be in the record: reason and sentence.
+    notices: Vec<Notice>,
+    /// Agents whose older connections were looked for.
+    swept: BTreeSet<u64>,
+    /// Why some could not be ended.
+    sweep_problem: Option<String>,
     /// Older versions of the programs may still be attached.
     has_others: bool,
     /// An agent waits for its listener.
@@ -99,7 +106,9 @@ impl Controller {
             faults: Vec::new(),
             residents: BTreeMap::new(),
             repairs: BTreeMap::new(),
-            repaired: Vec::new(),
+            notices: Vec::new(),
+            swept: BTreeSet::new(),
+            sweep_problem: None,
             has_others: true,
             waits: false,
         }
@@ -180,12 +189,13 @@ impl Controller {
                 *self.repairs.entry(what.clone()).or_default() += 1;
             }
         }
-        self.repaired.extend(repaired);
+        let notices = repaired.into_iter().map(|what| ("LayerRepaired", what));
+        self.notices.extend(notices);
     }
 
-    /// What was put back since the last call.
-    pub fn take_repaired(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.repaired)
+    /// What is to be in the record since the last call.
+    pub fn take_notices(&mut self) -> Vec<Notice> {
+        std::mem::take(&mut self.notices)
     }
 
     /// Makes the kernel and the listeners what they should be. What fails is in the status, and tried again the next time;
@@ -193,6 +203,7 @@ impl Controller {
     pub fn reconcile(&mut self, now: Timestamp) -> Status {
         self.problems.clear();
         self.waits = false;
+        self.parts.agents.follow_proxy();
         self.classify_destinations(now);
         let pods = match scan(&self.parts.root) {
             Ok(cgroups) => {
@@ -217,7 +228,6 @@ impl Controller {
             node: self.parts.config.node_name.clone(),
             attached: self.faults.is_empty(),
             synced: self.is_synced(),
-            policy_generation: 0,
             api: self.parts.known.api.addresses().into_iter().collect(),
             forwarding_closed: self.parts.kernel.is_forwarding_closed(),
             refusals: refusals(&stats),
@@ -225,14 +235,24 @@ impl Controller {
             bypass_attempts: 0,
             forwarding_dropped: self.parts.kernel.forwarding_dropped(),
             repairs: self.repairs.clone(),
-            problems: [&self.faults[..], &self.wire_problems, &self.problems].concat(),
+            problems: self.all_problems(),
             pods,
+            ..Status::default()
         }
     }
 
-    /// Ends: listeners are drained, records are ended, the kernel side stays.
+    /// Ends: records are ended, the kernel side stays. The proxy has ended before.
     pub async fn stop(self) {
-        self.parts.agents.drain().await;
+        self.parts.agents.end().await;
+    }
+
+    fn all_problems(&self) -> Vec<String> {
+        let mut problems = [&self.faults[..], &self.wire_problems, &self.problems].concat();
+        problems.extend(self.sweep_problem.clone());
+        if !self.parts.agents.is_node_record_healthy() {
+            problems.push("the node's record is not being written".to_owned());
+        }
+        problems
     }
 
     /// What the programs tell of refusals, for one reader.
@@ -277,8 +297,10 @@ impl Controller {
             other_clusters: config.other_clusters.clone(),
             api: addresses,
         };
-        if let Err(error) = self.parts.leaves.add(destinations.api.iter().map(SocketAddr::ip)) {
-            self.problem(&error);
+        match self.parts.leaves.add(destinations.api.iter().map(SocketAddr::ip)) {
+            Ok(Some(leaf)) => self.parts.agents.link().keep(ToProxy::Leaf(leaf.clone())),
+            Ok(None) => {}
+            Err(error) => self.problem(&error),
         }
         if self.destinations.as_ref() == Some(&destinations) {
             return;
@@ -298,7 +320,7 @@ impl Controller {
                 continue;
             };
             if let PodClass::Agent { name } = &pod.class {
-                let resident = Resident {
+                let resident = AgentPod {
                     path: cgroup.path.clone(),
                     agent: name.clone(),
                     identity: pod.identity.clone(),
@@ -313,12 +335,40 @@ impl Controller {
             match self.parts.kernel.set_pod(cgroup.id, &standing) {
                 Ok(()) => {
                     self.look_at_wires = true;
+                    self.end_older(uid, cgroup, &standing);
                     self.standings.insert(cgroup.id, standing);
                 }
                 Err(error) => self.problem(&error),
             }
         }
         rows
+    }
+
+    /// Ends what a pod opened before it became an agent, once, as soon as its network is known.
+    fn end_older(&mut self, uid: &PodUid, cgroup: &PodCgroup, standing: &Standing) {
+        let Standing::Agent { port: Some(_), .. } = standing else {
+            return;
+        };
+        let Parts { agents, kernel, .. } = &self.parts;
+        let Some((netns, owner)) = agents.network_of(uid, cgroup) else {
+            return;
+        };
+        if !self.swept.insert(cgroup.id) {
+            return;
+        }
+        match kernel.end_older(netns.file.as_fd(), owner, standing) {
+            Ok(0) => {}
+            Ok(ended) => {
+                let what = format!("{ended} connections of pod {uid} that are older than its guard");
+                tracing::info!("ended {what}");
+                self.notices.push(("ConnectionsEnded", what));
+            }
+            Err(error) => {
+                let text = chain(&error);
+                tracing::error!("{text}");
+                self.sweep_problem = Some(text);
+            }
+        }
     }
 
     fn standing(&mut self, uid: &PodUid, pod: &ClassifiedPod, cgroup: &PodCgroup) -> Standing {
@@ -359,6 +409,7 @@ impl Controller {
         };
         // Whom the kernel does not know any more, it is to be told of again.
         self.standings.retain(|cgroup, _| known.contains(cgroup));
+        self.swept.retain(|cgroup| alive.contains(cgroup));
         for cgroup in known.difference(&alive) {
             match self.parts.kernel.remove_pod(*cgroup) {
                 Ok(()) => _ = self.standings.remove(cgroup),

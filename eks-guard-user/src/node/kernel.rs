@@ -10,6 +10,7 @@ use crate::ebpf::Stats;
 use crate::ebpf::node::Events;
 use crate::ebpf::original_dst::FlowTable;
 use crate::node::config::{Allow, EgressMode, Prefix};
+use crate::node::older::Owner;
 
 /// Destinations by class.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -134,6 +135,17 @@ pub trait Kernel: Send + 'static {
     /// # Errors
     /// The map is not readable.
     fn stats(&self) -> Result<Stats, KernelError>;
+
+    /// Ends connections that an agent, of this standing and with a network in this namespace, has and may not have; how many.
+    ///
+    /// # Errors
+    /// The kernel cannot: their packets are dropped all the same.
+    fn end_older(
+        &self,
+        netns: BorrowedFd<'_>,
+        owner: Owner,
+        standing: &Standing,
+    ) -> Result<usize, KernelError>;
 
     /// Takes off what older versions of the guard have pinned; how many there were. Call it when every pod is on record.
     ///

@@ -21,6 +21,7 @@ use crate::node::config::{Allow, EgressMode, NodeConfig, Prefix as ConfigPrefix,
 use crate::node::daemon::Failure;
 use crate::node::filter;
 use crate::node::kernel::{Destinations, Health, Kernel, KernelError, Others, Standing};
+use crate::node::older::{self, Owner, Rule};
 use crate::node::programs::forwarding::{Forwarding, table_of};
 use crate::node::state::State;
 use crate::telemetry::chain;
@@ -228,6 +229,28 @@ impl Kernel for Programs {
     fn stats(&self) -> Result<Stats, KernelError> {
         let stats = self.datapath.stats();
         stats.map_err(failed("reading what the programs have counted"))
+    }
+
+    fn end_older(
+        &self,
+        netns: BorrowedFd<'_>,
+        owner: Owner,
+        standing: &Standing,
+    ) -> Result<usize, KernelError> {
+        let Standing::Agent { mode, allow, .. } = standing else {
+            return Ok(0);
+        };
+        let rule = Rule {
+            owner,
+            closed: self.forwarding.closed(),
+            mode: *mode,
+            allow,
+        };
+        older::end(netns, &rule).map_err(|source| KernelError {
+            doing: "ending connections that are older than their agent (their packets are dropped)"
+                .to_owned(),
+            source: source.into(),
+        })
     }
 
     fn retire_others(&mut self) -> Result<usize, KernelError> {

@@ -52,22 +52,31 @@ impl Sockets {
         }
     }
 
-    /// The same sockets once more, for who wants to know whether they still listen.
-    ///
-    /// # Errors
-    /// Out of descriptors.
-    pub fn copies(&self) -> io::Result<Vec<OwnedFd>> {
-        let v6 = self.v6.iter().map(AsFd::as_fd);
-        let all = [self.v4.as_fd()].into_iter().chain(v6);
-        all.map(|socket| socket.try_clone_to_owned()).collect()
-    }
-
     /// The port, the same on both addresses.
     ///
     /// # Errors
     /// The kernel does not say.
     pub fn port(&self) -> io::Result<u16> {
         Ok(self.v4.local_addr()?.port())
+    }
+
+    /// Its descriptors, to be handed to the process that serves them: IPv4 first.
+    #[must_use]
+    pub fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        [Some(self.v4.as_fd()), self.v6.as_ref().map(AsFd::as_fd)]
+            .into_iter()
+            .flatten()
+            .collect()
+    }
+
+    /// What [`Sockets::descriptors`] gave; `None` when there are none.
+    #[must_use]
+    pub fn handed(descriptors: Vec<OwnedFd>) -> Option<Self> {
+        let mut sockets = descriptors.into_iter().map(std::net::TcpListener::from);
+        Some(Self {
+            v4: sockets.next()?,
+            v6: sockets.next(),
+        })
     }
 }
 

@@ -3,12 +3,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use rig::command::{self, Output};
-use rig::leash::Leashed;
+use rig::leash::{self, Leashed};
 use rig::node::{Layout, NODE_NAME, NodeRig, Pod, Profile};
 use rig::place::Place;
 use rig::programs;
@@ -37,11 +38,25 @@ pub(crate) struct Guard<'a> {
     folder: TempDir,
     mounts: Leashed,
     daemon: Option<Leashed>,
+    _root: MutexGuard<'static, ()>,
+}
+
+/// Two daemons on one root of pods would each redirect to their own listeners: tests of one layout wait for each other.
+static ROOTS: [Mutex<()>; Layout::ALL.len()] = [const { Mutex::new(()) }; Layout::ALL.len()];
+
+fn take_root(layout: Layout) -> Result<MutexGuard<'static, ()>> {
+    let place = Layout::ALL.iter().position(|known| *known == layout);
+    let root = place
+        .and_then(|place| ROOTS.get(place))
+        .context("an unknown layout")?;
+    // A test that failed has let go of its root all the same.
+    Ok(root.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 impl<'a> Guard<'a> {
     /// Starts one for the pods of a layout, and waits until it knows all of them.
     pub(crate) fn start(rig: &'a NodeRig, layout: Layout) -> Result<Self> {
+        let taken = take_root(layout)?;
         // In the cluster's folder, which is swept when the test is killed.
         let folder = tempfile::tempdir_in(rig.cluster().folder()).context("making the daemon's folder")?;
         for name in ["bpf", "policies"] {
@@ -82,6 +97,7 @@ impl<'a> Guard<'a> {
             folder,
             mounts,
             daemon: None,
+            _root: taken,
         };
         guard.restart()?;
         guard.wait_until("everything is known", |status| status["synced"] == true)?;
@@ -120,15 +136,6 @@ impl<'a> Guard<'a> {
         self.daemon.as_ref().context("no daemon")?.signal(signal)
     }
 
-    /// Grants the daemon no more memory than it has, and waits until it has died of that.
-    pub(crate) fn starve(&mut self) -> Result<()> {
-        let mut daemon = self.daemon.take().context("no daemon")?;
-        let mut prlimit = Command::new("/usr/bin/prlimit");
-        prlimit.args(["--pid", &daemon.id().to_string(), "--as=1"]);
-        command::run(prlimit)?.ok()?;
-        eventually("the daemon dies", || Ok(daemon.check_alive().is_err()))
-    }
-
     /// Its pins, as seen from here: the bpffs is mounted where others do not see it.
     pub(crate) fn pins(&self) -> PathBuf {
         let below = self.folder.path().join("bpf").join(self.table());
@@ -152,6 +159,18 @@ impl<'a> Guard<'a> {
     /// `eks-guard node …` beside the daemon.
     pub(crate) fn ask(&self, words: &[&str]) -> Result<Output> {
         let mut nsenter = Command::new("/usr/bin/nsenter");
+        nsenter.args(self.args(words)?);
+        command::run(nsenter)
+    }
+
+    /// `eks-guard …` in the node's network, as a second process of the daemon's container.
+    #[allow(dead_code, reason = "suite verify uses it")]
+    pub(crate) fn on_the_node(&self, words: &[&str]) -> Result<Output> {
+        let place = Place {
+            netns: Some(self.rig.network().node.path()),
+            ..Place::default()
+        };
+        let mut nsenter = leash::hold_in(&place, Path::new("/usr/bin/nsenter"))?;
         nsenter.args(self.args(words)?);
         command::run(nsenter)
     }

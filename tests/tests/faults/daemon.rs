@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use crate::siege::Siege;
 
 #[test]
-fn a_daemon_that_is_stopped_killed_starved_or_misled_opens_nothing() -> Result<()> {
+fn a_daemon_that_is_stopped_killed_or_misled_opens_nothing() -> Result<()> {
     let mut siege = Siege::lay(Layout::ALL[3], "daemons")?;
     siege.guard.signal(Signal::STOP)?;
     siege.holds("a stopped daemon")?;
@@ -24,13 +24,6 @@ fn a_daemon_that_is_stopped_killed_starved_or_misled_opens_nothing() -> Result<(
         siege.guard.serve(&siege.agent)?;
         siege.holds("a daemon that starts again")?;
     }
-    siege.works()?;
-
-    // No memory: the kernel grants not a page more than there is.
-    siege.guard.starve()?;
-    siege.holds("a daemon without memory")?;
-    siege.guard.restart()?;
-    siege.guard.serve(&siege.agent)?;
     siege.works()?;
 
     // A configuration that is none stays out of force, and it is said.

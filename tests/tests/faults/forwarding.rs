@@ -8,7 +8,7 @@ use rig::command;
 use rig::node::{API, API_PORT, Addresses, Families, Layout, Pod, Profile, shared};
 
 use crate::guard::{Guard, row};
-use crate::siege::{direct_packets, spec};
+use crate::siege::{alone, direct_packets, spec};
 
 /// Nobody has it, and no Service stands for it.
 const ALIAS: Addresses = Addresses {
@@ -35,6 +35,7 @@ fn asks(pod: &Pod<'_>, families: Families) -> Result<bool> {
 
 #[test]
 fn an_address_that_the_node_rewrites_to_the_api_server_leads_nowhere() -> Result<()> {
+    let _alone = alone();
     let (rig, layout, namespace) = (shared()?, Layout::ALL[2], "aliases");
     rig.cluster().create_namespace(namespace)?;
     rig.network().forward(ALIAS, "tcp", API_PORT, API, API_PORT)?;

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -26,6 +27,12 @@ pub(crate) struct Siege<'a> {
     pub(crate) agent: Pod<'a>,
     hammer: Leashed,
     before: u64,
+}
+
+/// Held by the tests of one layout, from before there is a guard: another's would guard their pods.
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A pod of the layout, an agent by its label or not.
@@ -168,7 +175,7 @@ fn repairs(status: &Value, what: &str) -> u64 {
     own.filter_map(|(_, times)| times.as_u64()).sum()
 }
 
-fn run_in(netns: &Path, program: &[&str]) -> Result<command::Output> {
+pub(crate) fn run_in(netns: &Path, program: &[&str]) -> Result<command::Output> {
     let mut nsenter = Command::new("/usr/bin/nsenter");
     nsenter.arg(format!("--net={}", netns.display())).args(program);
     command::run(nsenter)

@@ -1,9 +1,7 @@
 //! Reads what the kernel programs tell of refusals, says whose they were, and puts them into the node's record.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,19 +14,18 @@ use tokio::time::interval;
 use uuid::Uuid;
 
 use crate::ebpf::node::{Events, NodeEvent};
+use crate::node::cgroup::ids_below;
 use crate::node::daemon::NODE_SESSION;
 use crate::node::refusals::{Kind, LeftOut, Tally, Told};
-use crate::recording::writer::DiskRecorder;
+use crate::recording::writer::{DiskRecorder, SessionEnd};
 use crate::recording::{Recorder, event_time};
 
 /// How often windows that are over are looked for, and the cgroups of pods at most.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Most cgroups of one pod that are looked at.
-const MAX_CGROUPS: usize = 512;
 
 /// An agent as events name it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Resident {
+pub struct AgentPod {
     /// Its pod's cgroup.
     pub path: PathBuf,
     /// Its name.
@@ -41,7 +38,7 @@ pub struct Resident {
 #[derive(Debug, Default)]
 pub struct Directory {
     /// Agents, by the id of their pod's cgroup.
-    pub agents: BTreeMap<u64, Resident>,
+    pub agents: BTreeMap<u64, AgentPod>,
     /// Guarded interfaces, with the cgroups of their agents.
     pub interfaces: BTreeMap<u32, u64>,
 }
@@ -50,20 +47,16 @@ pub struct Directory {
 pub(super) struct Watch {
     pub(super) directory: ArcSwap<Directory>,
     pub(super) tally: Mutex<Tally>,
-    record: Arc<DiskRecorder>,
+    record: DiskRecorder,
 }
 
 impl Watch {
     /// Reads the events, if this is who reads them, as long as the tasks live.
-    pub(super) fn start(
-        events: Option<Events>,
-        record: &Arc<DiskRecorder>,
-        tasks: &mut JoinSet<()>,
-    ) -> Arc<Self> {
+    pub(super) fn start(events: Option<Events>, record: DiskRecorder, tasks: &mut JoinSet<()>) -> Arc<Self> {
         let watch = Arc::new(Self {
             directory: ArcSwap::default(),
             tally: Mutex::default(),
-            record: Arc::clone(record),
+            record,
         });
         if let Some(events) = events {
             tasks.spawn(Arc::clone(&watch).run(events));
@@ -89,6 +82,17 @@ impl Watch {
                     left_out.into_iter().for_each(|left_out| self.tell_left_out(left_out));
                 }
             }
+        }
+    }
+
+    /// Ends the record.
+    pub(super) async fn end(&self) {
+        let end = SessionEnd {
+            exit_code: None,
+            message: Some("the guard was stopped".to_owned()),
+        };
+        if let Err(error) = self.record.end(end).await {
+            tracing::warn!(%error, "the end of what the kernel told is not in its record");
         }
     }
 
@@ -178,7 +182,7 @@ impl Index {
         if !self.pods.contains_key(&cgroup) && is_due {
             self.looked = Some(Instant::now());
             self.pods = block_in_place(|| {
-                let own = |(pod, resident): (&u64, &Resident)| {
+                let own = |(pod, resident): (&u64, &AgentPod)| {
                     ids_below(&resident.path)
                         .into_iter()
                         .map(|id| (id, *pod))
@@ -188,35 +192,5 @@ impl Index {
             });
         }
         self.pods.get(&cgroup).copied()
-    }
-}
-
-/// Ids of a cgroup and of those below it.
-fn ids_below(root: &Path) -> Vec<u64> {
-    let (mut ids, mut folders) = (Vec::new(), vec![root.to_owned()]);
-    while let Some(folder) = folders.pop().filter(|_| ids.len() < MAX_CGROUPS) {
-        ids.extend(fs::metadata(&folder).map(|folder| folder.ino()));
-        // Containers come and go while they are read.
-        let entries = fs::read_dir(&folder).into_iter().flatten().flatten();
-        let below = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-        folders.extend(below.map(|entry| entry.path()));
-    }
-    ids
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_containers_cgroup_is_its_pods() {
-        let folder = tempfile::tempdir().unwrap();
-        let container = folder.path().join("container/below");
-        fs::create_dir_all(&container).unwrap();
-        let id = |path: &Path| fs::metadata(path).unwrap().ino();
-        let ids = ids_below(folder.path());
-        assert_eq!(ids.len(), 3);
-        assert!(ids.contains(&id(&container)) && ids.contains(&id(folder.path())));
-        assert_eq!(ids_below(Path::new("/no/such/cgroup")), [0; 0]);
     }
 }

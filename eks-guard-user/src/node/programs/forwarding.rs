@@ -61,6 +61,11 @@ impl Forwarding {
         self.apply()
     }
 
+    /// What is closed.
+    pub(super) fn closed(&self) -> &[Closed] {
+        &self.wanted.closed
+    }
+
     pub(super) fn is_closed(&self) -> bool {
         self.is_closed
     }
