@@ -3,6 +3,7 @@
 pub mod cgroup;
 pub(crate) mod cgroup2_mount;
 mod classes;
+pub(crate) mod events;
 mod kernel_log;
 mod load_error;
 pub mod loader;

@@ -5,12 +5,11 @@
 mod daemon;
 #[path = "faults/forwarding.rs"]
 mod forwarding;
-#[path = "daemon/guard.rs"]
-#[allow(dead_code, reason = "shared with another suite")]
-mod guard;
 #[path = "faults/layers.rs"]
 mod layers;
 #[path = "faults/older.rs"]
 mod older;
 #[path = "faults/siege.rs"]
 mod siege;
+
+use rig::daemon as guard;

@@ -5,7 +5,6 @@ mod allow_list;
 mod attachment;
 mod destinations;
 mod error;
-mod events;
 mod interface;
 mod pins;
 mod pod;
@@ -22,19 +21,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use aya::EbpfLoader;
 use aya::maps::{HashMap, Map, MapData, PerCpuArray, RingBuf};
 use eks_guard_ebpf::{
-    ABI_VERSION, Config, MAX_ANCESTOR_LEVELS, MAX_NAT64_PREFIXES, POD_AGENT, Pod, class, limits, reports,
-    unknown,
+    ABI_VERSION, Config, MAX_ANCESTOR_LEVELS, MAX_NAT64_PREFIXES, POD_AGENT, Pod, class, limits, unknown,
 };
 
 pub use self::allow_list::AllowEntry;
 pub use self::attachment::{Fault, Problem};
 pub use self::destinations::{Closed, Destination, Infrastructure, closed};
 pub use self::error::NodeError;
-pub use self::events::{Events, NodeEvent};
 pub use self::interface::has_tcx;
 pub use self::pins::detach;
 pub use self::pod::{Egress, PodEntry, PodKind};
 pub use self::repair::Repairs;
+pub use crate::ebpf::events::{Events, NodeEvent};
 
 use self::attachment::Attached;
 use self::error::map_error;
@@ -377,7 +375,6 @@ fn config(asked: &NodeConfig) -> Result<Config, NodeError> {
             Unknown::NoClasses => unknown::NO_CLASSES,
             Unknown::Pass => unknown::PASS,
         },
-        reports: reports::EVENTS,
         ..Config::default()
     };
     for (slot, level) in config.levels.iter_mut().zip(&asked.levels) {

@@ -8,21 +8,22 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use rig::command::{self, Output};
-use rig::leash::{self, Leashed};
-use rig::node::{Layout, NODE_NAME, NodeRig, Pod, Profile};
-use rig::place::Place;
-use rig::programs;
 use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
+
+use crate::command::{self, Output};
+use crate::leash::{self, Leashed};
+use crate::node::{Layout, NODE_NAME, NodeRig, Pod, Profile};
+use crate::place::Place;
+use crate::programs;
 
 /// How long what must happen may take, and how often it is looked at.
 const PATIENCE: u32 = 600;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Lets agents read pods and touch nothing else.
-pub(crate) const READ_PODS: &str = r#"
+pub const READ_PODS: &str = r#"
 apiVersion: eks-guard.dev/v1alpha1
 kind: AgentPolicy
 metadata: {name: read-pods}
@@ -33,7 +34,7 @@ spec:
 "#;
 
 /// A daemon of the rig. Its bpffs lives in a mount namespace that dies with the test, and so do all pins.
-pub(crate) struct Guard<'a> {
+pub struct Guard<'a> {
     rig: &'a NodeRig,
     folder: TempDir,
     mounts: Leashed,
@@ -55,7 +56,15 @@ fn take_root(layout: Layout) -> Result<MutexGuard<'static, ()>> {
 
 impl<'a> Guard<'a> {
     /// Starts one for the pods of a layout, and waits until it knows all of them.
-    pub(crate) fn start(rig: &'a NodeRig, layout: Layout) -> Result<Self> {
+    pub fn start(rig: &'a NodeRig, layout: Layout) -> Result<Self> {
+        let mut guard = Self::prepare(rig, layout)?;
+        guard.restart()?;
+        guard.wait_until("everything is known", |status| status["synced"] == true)?;
+        Ok(guard)
+    }
+
+    /// Everything that one for the pods of a layout needs; [`Guard::restart`] starts it.
+    pub fn prepare(rig: &'a NodeRig, layout: Layout) -> Result<Self> {
         let taken = take_root(layout)?;
         // In the cluster's folder, which is swept when the test is killed.
         let folder = tempfile::tempdir_in(rig.cluster().folder()).context("making the daemon's folder")?;
@@ -92,20 +101,17 @@ impl<'a> Guard<'a> {
             &folder.path().join("mounts.log"),
         )?;
         eventually("the bpffs is mounted", || Ok(mounted.exists()))?;
-        let mut guard = Self {
+        Ok(Self {
             rig,
             folder,
             mounts,
             daemon: None,
             _root: taken,
-        };
-        guard.restart()?;
-        guard.wait_until("everything is known", |status| status["synced"] == true)?;
-        Ok(guard)
+        })
     }
 
     /// Starts the daemon again.
-    pub(crate) fn restart(&mut self) -> Result<()> {
+    pub fn restart(&mut self) -> Result<()> {
         let place = Place {
             netns: Some(self.rig.network().node.path()),
             ..Place::default()
@@ -123,7 +129,7 @@ impl<'a> Guard<'a> {
     }
 
     /// Kills the daemon as a lack of memory would.
-    pub(crate) fn kill(&mut self) -> Result<()> {
+    pub fn kill(&mut self) -> Result<()> {
         self.daemon
             .take()
             .context("no daemon to kill")?
@@ -132,12 +138,12 @@ impl<'a> Guard<'a> {
     }
 
     /// Sends the daemon a signal.
-    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
+    pub fn signal(&self, signal: Signal) -> Result<()> {
         self.daemon.as_ref().context("no daemon")?.signal(signal)
     }
 
     /// Its pins, as seen from here: the bpffs is mounted where others do not see it.
-    pub(crate) fn pins(&self) -> PathBuf {
+    pub fn pins(&self) -> PathBuf {
         let below = self.folder.path().join("bpf").join(self.table());
         let below = below.strip_prefix("/").unwrap_or(&below);
         Path::new("/proc")
@@ -147,25 +153,24 @@ impl<'a> Guard<'a> {
     }
 
     /// The name of its table, which is that of the folder of its pins.
-    pub(crate) fn table(&self) -> String {
+    pub fn table(&self) -> String {
         table(&self.folder)
     }
 
     /// The option by which nsenter(1) sees what the daemon sees.
-    pub(crate) fn mounts(&self) -> String {
+    pub fn mounts(&self) -> String {
         format!("--mount=/proc/{}/ns/mnt", self.mounts.id())
     }
 
     /// `eks-guard node …` beside the daemon.
-    pub(crate) fn ask(&self, words: &[&str]) -> Result<Output> {
+    pub fn ask(&self, words: &[&str]) -> Result<Output> {
         let mut nsenter = Command::new("/usr/bin/nsenter");
         nsenter.args(self.args(words)?);
         command::run(nsenter)
     }
 
     /// `eks-guard …` in the node's network, as a second process of the daemon's container.
-    #[allow(dead_code, reason = "suite verify uses it")]
-    pub(crate) fn on_the_node(&self, words: &[&str]) -> Result<Output> {
+    pub fn on_the_node(&self, words: &[&str]) -> Result<Output> {
         let place = Place {
             netns: Some(self.rig.network().node.path()),
             ..Place::default()
@@ -176,13 +181,13 @@ impl<'a> Guard<'a> {
     }
 
     /// What the daemon says of itself.
-    pub(crate) fn status(&self) -> Result<Value> {
+    pub fn status(&self) -> Result<Value> {
         let text = self.ask(&["node", "status", "--json"])?.ok()?;
         serde_json::from_str(&text).context("reading the status")
     }
 
     /// Waits for a status.
-    pub(crate) fn wait_until(&mut self, what: &str, is_so: impl Fn(&Value) -> bool) -> Result<Value> {
+    pub fn wait_until(&mut self, what: &str, is_so: impl Fn(&Value) -> bool) -> Result<Value> {
         let mut last = Value::Null;
         for _ in 0..PATIENCE {
             if let Some(daemon) = &mut self.daemon {
@@ -201,7 +206,7 @@ impl<'a> Guard<'a> {
     }
 
     /// Waits until an agent has its listener, and gives it the guard's authority in place of the cluster's. The port.
-    pub(crate) fn serve(&mut self, pod: &Pod<'_>) -> Result<u64> {
+    pub fn serve(&mut self, pod: &Pod<'_>) -> Result<u64> {
         let uid = pod.uid().to_owned();
         let status = self.wait_until("the agent has a listener", |status| {
             row(status, &uid).is_some_and(|row| row["port"].is_u64())
@@ -218,7 +223,7 @@ impl<'a> Guard<'a> {
     }
 
     /// Waits for an event in a record.
-    pub(crate) fn recorded(&self, what: &str, is_it: impl Fn(&Value) -> bool) -> Result<Value> {
+    pub fn recorded(&self, what: &str, is_it: impl Fn(&Value) -> bool) -> Result<Value> {
         for _ in 0..PATIENCE {
             if let Some(event) = self.records()?.into_iter().find(&is_it) {
                 return Ok(event);
@@ -242,8 +247,13 @@ impl<'a> Guard<'a> {
     }
 
     /// A file of the daemon's own.
-    pub(crate) fn file(&self, name: &str) -> PathBuf {
+    pub fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    /// Process id of the daemon itself.
+    pub fn id(&self) -> Result<u32> {
+        Ok(self.daemon.as_ref().context("no daemon runs")?.id())
     }
 
     fn args(&self, words: &[&str]) -> Result<Vec<String>> {
@@ -264,7 +274,7 @@ fn table(folder: &TempDir) -> String {
 }
 
 /// A pod in a status.
-pub(crate) fn row<'s>(status: &'s Value, uid: &str) -> Option<&'s Value> {
+pub fn row<'s>(status: &'s Value, uid: &str) -> Option<&'s Value> {
     status["pods"].as_array()?.iter().find(|row| row["uid"] == uid)
 }
 
