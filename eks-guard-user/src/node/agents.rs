@@ -253,6 +253,10 @@ impl Agents {
     /// makes new ones. Until then connections are refused.
     pub fn drop_dead_listeners(&mut self) -> Vec<String> {
         let mut dropped = Vec::new();
+        // With a proxy that is gone, all of its listeners are.
+        if self.link.incarnation() != self.incarnation {
+            return dropped;
+        }
         for (uid, seat) in &mut self.seats {
             let netns = seat.netns.as_ref();
             if let Some(door) = seat.at_proxy.door.take_if(|door| door.is_dead(netns)) {
