@@ -13,9 +13,9 @@ use rig::daemon::Guard;
 use rig::node::{Families, Layout, NodeRig, Pause, PodSpec};
 use serde_json::Value;
 
-/// Pods of a large node, and agents among whom memory is divided.
+/// Pods of a large node, and the agents on one that has nothing else.
 const PODS: usize = 250;
-const AGENTS: usize = 100;
+const AGENTS: usize = PODS;
 const PATIENCE: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(2);
 
