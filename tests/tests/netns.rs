@@ -6,8 +6,14 @@
     reason = "all of this is a test; probes answer on standard output"
 )]
 
+#[path = "netns/beyond.rs"]
+mod beyond;
+#[path = "netns/beyond_wire.rs"]
+mod beyond_wire;
 #[path = "netns/catalogue.rs"]
 mod catalogue;
+#[path = "netns/netlink.rs"]
+mod netlink;
 #[path = "netns/node.rs"]
 mod node;
 #[path = "netns/node_world.rs"]
@@ -20,6 +26,8 @@ mod probe;
 mod sockets;
 #[path = "netns/wire.rs"]
 mod wire;
+#[path = "netns/witness.rs"]
+mod witness;
 #[path = "netns/world.rs"]
 mod world;
 

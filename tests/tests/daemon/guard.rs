@@ -41,6 +41,11 @@ pub(crate) struct Guard<'a> {
 impl<'a> Guard<'a> {
     /// Starts one for the pods of a layout, and waits until it knows all of them.
     pub(crate) fn start(rig: &'a NodeRig, layout: Layout) -> Result<Self> {
+        Self::start_with(rig, layout, "")
+    }
+
+    /// The same with more in the daemon's `spec`.
+    pub(crate) fn start_with(rig: &'a NodeRig, layout: Layout, more: &str) -> Result<Self> {
         // In the cluster's folder, which is swept when the test is killed.
         let folder = tempfile::tempdir_in(rig.cluster().folder()).context("making the daemon's folder")?;
         for name in ["bpf", "policies"] {
@@ -51,7 +56,7 @@ impl<'a> Guard<'a> {
         let place = |name: &str| folder.path().join(name).display().to_string();
         let config = format!(
             "apiVersion: eks-guard.dev/v1alpha1\nkind: NodeConfig\nspec:\n  nodeName: {NODE_NAME}\n  cgroupRoot: {}\n  \
-             pins: {}\n  state: {}\n  policies: {}\n  records: {}\n  upstream: {{kubeconfig: {}}}\n",
+             pins: {}\n  state: {}\n  policies: {}\n  records: {}\n  upstream: {{kubeconfig: {}}}\n{more}",
             root.display(),
             place("bpf/eks-guard"),
             place("state"),

@@ -364,7 +364,7 @@ pub(crate) fn destinations() -> Vec<Destination> {
         Destination::Imds(host("169.254.169.254")),
         Destination::Imds(host("fd00:ec2::254")),
         Destination::PodIdentity(host("169.254.170.23")),
-        Destination::Kubelet("192.0.2.7".parse().unwrap()),
+        Destination::Kubelet(host("192.0.2.7")),
         Destination::OtherCluster(Prefix::new("203.0.113.0".parse().unwrap(), 28).unwrap()),
     ]
 }

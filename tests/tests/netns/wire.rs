@@ -11,13 +11,13 @@ use eks_guard::ebpf::{Hook, NodeError, Prefix, Refusal};
 use crate::node_world::{API, Layer, Node, Who};
 use crate::world::PATIENCE;
 
-const IPV4: [u8; 2] = [0x08, 0x00];
-const IPV6: [u8; 2] = [0x86, 0xdd];
+pub(crate) const IPV4: [u8; 2] = [0x08, 0x00];
+pub(crate) const IPV6: [u8; 2] = [0x86, 0xdd];
 const TAGGED: [u8; 2] = [0x81, 0x00];
 const LOCAL_EXPERIMENT: [u8; 2] = [0x88, 0xb5];
 const UDP: u8 = 17;
 
-fn sum(bytes: &[u8]) -> u16 {
+pub(crate) fn sum(bytes: &[u8]) -> u16 {
     let pairs = bytes.chunks(2).map(|pair| {
         let low = pair.get(1).copied().unwrap_or(0);
         u32::from(u16::from_be_bytes([pair[0], low]))
@@ -29,7 +29,7 @@ fn sum(bytes: &[u8]) -> u16 {
     !u16::try_from(sum).unwrap()
 }
 
-fn datagram(port: u16) -> Vec<u8> {
+pub(crate) fn datagram(port: u16) -> Vec<u8> {
     let mut bytes = vec![0x99, 0x99];
     bytes.extend(port.to_be_bytes());
     bytes.extend([0, 11, 0, 0]);
@@ -37,7 +37,7 @@ fn datagram(port: u16) -> Vec<u8> {
     bytes
 }
 
-fn v4(to: &str, port: u16, options: &[u8]) -> Vec<u8> {
+pub(crate) fn v4(to: &str, port: u16, options: &[u8]) -> Vec<u8> {
     let addr: Ipv4Addr = to.parse().unwrap();
     let payload = datagram(port);
     let words = 5 + options.len() / 4;
@@ -53,7 +53,7 @@ fn v4(to: &str, port: u16, options: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn v6(to: &str, port: u16) -> Vec<u8> {
+pub(crate) fn v6(to: &str, port: u16) -> Vec<u8> {
     let from: Ipv6Addr = "2001:db8::7".parse().unwrap();
     let to: Ipv6Addr = to.parse().unwrap();
     let payload = datagram(port);
@@ -65,19 +65,19 @@ fn v6(to: &str, port: u16) -> Vec<u8> {
 }
 
 /// Both ends of the wire have this address.
-fn frame(ethertype: [u8; 2], payload: &[u8]) -> String {
+pub(crate) fn frame(ethertype: [u8; 2], payload: &[u8]) -> String {
     let mut bytes = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 1];
     bytes.extend(ethertype);
     bytes.extend(payload);
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn wire_count(node: &Node, refusal: Refusal) -> u64 {
+pub(crate) fn wire_count(node: &Node, refusal: Refusal) -> u64 {
     node.datapath.stats().unwrap().refused_by(Hook::Wire, refusal)
 }
 
 /// A frame that has been sent is not always looked at yet.
-fn assert_counted(node: &Node, refusal: Refusal, expected: u64) {
+pub(crate) fn assert_counted(node: &Node, refusal: Refusal, expected: u64) {
     let deadline = Instant::now() + PATIENCE;
     while wire_count(node, refusal) < expected {
         assert!(

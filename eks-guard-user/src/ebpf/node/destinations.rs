@@ -1,7 +1,7 @@
 //! What the destination classes of a node are made of: pure, from what the daemon knows to the entries of the maps.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use eks_guard_ebpf::{Class, class};
 
@@ -20,8 +20,8 @@ pub enum Destination {
     Imds(Prefix),
     /// The agent that hands out the cloud credentials of pods.
     PodIdentity(Prefix),
-    /// An address of a node, of which the ports of the kubelet and its neighbours are refused.
-    Kubelet(IpAddr),
+    /// Addresses of nodes, of which the ports of the kubelet and its neighbours are refused.
+    Kubelet(Prefix),
     /// API servers of other clusters.
     OtherCluster(Prefix),
 }
@@ -70,7 +70,7 @@ impl Destination {
             Self::Imds(prefix) => (prefix, whole(class::IMDS)),
             Self::PodIdentity(prefix) => (prefix, whole(class::POD_IDENTITY)),
             Self::OtherCluster(prefix) => (prefix, whole(class::OTHER_CLUSTER)),
-            Self::Kubelet(node) => {
+            Self::Kubelet(nodes) => {
                 let (first_port, last_port) = KUBELET_PORTS;
                 let ports = Class {
                     class: class::KUBELET,
@@ -78,7 +78,7 @@ impl Destination {
                     last_port,
                     port_only: 1,
                 };
-                (Prefix::host(node), ports)
+                (nodes, ports)
             }
         }
     }
@@ -164,7 +164,7 @@ mod tests {
     }
 
     fn kubelet(text: &str) -> Destination {
-        Destination::Kubelet(text.parse().unwrap())
+        Destination::Kubelet(Prefix::host(text.parse().unwrap()))
     }
 
     #[test]
