@@ -5,6 +5,7 @@ mod credentials;
 mod kinds;
 mod lifecycle;
 mod network;
+mod pod;
 pub mod probe;
 mod proxy;
 pub mod report;
@@ -12,7 +13,7 @@ pub mod report;
 #[cfg(test)]
 mod tests;
 
-pub use crate::catalogue::kinds::{Check, Row};
+pub use crate::catalogue::kinds::{Boundary, Check, Closing, Row};
 
 /// Every row, in the order of their ids within each family: N, P, L, K, A, X.
 pub fn rows() -> impl Iterator<Item = &'static Row> {

@@ -32,7 +32,8 @@ fn main() -> ExitCode {
         Err(error) => return failed(&format!("cannot read the plan: {error}")),
     };
     if what == "suite" {
-        return suite::run(&line).unwrap_or_else(|error| failed(&format!("cannot try the routes: {error}")));
+        return suite::run(&plan, &line)
+            .unwrap_or_else(|error| failed(&format!("cannot try the routes: {error}")));
     }
     let Some(attempt) = tries::find(&what) else {
         return failed(&format!("no route that a process can try is named {what}"));

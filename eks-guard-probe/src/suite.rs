@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use eks_guard_core::catalogue::probe::{Answer, Evidence, Tried};
+use eks_guard_core::catalogue::probe::{Answer, Evidence, Plan, Tried};
 use eks_guard_core::catalogue::{Check, rows};
 
 use crate::{exit_code, print};
@@ -14,11 +14,11 @@ use crate::{exit_code, print};
 /// How long one route may take, its forms and their waits together.
 const DEADLINE: Duration = Duration::from_secs(300);
 
-/// Tries all, and prints an answer for each.
-pub(crate) fn run(plan: &str) -> io::Result<ExitCode> {
+/// Tries all that a process can try in this boundary, and prints an answer for each.
+pub(crate) fn run(plan: &Plan, line: &str) -> io::Result<ExitCode> {
     let mut worst = 0;
-    for row in rows().filter(|row| row.check == Check::Probe) {
-        let answer = attempt(row.id, plan).unwrap_or_else(|error| not_run(row.id, error.to_string()));
+    for row in rows().filter(|row| row.closing(plan.boundary).check == Check::Probe) {
+        let answer = attempt(row.id, line).unwrap_or_else(|error| not_run(row.id, error.to_string()));
         print(&answer)?;
         worst = worst.max(exit_code(&answer.result));
     }

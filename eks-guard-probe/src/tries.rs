@@ -7,7 +7,9 @@ mod connect;
 mod datagram;
 mod families;
 mod files;
+mod frames;
 mod handed;
+mod handshake;
 mod listener;
 mod packets;
 mod processes;
@@ -20,7 +22,7 @@ use crate::found::Found;
 /// What tries one route.
 pub(crate) type Try = fn(&Plan) -> Found;
 
-const TRIES: [(&str, Try); 47] = [
+const TRIES: [(&str, Try); 52] = [
     ("N01", connect::ipv4),
     ("N02", connect::ipv6),
     ("N03", connect::mapped),
@@ -48,15 +50,18 @@ const TRIES: [(&str, Try); 47] = [
     ("N25", listener::source_port_again),
     ("N26", connect::own_network),
     ("N27", packets::disguised),
+    ("N28", connect::aliases),
     ("N30", connect::other_addresses),
+    ("N31", cloud::relays),
     ("P01", packets::raw),
-    ("P02", packets::by_hand),
-    ("P03", packets::past_the_queue),
-    ("P04", packets::xdp),
+    ("P02", frames::by_hand),
+    ("P03", frames::past_the_queue),
+    ("P04", frames::xdp),
     ("P05", connect::foreign_source),
     ("P06", connect::marked),
     ("P07", connect::repaired),
     ("P08", processes::network),
+    ("P09", connect::in_the_nodes_network),
     ("P11", files::abstract_socket),
     ("P12", files::sockets),
     ("P13", processes::outside),
@@ -68,6 +73,8 @@ const TRIES: [(&str, Try); 47] = [
     ("P19", bpf::unprivileged),
     ("L01", connect::at_once),
     ("L11", connect::ipv4_or_ipv6),
+    ("K01", cloud::kubelets),
+    ("K10", cloud::other_clusters),
 ];
 
 const CLOUD: [(&str, Try); 2] = [("A01", cloud::metadata), ("A02", cloud::pod_identity)];
@@ -96,14 +103,16 @@ pub(crate) fn find(id: &str) -> Option<Try> {
 
 #[cfg(test)]
 mod tests {
-    use eks_guard_core::catalogue::{Check, rows};
+    use eks_guard_core::catalogue::{Boundary, Check, Row, rows};
 
     use crate::tries::{CLOUD, TRIES, find};
 
     #[test]
     fn every_row_that_a_process_can_try_is_tried() {
+        let boundaries = [Boundary::Run, Boundary::Pod, Boundary::HostNetworkPod];
+        let is_tried = |boundary: &Boundary, row: &Row| row.closing(*boundary).check == Check::Probe;
         let probes: Vec<&str> = rows()
-            .filter(|row| row.check == Check::Probe)
+            .filter(|row| boundaries.iter().any(|boundary| is_tried(boundary, row)))
             .map(|row| row.id)
             .collect();
         for id in &probes {

@@ -10,14 +10,14 @@ use eks_guard::config::{RunArgs, RunConfig, Surroundings, exit};
 use eks_guard::recording::sessions::{self, SessionsArgs};
 use eks_guard::recording::writer::DEFAULT_FOLDER;
 use eks_guard::telemetry::{self, Colour, say};
-use eks_guard::{app, run};
+use eks_guard::{app, probe, run};
 use jiff::Timestamp;
 
 fn main() -> ExitCode {
-    // The inner processes of a run come first: they have no terminal, no environment and no arguments to look at.
+    // The inner processes come first: they have no terminal, no environment and no arguments to look at.
     let inner = std::env::args_os()
         .nth(1)
-        .and_then(|first| run::inner_process(&first));
+        .and_then(|first| run::inner_process(&first).or_else(|| probe::inner_process(&first)));
     if let Some(code) = inner {
         return code;
     }

@@ -16,6 +16,7 @@ pub mod policies;
 pub mod programs;
 pub mod state;
 pub mod status;
+pub mod trial;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -28,7 +29,7 @@ use crate::node::status::{Status, ask, table};
 use crate::telemetry::{chain, say};
 
 /// The variable that names the node, as a DaemonSet sets it from `spec.nodeName`.
-const NODE_NAME: &str = "NODE_NAME";
+pub(crate) const NODE_NAME: &str = "NODE_NAME";
 
 const EXAMPLES: &str = "\
 Examples:

@@ -1,4 +1,4 @@
-//! `eks-guard verify`: tries every known way around the boundary of this machine, and signs what it found.
+//! `eks-guard verify`: tries every known way around the boundary of a run or of a node's agents, and signs what it found.
 
 mod args;
 mod boundary;
@@ -7,6 +7,7 @@ mod envelope;
 mod error;
 mod facts;
 mod key;
+mod node;
 mod render;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use eks_guard_core::catalogue::Boundary;
 use eks_guard_core::catalogue::report::{ProfileReport, Report};
 use jiff::Timestamp;
 
@@ -65,6 +67,21 @@ impl VerifyArgs {
     }
 
     fn verify(&self, around: &Surroundings, now: Timestamp) -> Result<Statement, VerifyError> {
+        let (report, state) = if self.node {
+            self.verify_node(around, now)?
+        } else {
+            (self.verify_run(around, now)?, around.state())
+        };
+        let key = SigningKey::open(&state)?;
+        let statement = Statement::new(report, facts::subjects(&self.probe()?)?, &key);
+        if let Some(file) = &self.report {
+            let text = envelope::sign(&statement, &key)?;
+            fs::write(file, text).map_err(VerifyError::at("write the report", file))?;
+        }
+        Ok(statement)
+    }
+
+    fn verify_run(&self, around: &Surroundings, now: Timestamp) -> Result<Report, VerifyError> {
         let probe = self.probe()?;
         let first = RunConfig::check(self.run_args(&probe, self.user.clone()), around)?;
         let upstream = crate::upstream::load(&first.kubeconfig_options())?;
@@ -81,14 +98,7 @@ impl VerifyArgs {
         profiles.extend(NOT_OFFERED.map(|name| ProfileReport::not_offered(name, NO_CAPABILITY)));
         let as_root = RunConfig::check(self.run_args(&probe, Some("root".to_owned())), around)?;
         profiles.push(self.profile(ROOT, &as_root, &upstream)?);
-        let report = Report { facts, profiles };
-        let key = SigningKey::open(&around.state())?;
-        let statement = Statement::new(report, facts::subjects(&probe)?, &key);
-        if let Some(file) = &self.report {
-            let text = envelope::sign(&statement, &key)?;
-            fs::write(file, text).map_err(VerifyError::at("write the report", file))?;
-        }
-        Ok(statement)
+        Ok(Report { facts, profiles })
     }
 
     /// The same attempts outside and inside, by the same user.
@@ -109,7 +119,7 @@ impl VerifyArgs {
         ));
         let outside = probe.outside(&Collaborators::start(upstream)?)?;
         let inside = probe.inside(&Collaborators::start(upstream)?)?;
-        Ok(ProfileReport::new(name, &inside, &outside))
+        Ok(ProfileReport::new(Boundary::Run, name, &inside, &outside))
     }
 
     fn probe(&self) -> Result<PathBuf, VerifyError> {

@@ -1,8 +1,13 @@
 //! `eks-guard verify --run` against a real API server, in a network of the test's own: every route is closed, the report can be
 //! checked, and the documents say what was found. Needs root.
 
+#[allow(dead_code, reason = "the daemon's own suite uses all of it")]
+#[path = "daemon/guard.rs"]
+mod guard;
 #[path = "verify/matrix.rs"]
 mod matrix;
+#[path = "verify/pods.rs"]
+mod pods;
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -10,11 +15,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use eks_guard_core::catalogue::report::Report;
-use eks_guard_core::catalogue::{Check, rows};
+use eks_guard_core::catalogue::{Boundary, Check, rows};
 use rig::cluster::{Cluster, ClusterOptions};
 use rig::command::{self, Output};
 use rig::kubeconfig::Credential;
 use rig::{leash, netns, programs};
+
+use crate::matrix::Column;
 
 /// What is tried as TCP, and ends at the guard.
 const REDIRECTED: [&str; 11] = [
@@ -100,7 +107,21 @@ fn every_route_is_closed_and_the_report_says_so() -> Result<()> {
     ensure!(report.facts.program_tags.len() == 9, "{:?}", report.facts);
     let key = predicate["publicKey"].as_str().context("a public key")?;
     the_report_can_be_checked(&operator, key)?;
-    matrix::is_up_to_date(&report)
+    matrix::is_up_to_date("run", &columns(&report)?)
+}
+
+fn columns(report: &Report) -> Result<Vec<Column>> {
+    let mut columns = Vec::new();
+    for name in ["restricted", "root"] {
+        let profile = report.profiles.iter().find(|profile| profile.name == name);
+        let profile = profile.with_context(|| format!("profile {name}"))?;
+        columns.push(Column::tried("run", profile, &report.facts.kernel));
+        columns.push(Column::without("run", profile));
+        if name == "restricted" {
+            columns.push(Column::closed_by("run", profile));
+        }
+    }
+    Ok(columns)
 }
 
 /// Without root, without a network, and by nobody who changed a byte.
@@ -124,8 +145,9 @@ fn the_report_can_be_checked(operator: &Operator, key: &str) -> Result<()> {
 
 #[test]
 fn every_test_that_the_catalogue_names_is_there() -> Result<()> {
-    for row in rows() {
-        let Check::Elsewhere(name) = row.check else {
+    let boundaries = [Boundary::Run, Boundary::Pod, Boundary::HostNetworkPod];
+    for (row, boundary) in rows().flat_map(|row| boundaries.map(|boundary| (row, boundary))) {
+        let Check::Elsewhere(name) = row.closing(boundary).check else {
             continue;
         };
         let (suite, test) = name.split_once(' ').context("a suite and a name")?;

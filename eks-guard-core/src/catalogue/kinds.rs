@@ -1,5 +1,9 @@
 //! What a row of the catalogue says.
 
+use serde::{Deserialize, Serialize};
+
+use crate::catalogue::pod;
+
 /// One route around the boundary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Row {
@@ -11,6 +15,33 @@ pub struct Row {
     pub control: &'static str,
     /// How that is checked there.
     pub check: Check,
+}
+
+/// What closes a route in one boundary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Closing {
+    /// In words.
+    pub control: &'static str,
+    /// How that is checked.
+    pub check: Check,
+}
+
+/// Whose boundary is tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Boundary {
+    /// That of `eks-guard run`.
+    Run,
+    /// That of an agent's pod on a guarded node, in a network of its own.
+    Pod,
+    /// The same for a pod in the node's network, which has no cable that could be guarded.
+    HostNetworkPod,
+}
+
+impl Closing {
+    pub(crate) const fn new(control: &'static str, check: Check) -> Closing {
+        Closing { control, check }
+    }
 }
 
 /// How it is checked that a route is closed.
@@ -25,6 +56,17 @@ pub enum Check {
 }
 
 impl Row {
+    /// What closes the route in this boundary. A row that says nothing about it is one that could not be tried.
+    #[must_use]
+    pub fn closing(&self, boundary: Boundary) -> Closing {
+        let closing = match boundary {
+            Boundary::Run => Some(Closing::new(self.control, self.check)),
+            Boundary::Pod => pod::closing(self.id),
+            Boundary::HostNetworkPod => pod::closing_in_the_nodes_network(self.id),
+        };
+        closing.unwrap_or(Closing::new("nothing", Check::Probe))
+    }
+
     /// A row that a process tries.
     pub(crate) const fn probe(id: &'static str, route: &'static str, control: &'static str) -> Row {
         Row {

@@ -6,17 +6,29 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::catalogue::Boundary;
+
 /// What a probe needs to know: where the API server is, and how to tell who answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
+    /// Whose boundary is tried.
+    pub boundary: Boundary,
     /// Every known address of the API server, at least one.
     pub api: Vec<SocketAddr>,
     /// Whether those are addresses of this host.
     pub place: Place,
     /// Common name of the authority that signs the guard's certificates: the answer of anybody else counts as reached.
     pub guard: String,
-    /// A TCP listener outside the boundary that takes connections and says nothing.
+    /// Addresses that the node is known to rewrite to the API server's.
+    pub aliases: Vec<SocketAddr>,
+    /// Whoever listens there could pass something on to the API server.
+    pub relays: Vec<SocketAddr>,
+    /// Ports of kubelets.
+    pub kubelets: Vec<SocketAddr>,
+    /// API servers of other clusters.
+    pub other_clusters: Vec<SocketAddr>,
+    /// A TCP listener outside the boundary, or on the agent's own loopback, that takes connections and says nothing.
     pub witness: Option<SocketAddr>,
     /// Name of an abstract UNIX socket outside the boundary.
     pub abstract_socket: Option<String>,

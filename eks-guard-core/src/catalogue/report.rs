@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::catalogue::kinds::Check;
+use crate::catalogue::kinds::{Boundary, Check};
 use crate::catalogue::probe::{Answer, Evidence, Tried, Verdict};
 use crate::catalogue::rows;
 
@@ -31,7 +31,7 @@ pub struct Facts {
     pub kernel: String,
     /// Version of eks-guard.
     pub version: String,
-    /// Which boundary: `run`.
+    /// Which boundary: `run` or `node`.
     pub boundary: String,
     /// Tags of the kernel programs by name: the first half of the SHA-1 of their instructions, as bpftool(8) shows it.
     pub program_tags: BTreeMap<String, String>,
@@ -45,6 +45,9 @@ pub struct Facts {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ProfileReport {
+    /// The pod, `NAMESPACE/NAME`, where it was a pod's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<String>,
     /// Name of the profile.
     pub name: String,
     /// Why it was not tried; such a profile has no rows.
@@ -101,9 +104,10 @@ impl ProfileReport {
     /// One row for each of the catalogue, from what the probes answered inside and outside. A probe without an answer
     /// could not be run.
     #[must_use]
-    pub fn new(name: &str, inside: &[Answer], outside: &[Answer]) -> ProfileReport {
+    pub fn new(boundary: Boundary, name: &str, inside: &[Answer], outside: &[Answer]) -> ProfileReport {
         let rows = rows().map(|row| {
-            let (checked, result, evidence, unguarded) = match row.check {
+            let closing = row.closing(boundary);
+            let (checked, result, evidence, unguarded) = match closing.check {
                 Check::Probe => {
                     let unguarded = find(outside, row.id).map(|answer| Unguarded {
                         result: answer.result.clone(),
@@ -130,7 +134,7 @@ impl ProfileReport {
             RowReport {
                 id: row.id.to_owned(),
                 route: row.route.to_owned(),
-                control: row.control.to_owned(),
+                control: closing.control.to_owned(),
                 checked,
                 result,
                 evidence,
@@ -138,6 +142,7 @@ impl ProfileReport {
             }
         });
         ProfileReport {
+            pod: None,
             name: name.to_owned(),
             not_offered: None,
             rows: rows.collect(),
@@ -148,9 +153,26 @@ impl ProfileReport {
     #[must_use]
     pub fn not_offered(name: &str, reason: &str) -> ProfileReport {
         ProfileReport {
+            pod: None,
             name: name.to_owned(),
             not_offered: Some(reason.to_owned()),
             rows: Vec::new(),
+        }
+    }
+
+    /// The same, of this pod.
+    #[must_use]
+    pub fn of_pod(mut self, pod: &str) -> ProfileReport {
+        self.pod = Some(pod.to_owned());
+        self
+    }
+
+    /// The profile, and the pod where there is one.
+    #[must_use]
+    pub fn title(&self) -> String {
+        match &self.pod {
+            Some(pod) => format!("{pod}, {}", self.name),
+            None => self.name.clone(),
         }
     }
 
@@ -160,29 +182,27 @@ impl ProfileReport {
         if self.not_offered.is_some() {
             return Vec::new();
         }
+        let title = self.title();
         let mut problems: Vec<String> = self
             .rows
             .iter()
             .filter_map(|row| match &row.result {
-                Tried::NotRun(reason) => {
-                    Some(format!("{}: {} could not be run: {reason}", self.name, row.id))
-                }
+                Tried::NotRun(reason) => Some(format!("{title}: {} could not be run: {reason}", row.id)),
                 Tried::Verdict(Verdict::Reached) => {
-                    Some(format!("{}: {} reached: {}", self.name, row.id, row.route))
+                    Some(format!("{title}: {} reached: {}", row.id, row.route))
                 }
                 Tried::Verdict(Verdict::Redirected | Verdict::Blocked | Verdict::NotApplicable(_)) => None,
             })
             .collect();
         let missing = rows().filter(|row| !self.rows.iter().any(|found| found.id == row.id));
-        problems.extend(missing.map(|row| format!("{}: {} is missing", self.name, row.id)));
+        problems.extend(missing.map(|row| format!("{title}: {} is missing", row.id)));
         let redirected = |id: &str| {
             let canary = self.rows.iter().find(|row| row.id == id);
             canary.is_some_and(|row| row.result == Tried::Verdict(Verdict::Redirected))
         };
         if !redirected(CANARY) && !redirected(CANARY_V6) {
             problems.push(format!(
-                "{}: neither {CANARY} nor {CANARY_V6} was redirected: the guard does not stand in the way",
-                self.name
+                "{title}: neither {CANARY} nor {CANARY_V6} was redirected: the guard does not stand in the way"
             ));
         }
         problems

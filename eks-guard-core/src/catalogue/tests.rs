@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::catalogue::probe::{Answer, Evidence, Tried, Verdict};
 use crate::catalogue::report::{Facts, ProfileReport, Report};
-use crate::catalogue::{Check, row, rows};
+use crate::catalogue::{Boundary, Check, row, rows};
 
 /// How many rows each family has. A row is never taken out; it may only be closed.
 const FAMILIES: [(char, usize); 6] = [('N', 35), ('P', 21), ('L', 17), ('K', 11), ('A', 6), ('X', 8)];
@@ -36,7 +36,7 @@ fn closed() -> Vec<Answer> {
 }
 
 fn problems(answers: &[Answer]) -> Vec<String> {
-    ProfileReport::new("p", answers, &[]).problems()
+    ProfileReport::new(Boundary::Run, "p", answers, &[]).problems()
 }
 
 #[test]
@@ -52,7 +52,7 @@ fn every_row_is_there_once_and_in_order() {
 
 #[test]
 fn a_report_has_every_row_and_says_how_it_was_checked() {
-    let report = ProfileReport::new("p", &closed(), &[]);
+    let report = ProfileReport::new(Boundary::Run, "p", &closed(), &[]);
     assert!(
         rows()
             .map(|row| row.id)
@@ -80,7 +80,7 @@ fn what_is_reached_not_run_or_silent_speaks_against_the_boundary() {
         problems(&silent),
         ["p: P01 could not be run: the probe gave no answer"]
     );
-    let mut cut = ProfileReport::new("p", &closed(), &[]);
+    let mut cut = ProfileReport::new(Boundary::Run, "p", &closed(), &[]);
     cut.rows.retain(|row| row.id != "X08");
     assert_eq!(cut.problems(), ["p: X08 is missing"]);
 }
@@ -108,7 +108,7 @@ fn a_report_of_nothing_does_not_pass() {
 fn what_the_kernel_does_not_know_is_not_the_boundarys_merit() {
     let blocked = |errno| [answer("N12", Tried::Verdict(Verdict::Blocked), Some(errno))];
     let result = |outside: &[Answer]| {
-        let report = ProfileReport::new("p", &blocked("EPROTONOSUPPORT"), outside);
+        let report = ProfileReport::new(Boundary::Run, "p", &blocked("EPROTONOSUPPORT"), outside);
         let row = report.rows.into_iter().find(|row| row.id == "N12");
         row.map(|row| row.result.word())
     };
@@ -120,4 +120,13 @@ fn what_the_kernel_does_not_know_is_not_the_boundarys_merit() {
         Some("EPROTONOSUPPORT"),
     )];
     assert_eq!(result(&reached), Some("BLOCKED"));
+}
+
+#[test]
+fn every_row_says_what_closes_it_for_a_pod() {
+    for row in rows() {
+        for boundary in [Boundary::Pod, Boundary::HostNetworkPod] {
+            assert_ne!(row.closing(boundary).control, "nothing", "{}", row.id);
+        }
+    }
 }

@@ -1,5 +1,5 @@
-//! Services of the cloud that hand out credentials to whoever asks from the right machine. A connection is all that is tried:
-//! nothing is asked for.
+//! Services that hand out credentials to whoever asks from the right machine, and whoever could pass something on to an API
+//! server. A connection is all that is tried: nothing is asked for.
 
 use std::net::SocketAddr;
 
@@ -21,6 +21,29 @@ pub(crate) fn metadata(plan: &Plan) -> Found {
 
 pub(crate) fn pod_identity(plan: &Plan) -> Found {
     any_of(plan, POD_IDENTITY)
+}
+
+/// A relay would pass on what it is given; that it takes a connection is as far as this goes.
+pub(crate) fn relays(plan: &Plan) -> Found {
+    open_ports(plan, &plan.relays)
+}
+
+pub(crate) fn kubelets(plan: &Plan) -> Found {
+    open_ports(plan, &plan.kubelets)
+}
+
+pub(crate) fn other_clusters(plan: &Plan) -> Found {
+    open_ports(plan, &plan.other_clusters)
+}
+
+fn open_ports(plan: &Plan, to: &[SocketAddr]) -> Found {
+    forms(to.iter().map(|to| {
+        let attempt = tcp(plan, *to).and_then(|socket| {
+            connect(socket, to)?;
+            Ok(Found::reached("somebody takes connections there"))
+        });
+        (to.to_string(), attempt)
+    }))
 }
 
 fn any_of(plan: &Plan, to: [&str; 2]) -> Found {

@@ -1,23 +1,25 @@
 //! TCP in every form a program can ask for it.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use eks_guard_core::catalogue::Boundary;
 use eks_guard_core::catalogue::probe::{Answer, Place, Plan};
 use nix::ifaddrs::getifaddrs;
 use nix::sched::{CloneFlags, unshare};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::ioctl_fionbio;
 use rustix::net::sockopt::socket_error;
-use rustix::net::{SendFlags, bind, connect, connect_unspec, sendto};
+use rustix::net::{SendFlags, bind, connect, connect_unspec, getsockname, sendto};
 
 use crate::answer::{hello, judge, judge_asked};
 use crate::found::{Attempt, Found, forms};
 use crate::sys::uring::{self, Form};
 use crate::sys::{set_loopback_flags, set_option};
+use crate::tries::listener::real_peer;
 use crate::tries::socket::{
     DATAGRAM, INET, any, dial, dial_with, mapped as mapped_api, nat64 as nat64_api, raw_address, tcp, v4,
 };
@@ -63,6 +65,19 @@ pub(crate) fn mapped(plan: &Plan) -> Found {
 
 pub(crate) fn nat64(plan: &Plan) -> Found {
     each(nat64_api(plan), |to| dial(plan, to))
+}
+
+/// What the node is known to rewrite to the API server, and what the cluster says of it itself.
+pub(crate) fn aliases(plan: &Plan) -> Found {
+    each([&plan.aliases[..], &plan.api].concat(), |to| dial(plan, to))
+}
+
+/// The network of the node is that of a pod which has asked for it.
+pub(crate) fn in_the_nodes_network(plan: &Plan) -> Found {
+    match plan.boundary {
+        Boundary::Pod => Found::not_applicable("the pod has a network of its own"),
+        Boundary::Run | Boundary::HostNetworkPod => ipv4_or_ipv6(plan),
+    }
 }
 
 fn ports(plan: &Plan) -> impl Iterator<Item = u16> {
@@ -230,15 +245,29 @@ pub(crate) fn marked(plan: &Plan) -> Found {
     })
 }
 
-/// Declares the connection to be established: there is no SYN, and what is written goes out at once.
+/// Declares the connection to be established: there is no SYN, and what is written goes out at once. Whoever gets it knows no
+/// such connection, so a reset from the API server's address is as good as an arrival.
 pub(crate) fn repaired(plan: &Plan) -> Found {
     each(plan.api.clone(), |to| {
         let socket = tcp(plan, to)?;
         set_option(&socket, IPPROTO_TCP, TCP_REPAIR, &1_i32.to_ne_bytes())?;
         connect(&socket, &to)?;
+        // Before anything goes out: the answer ends the socket.
+        let is_direct = real_peer(SocketAddr::try_from(getsockname(&socket)?)?)? == to;
         set_option(&socket, IPPROTO_TCP, TCP_REPAIR, &0_i32.to_ne_bytes())?;
-        TcpStream::from(socket).write_all(&hello())?;
-        Ok(Found::sent())
+        if !is_direct {
+            return Ok(Found::blocked(
+                "it leads to the guard, which knows no such connection",
+            ));
+        }
+        let mut stream = TcpStream::from(socket);
+        let answered = stream.write_all(&hello()).and_then(|()| stream.read(&mut [0]));
+        match answered {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                Ok(Found::blocked("what was written did not arrive: no answer"))
+            }
+            Ok(_) | Err(_) => Ok(Found::reached("what was written was answered")),
+        }
     })
 }
 

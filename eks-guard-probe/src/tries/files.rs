@@ -25,13 +25,12 @@ const SOCKETS: [&str; 9] = [
 ];
 
 /// Credentials of the machine's own Kubernetes parts.
-const CREDENTIALS: [&str; 6] = [
+const CREDENTIALS: [&str; 5] = [
     "/etc/kubernetes/admin.conf",
     "/etc/kubernetes/kubelet.conf",
     "/etc/rancher/k3s/k3s.yaml",
     "/var/lib/kubelet/kubeconfig",
     "/var/lib/kubelet/pki/kubelet-client-current.pem",
-    "/var/run/secrets/kubernetes.io/serviceaccount/token",
 ];
 
 /// Other pods' tokens, and what makes static pods.

@@ -63,7 +63,7 @@ fn listener(plan: &Plan, to: SocketAddr) -> io::Result<Option<(SocketAddr, Socke
 
 /// Whom a socket is really connected to: the tables of the kernel are not rewritten. Connections that are over may have had the
 /// same local address.
-fn real_peer(source: SocketAddr) -> io::Result<SocketAddr> {
+pub(crate) fn real_peer(source: SocketAddr) -> io::Result<SocketAddr> {
     let file = if source.is_ipv4() {
         "/proc/self/net/tcp"
     } else {

@@ -1,23 +1,15 @@
 //! Packets written by hand. What the kernel takes counts as sent: nobody here can see how far it goes.
 
-use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use eks_guard_core::catalogue::probe::Plan;
-use nix::net::if_::if_nametoindex;
 use rustix::net::{SendFlags, sendto};
 
 use crate::found::{Attempt, Found, forms};
-use crate::sys;
-use crate::tries::socket::{DATAGRAM, RAW, any, family_of, v4};
+use crate::tries::socket::{RAW, any, family_of};
 
 const IPPROTO_RAW: u32 = 255;
 const TCP: u8 = 6;
-const PACKET: u16 = 17;
-const XDP: u16 = 44;
-const SOL_PACKET: i32 = 263;
-const PACKET_QDISC_BYPASS: i32 = 20;
-const ETHERTYPE_IPV4: u16 = 0x0800;
 const ROUTING: u8 = 43;
 const MORE_FRAGMENTS: u16 = 0x2000;
 /// A loose source route with no hop left, padded to a word.
@@ -61,7 +53,7 @@ fn ipv6(to: Ipv6Addr, next: u8, payload: &[&[u8]]) -> Vec<u8> {
     bytes
 }
 
-fn plain(to: SocketAddr) -> Vec<u8> {
+pub(crate) fn plain(to: SocketAddr) -> Vec<u8> {
     match to.ip() {
         IpAddr::V4(addr) => ipv4(addr, 0, &[], &syn(to.port())),
         IpAddr::V6(addr) => ipv6(addr, TCP, &[&syn(to.port())]),
@@ -109,56 +101,4 @@ pub(crate) fn disguised(plan: &Plan) -> Found {
             .map(move |(name, packet)| (format!("{name} {to}"), send_raw(plan, *to, &packet)))
     });
     forms(tried)
-}
-
-/// A link-layer address: family, protocol, interface, and a broadcast hardware address.
-fn link_address(interface: &str) -> io::Result<Vec<u8>> {
-    let index = if_nametoindex(interface)?;
-    let mut bytes = PACKET.to_ne_bytes().to_vec();
-    bytes.extend(ETHERTYPE_IPV4.to_be_bytes());
-    bytes.extend(i32::try_from(index).map_err(io::Error::other)?.to_ne_bytes());
-    bytes.extend([0, 0, 0, 6]);
-    bytes.extend([0xff; 6]);
-    bytes.extend([0; 2]);
-    Ok(bytes)
-}
-
-fn by_link(plan: &Plan, options: &[(i32, i32)]) -> Found {
-    let tried = v4(plan).into_iter().flat_map(|to| {
-        [RAW, DATAGRAM].map(|kind| {
-            let name = if kind == RAW { "frame" } else { "packet" };
-            (format!("{name} {to}"), send_link(plan, kind, options, to))
-        })
-    });
-    forms(tried)
-}
-
-fn send_link(plan: &Plan, kind: u32, options: &[(i32, i32)], to: SocketAddr) -> Attempt {
-    let socket = any(plan, PACKET, kind, 0)?;
-    for (level, name) in options {
-        sys::set_option(&socket, *level, *name, &1_i32.to_ne_bytes())?;
-    }
-    let mut bytes = Vec::new();
-    if kind == RAW {
-        bytes.extend([0xff; 6]);
-        bytes.extend([0; 6]);
-        bytes.extend(ETHERTYPE_IPV4.to_be_bytes());
-    }
-    bytes.extend(plain(to));
-    sys::send_to(&socket, &bytes, &link_address("lo")?)?;
-    Ok(Found::sent())
-}
-
-pub(crate) fn by_hand(plan: &Plan) -> Found {
-    by_link(plan, &[])
-}
-
-pub(crate) fn past_the_queue(plan: &Plan) -> Found {
-    by_link(plan, &[(SOL_PACKET, PACKET_QDISC_BYPASS)])
-}
-
-/// The socket is all that is tried: without the right to it there is no ring to send from.
-pub(crate) fn xdp(plan: &Plan) -> Found {
-    let made = any(plan, XDP, RAW, 0).map(|_| Found::reached("the socket was made"));
-    forms([("socket".to_owned(), made)])
 }

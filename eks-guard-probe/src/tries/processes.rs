@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use eks_guard_core::catalogue::Boundary;
 use eks_guard_core::catalogue::probe::Plan;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
@@ -12,21 +13,34 @@ use crate::sys;
 use crate::tries::connect::ipv4_or_ipv6;
 use crate::tries::socket::{DATAGRAM, INET, any};
 
-/// Changes nothing: the flags are set to what they are. Being allowed to is what counts.
+/// Changes nothing: the flags are set to what they are. Being allowed to is what counts where the network is the machine's; a
+/// pod's is the pod's own, and what counts is where its connections lead.
 pub(crate) fn network(plan: &Plan) -> Found {
     let attempt = any(plan, INET, DATAGRAM, 0).and_then(|socket| {
         sys::set_loopback_flags(socket, 0)?;
-        Ok(Found::reached("the network of the listener can be changed"))
+        Ok(match plan.boundary {
+            Boundary::Run | Boundary::HostNetworkPod => {
+                Found::reached("the network of the listener can be changed")
+            }
+            Boundary::Pod => ipv4_or_ipv6(plan),
+        })
     });
     forms([("flags of lo".to_owned(), attempt)])
 }
 
-/// The nearest process that is not the probe's own.
-pub(crate) fn outside(_: &Plan) -> Found {
+/// The nearest processes that are not the probe's own. Those of its pod are not outside.
+pub(crate) fn outside(plan: &Plan) -> Found {
     let pids = match others() {
-        Ok(pids) => pids,
+        Ok(pids) => pids.into_iter(),
         Err(error) => return crate::found::conclude(Err(error)),
     };
+    let pids: Vec<i32> = match plan.boundary {
+        Boundary::Run => pids.collect(),
+        Boundary::Pod | Boundary::HostNetworkPod => pids.filter(|pid| !is_of_own_pod(*pid)).collect(),
+    };
+    if pids.is_empty() {
+        return Found::blocked("no process outside is seen");
+    }
     let mut tried = Vec::new();
     for pid in pids {
         tried.push((format!("memory of {pid}"), memory(pid)));
@@ -36,7 +50,7 @@ pub(crate) fn outside(_: &Plan) -> Found {
     forms(tried)
 }
 
-/// The parent's parent: inside a boundary its first process, outside it whoever started the probe.
+/// The parent's parent: inside a boundary its first process, outside it whoever started the probe. And the first of all.
 fn others() -> io::Result<Vec<i32>> {
     let stat = fs::read_to_string(format!("/proc/{}/stat", nix::unistd::getppid()))?;
     let grandparent = stat
@@ -50,6 +64,27 @@ fn others() -> io::Result<Vec<i32>> {
         .collect();
     pids.dedup();
     Ok(pids)
+}
+
+/// The probe's cgroup stands in that of a container, which stands in the pod's. A process whose cgroup cannot be read is not
+/// known to be the pod's.
+fn is_of_own_pod(pid: i32) -> bool {
+    let cgroup = |pid: &str| {
+        let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+        let path = text.lines().find_map(|line| line.strip_prefix("0::"));
+        path.map(PathBuf::from)
+    };
+    let (Some(own), Some(other)) = (cgroup("self"), cgroup(&pid.to_string())) else {
+        return false;
+    };
+    let Some(container) = own.parent() else {
+        return false;
+    };
+    match container.parent() {
+        Some(pod) => other.starts_with(pod),
+        // The container is the root of what is seen; siblings of it begin with one step up, everybody else with more.
+        None => !other.starts_with("/../.."),
+    }
 }
 
 fn memory(pid: i32) -> Attempt {
@@ -71,7 +106,7 @@ fn trace(pid: i32) -> Attempt {
 
 /// The probe's own cgroup, as a folder.
 fn own_cgroup(plan: &Plan) -> io::Result<(PathBuf, PathBuf)> {
-    let root = plan.cgroup2.clone().ok_or(io::ErrorKind::NotFound)?;
+    let root = plan.cgroup2.clone().ok_or(nix::errno::Errno::ENOENT)?;
     let text = fs::read_to_string("/proc/self/cgroup")?;
     let own = text.lines().find_map(|line| line.strip_prefix("0::/"));
     let own = root.join(own.ok_or(io::ErrorKind::NotFound)?);
@@ -80,6 +115,9 @@ fn own_cgroup(plan: &Plan) -> io::Result<(PathBuf, PathBuf)> {
 
 /// Moves to the root and to the parent, wherever that is allowed.
 pub(crate) fn other_cgroup(plan: &Plan) -> Found {
+    if plan.cgroup2.is_none() {
+        return Found::blocked("no cgroup file system is seen");
+    }
     let (root, own) = match own_cgroup(plan) {
         Ok(folders) => folders,
         Err(error) => return Found::not_run(format!("the own cgroup is not found: {error}")),

@@ -16,7 +16,7 @@ use crate::ebpf::cgroup::RunCgroup;
 use crate::ebpf::classes;
 use crate::ebpf::kernel_log::KernelLog;
 use crate::ebpf::load_error::LoadError;
-use crate::ebpf::object::{self, PROGRAMS, check_kernel, map_error};
+use crate::ebpf::object::{self, NODE_PROGRAMS, PROGRAMS, check_kernel, map_error};
 use crate::ebpf::original_dst::{FlowTable, KernelFlows};
 use crate::ebpf::prefix::Prefix;
 use crate::ebpf::stats::Stats;
@@ -36,13 +36,16 @@ pub struct LoadRequest<'a> {
     pub listener_port: u16,
 }
 
-/// What tests of the datapath change: sizes of the maps that they fill up, and the layers that they do without.
+/// What tests of the datapath change: sizes of the maps that they fill up, the layers that they do without, and a version of the
+/// maps that is not the programs'.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Flows between connect and accept.
     pub flows: u32,
     /// Names of programs that are not attached, to show what would be reached without them.
     pub left_out: &'static [&'static str],
+    /// The version that the maps say they are of.
+    pub abi: u32,
 }
 
 impl Default for Limits {
@@ -50,6 +53,7 @@ impl Default for Limits {
         Self {
             flows: limits::FLOWS,
             left_out: &[],
+            abi: ABI_VERSION,
         }
     }
 }
@@ -79,7 +83,7 @@ impl Datapath {
         check_kernel()?;
         let mut ebpf = parse(limits)?;
         let log = KernelLog::of(&mut ebpf).map_err(|source| LoadError::Log(Box::new(source)))?;
-        fill(&mut ebpf, request)?;
+        fill(&mut ebpf, request, limits.abi)?;
         let flows = take_flows(&mut ebpf)?;
         let cgroup = request.cgroup.folder_fd().map_err(LoadError::Cgroup)?;
         let mut links = Vec::with_capacity(PROGRAMS.len());
@@ -143,14 +147,27 @@ impl Datapath {
     }
 }
 
+/// Programs of a cgroup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Programs {
+    /// That of a run.
+    OfARun,
+    /// That of a node's pods.
+    OfANode,
+}
+
 /// Loads the programs without attaching them: the kernel's tag of each, as bpftool(8) shows it.
 ///
 /// # Errors
 /// The kernel refuses the object or one of its programs.
-pub(crate) fn program_tags() -> Result<BTreeMap<String, String>, LoadError> {
+pub(crate) fn program_tags(which: Programs) -> Result<BTreeMap<String, String>, LoadError> {
     let mut ebpf = parse(Limits::default())?;
     let mut tags = BTreeMap::new();
-    for (name, attach) in PROGRAMS {
+    let more: &[_] = match which {
+        Programs::OfARun => &[],
+        Programs::OfANode => &NODE_PROGRAMS,
+    };
+    for &(name, attach) in PROGRAMS.iter().chain(more) {
         let program = object::load(&mut ebpf, name, attach)?;
         let tag = sys::links::tag(program).map_err(|source| LoadError::Descriptor {
             what: "the tags of the programs",
@@ -169,7 +186,7 @@ fn parse(limits: Limits) -> Result<Ebpf, LoadError> {
     object::parse(&mut loader)
 }
 
-fn fill(ebpf: &mut Ebpf, request: &LoadRequest<'_>) -> Result<(), LoadError> {
+fn fill(ebpf: &mut Ebpf, request: &LoadRequest<'_>, abi: u32) -> Result<(), LoadError> {
     if request.api.is_empty() {
         return Err(LoadError::NoApiAddress);
     }
@@ -191,14 +208,14 @@ fn fill(ebpf: &mut Ebpf, request: &LoadRequest<'_>) -> Result<(), LoadError> {
     pods.insert(request.cgroup.id(), pod, 0)
         .map_err(map_error("pods"))?;
     let mut cfg = Array::<_, Config>::try_from(map(ebpf, "cfg")?).map_err(map_error("cfg"))?;
-    cfg.set(0, config(), 0).map_err(map_error("cfg"))
+    cfg.set(0, config(abi), 0).map_err(map_error("cfg"))
 }
 
 /// Every level below the root is tried: how deep the mount that we see stands in the hierarchy is not ours to know.
-fn config() -> Config {
+fn config(abi: u32) -> Config {
     const LEVELS: [u32; MAX_ANCESTOR_LEVELS] = [1, 2, 3, 4, 5, 6, 7, 8];
     Config {
-        abi: ABI_VERSION,
+        abi,
         level_count: 8,
         levels: LEVELS,
         ..Config::default()

@@ -1,6 +1,7 @@
 //! The sockets that an agent's connections are redirected to: on the loopback of its own network namespace, held here.
 
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::thread;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -8,22 +9,31 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use crate::node::cgroup::processes::Netns;
 use crate::proxy::Sockets;
 
-/// Binds both loopback addresses inside a network namespace. A thread goes in, binds and ends: no other thread of this
-/// process ever leaves its own.
+/// Binds both loopback addresses inside a network namespace.
 ///
 /// # Errors
 /// The namespace cannot be entered, or its loopback is down.
 pub fn bind_in(netns: &Netns) -> io::Result<Sockets> {
+    in_netns(netns.file.as_fd(), Sockets::bind)
+}
+
+/// Does something inside a network namespace. A thread goes in and ends: no other thread of this process ever leaves its own.
+///
+/// # Errors
+/// The namespace cannot be entered, or what is done fails.
+pub(crate) fn in_netns<T: Send>(
+    netns: BorrowedFd<'_>,
+    work: impl FnOnce() -> io::Result<T> + Send,
+) -> io::Result<T> {
     thread::scope(|scope| {
-        let bound = thread::Builder::new()
-            .name("netns-bind".to_owned())
+        let done = thread::Builder::new()
+            .name("in-netns".to_owned())
             .spawn_scoped(scope, || {
-                let file = std::os::fd::AsFd::as_fd(&netns.file);
-                move_into_link_name_space(file, Some(LinkNameSpaceType::Network))?;
-                Sockets::bind()
+                move_into_link_name_space(netns, Some(LinkNameSpaceType::Network))?;
+                work()
             })?;
-        let ended = bound.join();
-        ended.unwrap_or_else(|_| Err(io::Error::other("the thread that binds panicked")))
+        let ended = done.join();
+        ended.unwrap_or_else(|_| Err(io::Error::other("the thread in the network namespace panicked")))
     })
 }
 

@@ -7,6 +7,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener};
 use std::time::Duration;
 
+use eks_guard_core::catalogue::Boundary;
 use eks_guard_core::catalogue::probe::{Place, Plan};
 use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 use rustix::net::{AddressFamily, SocketType, socket};
@@ -20,6 +21,8 @@ use crate::verify::error::VerifyError;
 
 /// Descriptors that are handed on get numbers that nothing else has.
 const FIRST_NUMBER: i32 = 200;
+/// Where a pod has its ServiceAccount's token: a run started in a pod must not see that one either.
+const TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -39,7 +42,7 @@ impl Collaborators {
     /// The machine has no sockets left, or the API server cannot be reached.
     pub(crate) fn start(upstream: &Upstream) -> Result<Collaborators, VerifyError> {
         let api = upstream.endpoint.addresses.clone();
-        let first = api.first().copied().ok_or(VerifyError::NotBuilt(0))?;
+        let first = api.first().copied().ok_or(VerifyError::NoApiServer)?;
         let step = VerifyError::step("listen outside the boundary");
         let witness = TcpListener::bind(loopback(first)).map_err(&step)?;
         let name = format!("eks-guard-verify-{}", Uuid::now_v7());
@@ -60,6 +63,11 @@ impl Collaborators {
         let (unconnected, connected) = (unconnected?, connected?);
         let kubeconfig = &upstream.kubeconfig;
         let plan = Plan {
+            boundary: Boundary::Run,
+            aliases: Vec::new(),
+            relays: Vec::new(),
+            kubelets: Vec::new(),
+            other_clusters: Vec::new(),
             place: place(&api)?,
             api,
             guard: COMMON_NAME.to_owned(),
@@ -73,6 +81,7 @@ impl Collaborators {
                 .iter()
                 .chain(&kubeconfig.hidden)
                 .cloned()
+                .chain([TOKEN.into()])
                 .collect(),
             cgroup2: find_cgroup2().ok(),
             patience_ms: u64::try_from(PATIENCE.as_millis()).unwrap_or(u64::MAX),

@@ -5,6 +5,11 @@ use std::path::{Path, PathBuf};
 
 use crate::config::{ConfigError, exit};
 use crate::ebpf::LoadError;
+use crate::node::config::NodeConfigError;
+use crate::node::daemon::Failure;
+use crate::node::status::StatusError;
+use crate::node::trial::TrialError;
+use crate::probe::ProbeError;
 use crate::upstream::UpstreamError;
 use crate::verify::not_built;
 
@@ -27,10 +32,20 @@ pub(crate) enum VerifyError {
     Step { action: &'static str, source: io::Error },
     #[error(transparent)]
     Load(#[from] LoadError),
-    #[error("the boundary was not built; what stands in the way is said above")]
-    NotBuilt(u8),
-    #[error("cannot understand what the probe said")]
-    Answer(#[source] serde_json::Error),
+    #[error("the API server has no address")]
+    NoApiServer,
+    #[error(transparent)]
+    Probe(#[from] ProbeError),
+    #[error(transparent)]
+    NodeConfig(#[from] NodeConfigError),
+    #[error(transparent)]
+    Status(#[from] StatusError),
+    #[error("cannot find the cgroups of the pods")]
+    Node(#[source] Failure),
+    #[error(transparent)]
+    Trial(#[from] TrialError),
+    #[error("{0}")]
+    NoPod(String),
     #[error("cannot {action} the key of the reports {}", path.display())]
     Key { action: &'static str, path: PathBuf },
     #[error("the report is not valid: {0}")]
@@ -53,13 +68,19 @@ impl VerifyError {
     pub(crate) fn code(&self) -> u8 {
         match self {
             Self::Config(error) => error.code,
-            Self::NotBuilt(code) => not_built(*code),
-            Self::Load(_) | Self::Step { .. } => exit::MACHINE,
-            Self::Upstream(UpstreamError::Resolve { .. }) => exit::API_SERVER,
+            Self::Probe(ProbeError::Ended(code)) => not_built(*code),
+            Self::Load(_)
+            | Self::Step { .. }
+            | Self::Probe(ProbeError::Run(_) | ProbeError::Answer(_))
+            | Self::Status(_)
+            | Self::Node(_)
+            | Self::Trial(_) => exit::MACHINE,
+            Self::Upstream(UpstreamError::Resolve { .. }) | Self::NoApiServer => exit::API_SERVER,
             Self::Upstream(_)
             | Self::NoProbe { .. }
             | Self::File { .. }
-            | Self::Answer(_)
+            | Self::NodeConfig(_)
+            | Self::NoPod(_)
             | Self::Key { .. }
             | Self::Report(_) => exit::USAGE,
         }

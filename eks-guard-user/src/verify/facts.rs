@@ -32,7 +32,7 @@ pub(crate) fn facts(
         kernel: around.kernel.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         boundary: "run".to_owned(),
-        program_tags: loader::program_tags()?,
+        program_tags: loader::program_tags(loader::Programs::OfARun)?,
         config_digest: hex(asked.to_string().as_bytes()),
         time: now.to_string(),
     })

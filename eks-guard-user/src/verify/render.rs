@@ -40,7 +40,7 @@ fn table(statement: &Statement, colour: Colour, out: &mut dyn Write) -> io::Resu
     writeln!(out, "key {}", statement.predicate.public_key)?;
     for profile in &report.profiles {
         match &profile.not_offered {
-            Some(reason) => writeln!(out, "\nprofile {}: not offered: {reason}", profile.name)?,
+            Some(reason) => writeln!(out, "\nprofile {}: not offered: {reason}", profile.title())?,
             None => rows(profile, colour, out)?,
         }
     }
@@ -48,7 +48,7 @@ fn table(statement: &Statement, colour: Colour, out: &mut dyn Write) -> io::Resu
 }
 
 fn rows(profile: &ProfileReport, colour: Colour, out: &mut dyn Write) -> io::Result<()> {
-    writeln!(out, "\nprofile {}", profile.name)?;
+    writeln!(out, "\nprofile {}", profile.title())?;
     writeln!(
         out,
         "{:<4}  {:<10}  {:<9}  {:<20}  ROUTE",

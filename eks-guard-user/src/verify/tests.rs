@@ -3,7 +3,7 @@
 use clap::Parser;
 use eks_guard_core::catalogue::probe::{Answer, Evidence, Tried, Verdict};
 use eks_guard_core::catalogue::report::{Facts, ProfileReport, Report};
-use eks_guard_core::catalogue::{Check, rows};
+use eks_guard_core::catalogue::{Boundary, Check, rows};
 use jiff::Timestamp;
 
 use crate::cli::{Cli, Command};
@@ -30,7 +30,12 @@ fn checked(id: &str, verdict: &Verdict) -> (u8, String) {
         .collect();
     let report = Report {
         facts: Facts::default(),
-        profiles: vec![ProfileReport::new("restricted", &answers, &answers)],
+        profiles: vec![ProfileReport::new(
+            Boundary::Run,
+            "restricted",
+            &answers,
+            &answers,
+        )],
     };
     let folder = tempfile::tempdir().unwrap();
     let key = SigningKey::open(folder.path()).unwrap();
@@ -69,6 +74,9 @@ fn what_to_do_must_be_said_once() {
         &["verify"][..],
         &["verify", "--run", "--check", "x"],
         &["verify", "--run", "--key", "x"],
+        &["verify", "--run", "--node"],
+        &["verify", "--run", "--pod", "a/b"],
+        &["verify", "--node", "--user", "x"],
         &["verify", "--check", "x", "--report", "y"],
     ] {
         let words = ["eks-guard"].iter().chain(line);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use rig::command::{self, Output};
-use rig::leash::Leashed;
+use rig::leash::{self, Leashed};
 use rig::node::{Layout, NODE_NAME, NodeRig, Pod, Profile};
 use rig::place::Place;
 use rig::programs;
@@ -120,6 +120,18 @@ impl<'a> Guard<'a> {
     /// `eks-guard node …` beside the daemon.
     pub(crate) fn ask(&self, words: &[&str]) -> Result<Output> {
         let mut nsenter = Command::new("/usr/bin/nsenter");
+        nsenter.args(self.args(words)?);
+        command::run(nsenter)
+    }
+
+    /// `eks-guard …` in the node's network, as a second process of the daemon's container.
+    #[allow(dead_code, reason = "suite verify uses it")]
+    pub(crate) fn on_the_node(&self, words: &[&str]) -> Result<Output> {
+        let place = Place {
+            netns: Some(self.rig.network().node.path()),
+            ..Place::default()
+        };
+        let mut nsenter = leash::hold_in(&place, Path::new("/usr/bin/nsenter"))?;
         nsenter.args(self.args(words)?);
         command::run(nsenter)
     }

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use eks_guard::ebpf::node::Egress;
 use eks_guard::ebpf::{Hook, Refusal};
+use eks_guard_core::catalogue::Boundary;
 use eks_guard_core::catalogue::probe::{Answer, Place, Plan};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with, sockopt};
 
@@ -40,6 +41,11 @@ const ROUTES: [(&str, Unguarded); 12] = [
 
 fn plan() -> Plan {
     Plan {
+        boundary: Boundary::Pod,
+        aliases: Vec::new(),
+        relays: Vec::new(),
+        kubelets: Vec::new(),
+        other_clusters: Vec::new(),
         api: [API, API6].map(|text| text.parse().unwrap()).into(),
         place: Place::Elsewhere,
         guard: "guard of the test".to_owned(),

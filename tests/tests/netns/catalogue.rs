@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use eks_guard::ebpf::{Datapath, DownstreamAddr, FlowTable, Limits, LoadRequest, RunCgroup};
+use eks_guard_core::catalogue::Boundary;
 use eks_guard_core::catalogue::probe::{Answer, Place, Plan};
 use eks_guard_core::catalogue::report::ProfileReport;
 use rcgen::{CertificateParams, CertifiedIssuer, DnType, KeyPair};
@@ -114,6 +115,11 @@ impl Ground {
         let api = Server::start(loopback(API_PORT), "authority of the API server", &everybody);
         let witness = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let plan = Plan {
+            boundary: Boundary::Run,
+            aliases: Vec::new(),
+            relays: Vec::new(),
+            kubelets: Vec::new(),
+            other_clusters: Vec::new(),
             api: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, API_PORT))],
             place: Place::ThisHost,
             guard: GUARD.to_owned(),
@@ -216,7 +222,7 @@ fn without_the_connect_hooks_the_packet_filter_holds_and_the_report_fails() {
     let (_datapath, _server) = ground.guard(&CONNECT);
     let answer = ground.answer("N01");
     assert_eq!(answer.result.word(), "BLOCKED", "{answer:?}");
-    let problems = ProfileReport::new("p", &[answer], &[]).problems();
+    let problems = ProfileReport::new(Boundary::Run, "p", &[answer], &[]).problems();
     assert!(
         problems.iter().any(|problem| problem.contains("neither N01")),
         "{problems:?}"

@@ -1,150 +1,202 @@
-//! `docs/bypass-matrix.md`: what became of every row, under every profile, on the kernel it was tried on.
+//! `docs/bypass-matrix.md`: what became of every row, in every boundary, under every profile, on the kernel it was tried on. Each
+//! test brings its own columns.
 
-use std::fmt::Write;
 use std::fs;
 
-use anyhow::{Context, Result, bail};
-use eks_guard_core::catalogue::report::{ProfileReport, Report, RowReport};
+use anyhow::{Result, bail, ensure};
+use eks_guard_core::catalogue::report::{Checked, ProfileReport, RowReport};
+use eks_guard_core::catalogue::rows;
 use rig::programs;
 
 const INTRODUCTION: &str = "\
 # Bypass matrix
 
-Every route of the bypass catalogue (`eks-guard-core/src/catalogue`), and what became of it in the boundary of `eks-guard run`.
-`cargo xtask test verify` tries them and compares this page with what it found; when they differ it writes the page anew to
-`target/bypass-matrix.md`. On your own machine: `sudo eks-guard verify --run`.
+Every route of the bypass catalogue (`eks-guard-core/src/catalogue`), and what became of it: in the boundary of `eks-guard run`, and in
+agents' pods on a node that `eks-guard node` guards. A column is a boundary, a profile and a kernel. `cargo xtask test verify` tries all
+routes and compares this page with what it found; when they differ it says which rows, and writes the page anew into `target`. On your
+own machines: `sudo eks-guard verify --run` and `eks-guard verify --node`.
 
 REACHED: the boundary does not hold. REDIRECTED: the guard answered in place of the API server. BLOCKED: refused, dropped, or closed
-without an answer. N/A: not tried here, for the reason in the last column. The columns \"without\" are the same attempts by the same user
-without the boundary, where root has every capability.
+without an answer. N/A: not tried here; the last columns say what to look at instead, or which test tries it. N/A (kernel): this kernel
+does not know it. Columns \"without\" are the same attempts by the same user without the boundary; they depend on the machine and are not
+compared.
+
+`run` gives its command no capability, whoever it is. In a pod the runtime's system call filter is left out. A pod in the node's network
+has capabilities in no column: that must be refused at admission (rows P10, N17, N18, P11).
 ";
 
 /// In the reason of a row that the kernel of the machine does not know.
 const UNKNOWN: &str = "this kernel does not know it";
+const UNKNOWN_CELL: &str = "N/A (kernel)";
+const WITHOUT: &str = "without";
+const CLOSED: &str = "Closed in";
 
-/// The page says what the report says. What depends on the machine is not compared: what the same attempts come to without the
-/// boundary, why a row is not applicable, and whether the kernel knows a protocol that is refused anyway. A page about another
-/// kernel is compared by its routes only.
-pub(crate) fn is_up_to_date(report: &Report) -> Result<()> {
-    let page = programs::workspace().join("docs/bypass-matrix.md");
-    let (found, expected) = (fs::read_to_string(&page).unwrap_or_default(), render(report)?);
-    let same_kernel = found.contains(&format!("kernel {}.\n", kernel(report)));
-    let (written, tried) = (lines(&found), lines(&expected));
-    let differing: Vec<String> = written
+/// One column of the page.
+#[derive(Clone, Debug)]
+pub(crate) struct Column {
+    header: String,
+    cells: Vec<String>,
+}
+
+impl Column {
+    /// What became of the rows of a profile.
+    pub(crate) fn tried(boundary: &str, profile: &ProfileReport, kernel: &str) -> Self {
+        let cell = |row: &RowReport| match row.result.reason() {
+            Some(reason) if reason.starts_with(UNKNOWN) => UNKNOWN_CELL.to_owned(),
+            _ => row.result.word().to_owned(),
+        };
+        Self {
+            header: format!("{boundary}, {}, {}", profile.name, series(kernel)),
+            cells: profile.rows.iter().map(cell).collect(),
+        }
+    }
+
+    /// What the same attempts came to without the boundary.
+    pub(crate) fn without(boundary: &str, profile: &ProfileReport) -> Self {
+        let cell = |row: &RowReport| {
+            let without = row.unguarded.as_ref();
+            without.map_or("-", |without| without.result.word()).to_owned()
+        };
+        Self {
+            header: format!("{WITHOUT} {boundary}, {}", profile.name),
+            cells: profile.rows.iter().map(cell).collect(),
+        }
+    }
+
+    fn is_tried(&self) -> bool {
+        !self.header.starts_with(WITHOUT) && !self.header.starts_with(CLOSED)
+    }
+
+    /// What closes them: the catalogue's own words.
+    pub(crate) fn closed_by(boundary: &str, profile: &ProfileReport) -> Self {
+        let cell = |row: &RowReport| match (row.checked, row.result.reason()) {
+            (Checked::Configuration | Checked::Elsewhere, Some(reason)) => {
+                format!("{}; {reason}", row.control)
+            }
+            _ => row.control.clone(),
+        };
+        Self {
+            header: format!("{CLOSED} {boundary} by"),
+            cells: profile.rows.iter().map(cell).collect(),
+        }
+    }
+}
+
+/// `6.18` of `6.18.44-cloud`: what differs between builds of one series is no matter of this page.
+fn series(kernel: &str) -> String {
+    kernel.split('.').take(2).collect::<Vec<_>>().join(".")
+}
+
+/// The page says what the columns say. A column about another kernel than this machine's is not in the page, and so not compared;
+/// neither is what depends on the machine.
+pub(crate) fn is_up_to_date(name: &str, found: &[Column]) -> Result<()> {
+    let path = programs::workspace().join("docs/bypass-matrix.md");
+    let text = fs::read_to_string(&path).unwrap_or_default();
+    let page = read(&text).unwrap_or_default();
+    ensure!(
+        found.iter().all(|column| column.cells.len() == rows().count()),
+        "a report lacks rows"
+    );
+    let in_page = |column: &Column| page.iter().find(|other| other.header == column.header);
+    let differing: Vec<String> = found
         .iter()
-        .zip(&tried)
-        .filter(|(written, tried)| !written.says_the_same(tried, same_kernel))
-        .map(|(written, tried)| format!("{written:?} in the page, {tried:?} found"))
+        .filter_map(|column| Some(differences(in_page(column)?, column)))
+        .flatten()
         .collect();
-    if written.len() == tried.len() && differing.is_empty() {
+    let missing = found.iter().filter(|column| in_page(column).is_none());
+    let missing: Vec<&str> = missing.map(|column| column.header.as_str()).collect();
+    // Whoever has the kernel of the page keeps it up to date; on another one only the catalogue's own words are compared.
+    let kernel = |column: &Column| {
+        column
+            .header
+            .rsplit_once(", ")
+            .map(|(_, kernel)| kernel.to_owned())
+    };
+    let is_other_kernel = !page.is_empty()
+        && !page.iter().any(|column| {
+            found
+                .iter()
+                .any(|found| found.is_tried() && kernel(found) == kernel(column))
+        });
+    if differing.is_empty() && (missing.is_empty() || is_other_kernel) {
         return Ok(());
     }
-    let new = programs::workspace().join("target/bypass-matrix.md");
-    fs::write(&new, expected)?;
+    let new = programs::workspace().join(format!("target/bypass-matrix-{name}.md"));
+    fs::write(&new, render(page, found))?;
     bail!(
-        "{} is out of date; compare it with {}\n{}",
-        page.display(),
+        "{} is out of date; compare it with {}\nnew columns: {missing:?}\n{}",
+        path.display(),
         new.display(),
         differing.join("\n")
     )
 }
 
-/// What of a row is compared.
-#[derive(Debug)]
-struct Line<'a> {
-    id: &'a str,
-    route: &'a str,
-    words: [&'a str; 2],
-    control: &'a str,
-    is_unknown_to_the_kernel: bool,
-}
-
-impl Line<'_> {
-    fn says_the_same(&self, other: &Line<'_>, same_kernel: bool) -> bool {
-        let same_words =
-            self.words == other.words || self.is_unknown_to_the_kernel || other.is_unknown_to_the_kernel;
-        self.id == other.id
-            && self.route == other.route
-            && (!same_kernel || (same_words && self.control == other.control))
+/// The rows in which a column of the page is not what was found.
+fn differences(written: &Column, found: &Column) -> Vec<String> {
+    if written.header.starts_with(WITHOUT) {
+        return Vec::new();
     }
-}
-
-fn lines(page: &str) -> Vec<Line<'_>> {
-    page.lines().filter_map(line).collect()
-}
-
-fn line(text: &str) -> Option<Line<'_>> {
-    let cells: Vec<&str> = text
-        .strip_prefix("| ")?
-        .strip_suffix(" |")?
-        .split(" | ")
-        .collect();
-    let &[id, route, word, _, root_word, _, closed_by] = cells.as_slice() else {
-        return None;
+    let says_the_same = |one: &str, other: &str| {
+        // What a kernel does not know is refused as well; which of both it is depends on its modules.
+        let refused = |cell: &str| [UNKNOWN_CELL, "BLOCKED", "N/A"].contains(&cell);
+        one == other || ((one == UNKNOWN_CELL || other == UNKNOWN_CELL) && refused(one) && refused(other))
     };
-    (id != "Id").then(|| Line {
-        id,
-        route,
-        words: [word, root_word],
-        control: closed_by
-            .split_once("; ")
-            .map_or(closed_by, |(control, _)| control),
-        is_unknown_to_the_kernel: closed_by.contains(UNKNOWN),
-    })
+    let header = &found.header;
+    let cells = written.cells.iter().zip(&found.cells).zip(rows());
+    cells
+        .filter(|((written, found), _)| !says_the_same(written, found))
+        .map(|((written, found), row)| {
+            format!("{}: {}: {written:?} in the page, {found:?} found", row.id, header)
+        })
+        .collect()
 }
 
-fn render(report: &Report) -> Result<String> {
-    let (restricted, root) = (profile(report, "restricted")?, profile(report, "root")?);
-    let kernel = kernel(report);
-    let mut text = format!("{INTRODUCTION}\nTried on kernel {kernel}.\n\n");
-    for other in &report.profiles {
-        if let Some(reason) = &other.not_offered {
-            writeln!(text, "- Profile {}: not offered: {reason}.", other.name)?;
+/// The columns of the page, without ids and routes; none when it is not about the rows of the catalogue.
+fn read(text: &str) -> Option<Vec<Column>> {
+    let mut lines = text.lines().filter(|line| line.starts_with("| "));
+    let cells = |line: &str| -> Vec<String> {
+        let line = line.trim_start_matches("| ").trim_end_matches(" |");
+        line.split(" | ").map(str::to_owned).collect()
+    };
+    let headers = cells(lines.next()?);
+    let table: Vec<Vec<String>> = lines.map(cells).collect();
+    let is_catalogue = table.len() == rows().count()
+        && table.iter().zip(rows()).all(|(line, row)| {
+            line.len() == headers.len() && line[..2] == [row.id.to_owned(), row.route.to_owned()]
+        });
+    let column = |(at, header): (usize, &String)| Column {
+        header: header.clone(),
+        cells: table.iter().map(|line| line[at].clone()).collect(),
+    };
+    is_catalogue.then(|| headers.iter().enumerate().skip(2).map(column).collect())
+}
+
+/// The page with these columns in place of those of the same name; new ones stand before what closes the rows.
+fn render(mut page: Vec<Column>, found: &[Column]) -> String {
+    for column in found {
+        match page.iter_mut().find(|other| other.header == column.header) {
+            Some(old) => *old = column.clone(),
+            None => page.push(column.clone()),
         }
     }
-    writeln!(
-        text,
-        "\n| Id | Route | run, restricted, {kernel} | without | run, root, {kernel} | without | Closed by |"
-    )?;
-    writeln!(text, "|---|---|---|---|---|---|---|")?;
-    for (row, as_root) in restricted.rows.iter().zip(&root.rows) {
-        let (without, root_without) = (without(row), without(as_root));
-        let (word, root_word) = (row.result.word(), as_root.result.word());
-        let closed_by = closed_by(row);
-        writeln!(
-            text,
-            "| {} | {} | {word} | {without} | {root_word} | {root_without} | {closed_by} |",
-            row.id, row.route
-        )?;
+    // Stable: verdicts first, then what they come to without, then why.
+    page.sort_by_key(|column| {
+        (
+            column.header.starts_with(CLOSED),
+            column.header.starts_with(WITHOUT),
+        )
+    });
+    let line = |cells: Vec<&str>| format!("| {} |\n", cells.join(" | "));
+    let mut text = format!("{INTRODUCTION}\n");
+    let headers = page.iter().map(|column| column.header.as_str());
+    text.push_str(&line(["Id", "Route"].into_iter().chain(headers).collect()));
+    text.push_str(&format!("|{}\n", "---|".repeat(page.len() + 2)));
+    for (at, row) in rows().enumerate() {
+        let cells = page
+            .iter()
+            .filter_map(|column| column.cells.get(at))
+            .map(String::as_str);
+        text.push_str(&line([row.id, row.route].into_iter().chain(cells).collect()));
     }
-    Ok(text)
-}
-
-fn without(row: &RowReport) -> &'static str {
-    row.unguarded
-        .as_ref()
-        .map_or("-", |without| without.result.word())
-}
-
-fn closed_by(row: &RowReport) -> String {
-    match row.result.reason() {
-        Some(reason) => format!("{}; {reason}", row.control),
-        None => row.control.clone(),
-    }
-}
-
-fn profile<'a>(report: &'a Report, name: &str) -> Result<&'a ProfileReport> {
-    let found = report.profiles.iter().find(|profile| profile.name == name);
-    found.with_context(|| format!("no profile {name}"))
-}
-
-/// `6.18` of `6.18.44-cloud`: what differs between builds of one series is no matter of this page.
-fn kernel(report: &Report) -> String {
-    report
-        .facts
-        .kernel
-        .split('.')
-        .take(2)
-        .collect::<Vec<_>>()
-        .join(".")
+    text
 }

@@ -39,17 +39,12 @@ impl Netns {
 /// # Errors
 /// The pod's cgroup is gone.
 pub fn sandbox_netns(pod: &PodCgroup) -> io::Result<Option<Netns>> {
-    let mut processes: Vec<(u64, u32)> = processes(&pod.path)?
-        .into_iter()
-        .filter_map(|pid| Some((start_time(pid)?, pid)))
-        .collect();
-    processes.sort_unstable();
-    for (_, pid) in processes {
+    for Process { pid, .. } in oldest_first(pod)? {
         let Ok(netns) = Netns::open(&PathBuf::from(format!("/proc/{pid}/ns/net"))) else {
             continue;
         };
         // A process id is used again: what was opened counts only if the process is the pod's afterwards too.
-        if self::processes(&pod.path)?.contains(&pid) {
+        if processes(&pod.path)?.iter().any(|(other, _)| *other == pid) {
             return Ok(Some(netns));
         }
     }
@@ -60,11 +55,38 @@ pub fn sandbox_netns(pod: &PodCgroup) -> io::Result<Option<Netns>> {
 #[must_use]
 pub fn pod_of(pid: u32, pods: &BTreeMap<PodUid, PodCgroup>) -> Option<&PodCgroup> {
     pods.values()
-        .find(|pod| processes(&pod.path).is_ok_and(|processes| processes.contains(&pid)))
+        .find(|pod| processes(&pod.path).is_ok_and(|found| found.iter().any(|(other, _)| *other == pid)))
 }
 
-/// Ids of the processes in a cgroup and below it.
-fn processes(root: &Path) -> io::Result<Vec<u32>> {
+/// A process of a pod.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Process {
+    /// When it was started, in clock ticks since boot.
+    pub started: u64,
+    /// Its id.
+    pub pid: u32,
+    /// Folder of its cgroup.
+    pub cgroup: PathBuf,
+}
+
+/// The processes of a pod, the oldest first.
+///
+/// # Errors
+/// The pod's cgroup is gone.
+pub fn oldest_first(pod: &PodCgroup) -> io::Result<Vec<Process>> {
+    let mut found: Vec<Process> = processes(&pod.path)?
+        .into_iter()
+        .filter_map(|(pid, cgroup)| {
+            let started = start_time(pid)?;
+            Some(Process { started, pid, cgroup })
+        })
+        .collect();
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// Ids of the processes in a cgroup and below it, with the folders that they are in.
+fn processes(root: &Path) -> io::Result<Vec<(u32, PathBuf)>> {
     let mut found = pids(root)?;
     let mut folders = vec![root.to_owned()];
     let mut seen = 0;
@@ -86,11 +108,14 @@ fn processes(root: &Path) -> io::Result<Vec<u32>> {
     Ok(found)
 }
 
-fn pids(cgroup: &Path) -> io::Result<Vec<u32>> {
+fn pids(cgroup: &Path) -> io::Result<Vec<(u32, PathBuf)>> {
     let text = fs::read_to_string(cgroup.join("cgroup.procs"))?;
     // 0 stands for a process of another PID namespace.
-    let pids = text.lines().filter_map(|line| line.parse().ok());
-    Ok(pids.filter(|pid| *pid != 0).collect())
+    let pids = text.lines().filter_map(|line| line.parse::<u32>().ok());
+    Ok(pids
+        .filter(|pid| *pid != 0)
+        .map(|pid| (pid, cgroup.to_owned()))
+        .collect())
 }
 
 /// When a process was started, in clock ticks since boot: field 22 of `/proc/PID/stat`. The name before it may hold

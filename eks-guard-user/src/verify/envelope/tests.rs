@@ -1,5 +1,6 @@
 //! What was signed is read again; what was changed anywhere is not.
 
+use eks_guard_core::catalogue::Boundary;
 use eks_guard_core::catalogue::probe::{Answer, Evidence, Tried, Verdict};
 use eks_guard_core::catalogue::report::{Facts, ProfileReport, Report};
 
@@ -14,7 +15,7 @@ fn statement(key: &SigningKey) -> Statement {
     };
     let report = Report {
         facts: Facts::default(),
-        profiles: vec![ProfileReport::new("restricted", &[answer], &[])],
+        profiles: vec![ProfileReport::new(Boundary::Run, "restricted", &[answer], &[])],
     };
     let subject = Subject {
         name: "eks-guard.o".to_owned(),
