@@ -101,6 +101,9 @@ fn redirect(
 
 #[inline(always)]
 fn forget(socket: &SockAddr<'_>) {
-    // SAFETY: the socket of the context. An error says that there was nothing to forget.
-    let _nothing_stored = unsafe { SK_ORIG.delete(socket.sock()) };
+    // To look is cheap, to delete nothing is not.
+    if original(socket).is_some() {
+        // SAFETY: the socket of the context. An error says that another thread was faster.
+        let _gone_already = unsafe { SK_ORIG.delete(socket.sock()) };
+    }
 }

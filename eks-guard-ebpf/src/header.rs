@@ -80,10 +80,11 @@ impl Header {
     /// Reads the headers that begin at `base`.
     #[inline(always)]
     pub(crate) fn read(packet: &SkBuff, base: usize) -> Option<Self> {
-        let first = packet.load::<u8>(base).ok()?;
-        match first >> 4 {
-            4 => read_v4(packet, base, first),
-            6 => read_v6(packet, base),
+        // One call for the whole header of IPv4 and the beginning of that of IPv6: calls are what reading costs.
+        let begin = packet.load::<[u32; WORDS_V4]>(base).ok()?.map(u32::from_be);
+        match begin[0] >> 28 {
+            4 => Some(read_v4(&begin, base)),
+            6 => read_v6(packet, base, (begin[1] >> 8) as u8),
             _ => None,
         }
     }
@@ -119,28 +120,25 @@ impl Header {
     }
 }
 
+/// The words of the header, in host order.
 #[inline(always)]
-fn read_v4(packet: &SkBuff, base: usize, first: u8) -> Option<Header> {
-    let offset = packet.load::<u16>(base + 6).ok()?;
-    let protocol = packet.load::<u8>(base + 9).ok()?;
-    let v4 = packet.load::<u32>(base + 16).ok()?;
-    let words = usize::from(first & 0xf);
-    let later = u16::from_be(offset) & OFFSET_BITS_V4 != 0;
-    let payload = Payload {
-        protocol,
-        at: base + words * 4,
-        unknown: later.then_some(Refusal::Unreadable),
-    };
-    Some(Header {
-        addr: address::mapped(v4),
+fn read_v4(header: &[u32; WORDS_V4], base: usize) -> Header {
+    let [first, second, third, _source, destination] = *header;
+    let words = (first >> 24 & 0xf) as usize;
+    let later = second as u16 & OFFSET_BITS_V4 != 0;
+    Header {
+        addr: address::mapped(destination.to_be()),
         has_options: words > WORDS_V4,
-        payload,
-    })
+        payload: Payload {
+            protocol: (third >> 16) as u8,
+            at: base + words * 4,
+            unknown: later.then_some(Refusal::Unreadable),
+        },
+    }
 }
 
 #[inline(always)]
-fn read_v6(packet: &SkBuff, base: usize) -> Option<Header> {
-    let next = packet.load::<u8>(base + 6).ok()?;
+fn read_v6(packet: &SkBuff, base: usize, next: u8) -> Option<Header> {
     let addr = packet.load::<Words>(base + 24).ok()?;
     Some(Header {
         addr,

@@ -8,7 +8,7 @@ pub mod refusal;
 pub mod transport;
 
 /// Version of everything in this crate; a change of layout or meaning raises it.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// Ancestor levels of a cgroup that are tried when classifying (root is level 0).
 pub const MAX_ANCESTOR_LEVELS: usize = 8;
@@ -37,14 +37,6 @@ pub mod unknown {
     pub const NO_CLASSES: u32 = 0;
     /// Everything.
     pub const PASS: u32 = 1;
-}
-
-/// Who is told of refusals beside the counters: values of [`Config::reports`].
-pub mod reports {
-    /// The log.
-    pub const LOG: u32 = 0;
-    /// The ring buffer `events`.
-    pub const EVENTS: u32 = 1;
 }
 
 /// Value of the `pods` map (HASH, key: cgroup id, u64 native order).
@@ -134,8 +126,6 @@ pub struct Config {
     pub levels: [u32; MAX_ANCESTOR_LEVELS],
     /// One of [`unknown`].
     pub unknown: u32,
-    /// One of [`reports`].
-    pub reports: u32,
     /// First three words (network order) of NAT64 prefixes beside `64:ff9b::/96`, all of them of 96 bits. All zero: none.
     pub nat64: [[u32; 3]; MAX_NAT64_PREFIXES],
 }

@@ -59,19 +59,6 @@ pub(crate) static EVENTS: RingBuf<Event, { limits::EVENT_BYTES as usize }> = Rin
 #[btf_map(name = "stats")]
 pub(crate) static STATS: PerCpuArray<u64, { stat::COUNT as usize }> = PerCpuArray::new();
 
-/// What is left of this second's log lines on each processor.
-#[btf_map(name = "log_budget")]
-pub(crate) static LOG_BUDGET: PerCpuArray<LogBudget, 1> = PerCpuArray::new();
-
-/// Log lines written in one second.
-#[repr(C)]
-pub(crate) struct LogBudget {
-    /// The second, since boot.
-    pub(crate) second: u64,
-    /// Lines written in it.
-    pub(crate) lines: u64,
-}
-
 /// Storage of sockets that is copied when the kernel makes a connection's socket from its listener. The library's own type
 /// has no flags.
 #[repr(C)]

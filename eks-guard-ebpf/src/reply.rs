@@ -35,12 +35,17 @@ pub(crate) fn is_reply(packet: &SkBuff) -> bool {
 /// Takes the mark off a socket that is turned to elsewhere.
 #[inline(always)]
 pub(crate) fn forget(sock: *mut bpf_sock) {
-    // SAFETY: the socket of a context. An error says that there was no mark.
-    let _no_mark = unsafe { bpf_sk_storage_delete(SK_ACCEPTED.as_ptr(), sock.cast()) };
+    // SAFETY: the socket of a context. To look is cheap, to delete nothing is not; an error says that another thread was
+    // faster.
+    unsafe {
+        if has_mark(sock, 0) {
+            let _gone_already = bpf_sk_storage_delete(SK_ACCEPTED.as_ptr(), sock.cast());
+        }
+    }
 }
 
 /// # Safety
-/// `sock` is what a helper has answered, and not null.
+/// `sock` is the socket of a context, or what a helper has answered and not null.
 #[inline(always)]
 unsafe fn has_mark(sock: *mut bpf_sock, flags: u64) -> bool {
     // SAFETY: see above.

@@ -1,4 +1,4 @@
-//! Counters, and for one reader of two kinds: log lines that a caller in a loop cannot turn into a flood, or events.
+//! Counters, and an event for each refusal, as long as its reader keeps up.
 
 use core::ptr::addr_of_mut;
 
@@ -8,18 +8,14 @@ use aya_ebpf::helpers::generated::{
 };
 use aya_ebpf::programs::SockContext;
 use aya_ebpf::programs::sk_buff::SkBuff;
-use aya_log_ebpf::{error, info, warn};
 use eks_guard_ebpf::address::Words;
 use eks_guard_ebpf::refusal::{Hook, Refusal};
-use eks_guard_ebpf::{Event, OriginalDst, reports, stat};
+use eks_guard_ebpf::{Event, OriginalDst, stat};
 
-use crate::context::{self, Destination, SockAddr};
+use crate::context::{self, SockAddr};
 use crate::header::Dropped;
-use crate::maps::{CFG, EVENTS, LOG_BUDGET, STATS};
+use crate::maps::{EVENTS, STATS};
 use crate::wire;
-
-/// Lines per second and processor; the counters go on.
-const LINES_PER_SECOND: u64 = 8;
 
 const COMM_BYTES: u32 = 16;
 const IPPROTO_TCP: u16 = 6;
@@ -38,84 +34,59 @@ pub(crate) fn count(index: u32) {
 pub(crate) fn refused(hook: Hook, socket: &SockAddr<'_>, refusal: Refusal) {
     let destination = socket.destination();
     count(stat::refused(hook, refusal));
-    if events_are_read() {
-        let protocol = u16::from(destination.protocol);
-        let report = Report {
-            netns: socket.netns(),
-            ..Report::of_caller(hook, refusal, destination.port, protocol)
-        };
-        send(&report, &destination.addr);
-    } else if may_log() {
-        log_refusal(&destination, refusal);
-    }
+    let protocol = u16::from(destination.protocol);
+    let report = Report {
+        netns: socket.netns(),
+        ..Report::of_caller(hook, refusal, destination.port, protocol)
+    };
+    send(&report, &destination.addr);
 }
 
 /// Counts and reports a refused socket.
 #[inline(always)]
 pub(crate) fn socket_refused(ctx: &SockContext, refusal: Refusal) {
     count(stat::refused(Hook::Create, refusal));
-    let (kind, protocol) = context::kind(ctx);
-    if events_are_read() {
-        send(
-            &Report::of_caller(Hook::Create, refusal, 0, protocol as u16),
-            &[0; 4],
-        );
-    } else if may_log() {
-        log_socket(kind, protocol, refusal);
-    }
+    let (_kind, protocol) = context::kind(ctx);
+    send(
+        &Report::of_caller(Hook::Create, refusal, 0, protocol as u16),
+        &[0; 4],
+    );
 }
 
 /// Counts and reports a dropped packet.
 #[inline(always)]
 pub(crate) fn packet_dropped(packet: &SkBuff, dropped: &Dropped) {
     count(stat::refused(Hook::Packet, dropped.refusal));
-    if events_are_read() {
-        send(&Report::of_packet(Hook::Packet, packet, dropped), &dropped.addr);
-    } else if may_log() {
-        log_packet(dropped);
-    }
+    send(&Report::of_packet(Hook::Packet, packet, dropped), &dropped.addr);
 }
 
 /// Counts and reports a dropped frame.
 #[inline(always)]
 pub(crate) fn frame_dropped(packet: &SkBuff, dropped: &Dropped) {
     count(stat::refused(Hook::Wire, dropped.refusal));
-    if events_are_read() {
-        let report = Report {
-            ifindex: wire::ifindex(packet),
-            ..Report::of_packet(Hook::Wire, packet, dropped)
-        };
-        send(&report, &dropped.addr);
-    } else if may_log() {
-        log_packet(dropped);
-    }
+    let report = Report {
+        ifindex: wire::ifindex(packet),
+        ..Report::of_packet(Hook::Wire, packet, dropped)
+    };
+    send(&report, &dropped.addr);
 }
 
 /// Counts and reports a connection that the listener will close.
 #[inline(always)]
 pub(crate) fn flow_not_written(original: &OriginalDst, netns: u64) {
     count(stat::refused(Hook::Flow, Refusal::FlowTable));
-    if events_are_read() {
-        let report = Report {
-            cgroup: original.cgroup,
-            netns,
-            by: By::Nobody,
-            pid: original.pid,
-            ifindex: 0,
-            port: original.port,
-            protocol: IPPROTO_TCP,
-            hook: Hook::Flow,
-            refusal: Refusal::FlowTable,
-        };
-        send(&report, &original.addr);
-    } else if may_log() {
-        log_flow_not_written(original);
-    }
-}
-
-#[inline(always)]
-fn events_are_read() -> bool {
-    CFG.get(0).is_some_and(|config| config.reports == reports::EVENTS)
+    let report = Report {
+        cgroup: original.cgroup,
+        netns,
+        by: By::Nobody,
+        pid: original.pid,
+        ifindex: 0,
+        port: original.port,
+        protocol: IPPROTO_TCP,
+        hook: Hook::Flow,
+        refusal: Refusal::FlowTable,
+    };
+    send(&report, &original.addr);
 }
 
 /// Writes one event. One volatile store per word: the target has no memset, and stores are merged into one otherwise.
@@ -202,124 +173,4 @@ impl Report {
             refusal,
         }
     }
-}
-
-#[cold]
-#[inline(never)]
-fn log_refusal(destination: &Destination, refusal: Refusal) {
-    let pid = (bpf_get_current_pid_tgid() >> 32) as u32;
-    let to = octets(destination.addr);
-    let port = destination.port;
-    match refusal {
-        // Every resolver does it: it connects a datagram socket to each address of a name to see which way it goes.
-        Refusal::NotTcp => info!((), "refused [{:i}]:{} to process {}: not TCP", to, port, pid),
-        Refusal::OtherPort
-        | Refusal::NotRedirected
-        | Refusal::FlowTable
-        | Refusal::SocketKind
-        | Refusal::RoutingHeader
-        | Refusal::Unreadable
-        | Refusal::Martian
-        | Refusal::UnknownProtocol => warn!(
-            (),
-            "refused [{:i}]:{} to process {}: not the port of the API server", to, port, pid
-        ),
-        Refusal::NotAllowed | Refusal::Infrastructure => warn!(
-            (),
-            "refused [{:i}]:{} to process {}: not on its allow list", to, port, pid
-        ),
-        Refusal::Unclassified => warn!(
-            (),
-            "refused [{:i}]:{} to process {}: cgroup not on record", to, port, pid
-        ),
-        Refusal::NoListener => error!((), "refused [{:i}]:{} to process {}: no listener", to, port, pid),
-        Refusal::UnknownClass => error!(
-            (),
-            "refused [{:i}]:{} to process {}: unknown class", to, port, pid
-        ),
-        Refusal::Storage => error!(
-            (),
-            "refused [{:i}]:{} to process {}: no socket storage", to, port, pid
-        ),
-        Refusal::Abi => error!(
-            (),
-            "refused [{:i}]:{} to process {}: maps of another version", to, port, pid
-        ),
-    }
-}
-
-#[cold]
-#[inline(never)]
-fn log_socket(kind: u32, protocol: u32, refusal: Refusal) {
-    let pid = (bpf_get_current_pid_tgid() >> 32) as u32;
-    if refusal.is_failure() {
-        error!(
-            (),
-            "refused a socket of kind {} and protocol {} to process {}: maps of another version, or cgroup not on record",
-            kind,
-            protocol,
-            pid
-        );
-    } else {
-        warn!(
-            (),
-            "refused a socket of kind {} and protocol {} to process {}: its destinations would not be seen",
-            kind,
-            protocol,
-            pid
-        );
-    }
-}
-
-/// Which process sent it is not known here.
-#[cold]
-#[inline(never)]
-fn log_packet(dropped: &Dropped) {
-    let to = octets(dropped.addr);
-    match dropped.refusal {
-        Refusal::RoutingHeader => warn!((), "dropped a packet to [{:i}]: routing header", to),
-        Refusal::Unreadable => warn!((), "dropped a packet to [{:i}]: its port cannot be read", to),
-        Refusal::NotRedirected => warn!((), "dropped a packet to [{:i}]: it was not redirected", to),
-        Refusal::NotAllowed | Refusal::Infrastructure => {
-            warn!((), "dropped a packet to [{:i}]: not on the allow list", to);
-        }
-        Refusal::Martian | Refusal::UnknownProtocol => {
-            warn!((), "dropped a frame to [{:i}]: no wire leads there", to);
-        }
-        _ => error!(
-            (),
-            "dropped a packet to [{:i}]: maps of another version, or cgroup not on record", to
-        ),
-    }
-}
-
-#[cold]
-#[inline(never)]
-fn log_flow_not_written(original: &OriginalDst) {
-    let to = octets(original.addr);
-    error!(
-        (),
-        "flow of process {} to [{:i}]:{} not written: map full", original.pid, to, original.port
-    );
-}
-
-#[inline(always)]
-fn may_log() -> bool {
-    let Some(budget) = LOG_BUDGET.get_ptr_mut(0) else {
-        return false;
-    };
-    // SAFETY: a helper without pointers, and this processor's slot.
-    let (second, budget) = unsafe { (bpf_ktime_get_ns() / 1_000_000_000, &mut *budget) };
-    if budget.second != second {
-        budget.second = second;
-        budget.lines = 0;
-    }
-    budget.lines += 1;
-    budget.lines <= LINES_PER_SECOND
-}
-
-#[inline(always)]
-fn octets(addr: Words) -> [u8; 16] {
-    // SAFETY: the same sixteen bytes; asking for them one by one costs a call the target does not have.
-    unsafe { core::mem::transmute(addr) }
 }

@@ -34,7 +34,7 @@ fn no_layout_has_hidden_bytes() {
     assert_eq!((size_of::<Pod>(), align_of::<Pod>()), (36, 4));
     assert_eq!((size_of::<Link>(), align_of::<Link>()), (16, 4));
     assert_eq!((size_of::<Class>(), align_of::<Class>()), (12, 4));
-    assert_eq!((size_of::<Config>(), align_of::<Config>()), (96, 4));
+    assert_eq!((size_of::<Config>(), align_of::<Config>()), (92, 4));
     assert_eq!((size_of::<OriginalDst>(), align_of::<OriginalDst>()), (32, 8));
     assert_eq!((size_of::<FlowKey>(), align_of::<FlowKey>()), (32, 8));
     assert_eq!((size_of::<Event>(), align_of::<Event>()), (72, 8));

@@ -3,6 +3,7 @@
 pub mod cgroup;
 pub(crate) mod cgroup2_mount;
 mod classes;
+pub(crate) mod events;
 mod kernel_log;
 mod load_error;
 pub mod loader;
@@ -23,5 +24,5 @@ pub use self::node::{NodeDatapath, NodeError, NodeRequest};
 pub use self::original_dst::{DownstreamAddr, Flow, FlowTable, OriginalDstAddr};
 pub use self::prefix::Prefix;
 pub use self::stats::Stats;
-pub use self::sys::netns_cookie;
+pub use self::sys::{bpf_is_refused, netns_cookie};
 pub use eks_guard_ebpf::refusal::{Hook, Refusal};

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use eks_guard::cli::{Cli, Command, completion};
 use eks_guard::config::{RunArgs, RunConfig, Surroundings, exit};
+use eks_guard::node::proxy_process;
 use eks_guard::recording::sessions::{self, SessionsArgs};
 use eks_guard::recording::writer::DEFAULT_FOLDER;
 use eks_guard::telemetry::{self, Colour, say};
@@ -15,9 +16,11 @@ use jiff::Timestamp;
 
 fn main() -> ExitCode {
     // The inner processes come first: they have no terminal, no environment and no arguments to look at.
-    let inner = std::env::args_os()
-        .nth(1)
-        .and_then(|first| run::inner_process(&first).or_else(|| probe::inner_process(&first)));
+    let inner = std::env::args_os().nth(1).and_then(|first| {
+        run::inner_process(&first)
+            .or_else(|| probe::inner_process(&first))
+            .or_else(|| proxy_process::inner_process(&first))
+    });
     if let Some(code) = inner {
         return code;
     }

@@ -14,6 +14,7 @@ pub mod listener;
 pub mod pods;
 pub mod policies;
 pub mod programs;
+pub mod proxy_process;
 pub mod state;
 pub mod status;
 pub mod trial;
@@ -25,6 +26,7 @@ use clap::{Args, Subcommand};
 
 use crate::config::{Surroundings, exit};
 use crate::node::config::NodeConfig;
+use crate::node::daemon::Reload;
 use crate::node::status::{Status, ask, table};
 use crate::telemetry::{chain, say};
 
@@ -103,7 +105,11 @@ impl NodeArgs {
                 if !problems.is_empty() {
                     return Ok(exit::MACHINE);
                 }
-                Ok(code(daemon::run(config, self.config, node_name)))
+                let log = around
+                    .variable("EKS_GUARD_LOG")
+                    .map(|filter| filter.to_string_lossy().into_owned());
+                let reload = Reload::of(self.config, node_name, config.clone());
+                Ok(code(daemon::run(config, reload, log)))
             }
             Some(NodeCommand::Status(args)) => match ask(&config.state) {
                 Ok(status) => show(&status, args.json, out),

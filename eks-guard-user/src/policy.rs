@@ -104,18 +104,29 @@ impl<T: fmt::Display> fmt::Display for Lines<'_, T> {
 /// # Errors
 /// Every file that cannot be read and every mistake in the others, else every conflict.
 pub fn load(files: &[PathBuf]) -> Result<Snapshot, PolicyError> {
-    load_as(files, GENERATION)
-}
-
-/// [`load`] for files that are read again: each time with a generation of its own.
-///
-/// # Errors
-/// As [`load`].
-pub fn load_as(files: &[PathBuf], generation: u64) -> Result<Snapshot, PolicyError> {
     let policies: Vec<AgentPolicy> = read_all(files)?
         .into_iter()
         .flat_map(|(_, policies)| policies)
         .collect();
+    compile(&policies)
+}
+
+/// [`load`] for texts that somebody else has read, each with the name that its messages carry.
+///
+/// # Errors
+/// Every mistake in all documents, else every conflict.
+pub fn compile_texts(texts: &[(String, String)], generation: u64) -> Result<Snapshot, PolicyError> {
+    let mut policies = Vec::new();
+    let mut errors = Vec::new();
+    for (name, text) in texts {
+        match read_policies(name, text) {
+            Ok(more) => policies.extend(more),
+            Err(more) => errors.extend(more.into_iter().map(FileError::from)),
+        }
+    }
+    if !errors.is_empty() {
+        return Err(PolicyError::Files(errors));
+    }
     Snapshot::compile(&policies, generation).map_err(PolicyError::Conflicts)
 }
 

@@ -8,6 +8,7 @@ mod forward;
 mod framing;
 mod headers;
 mod listener;
+mod origin;
 mod record;
 mod reply;
 mod respond;
@@ -31,12 +32,12 @@ use jiff::Timestamp;
 use rustls::ServerConfig;
 use tokio::sync::Semaphore;
 
-use crate::identity::Callers;
 use crate::metrics::Metrics;
 use crate::tls::downstream::ServerNames;
 use crate::upstream::{CredentialSource, Endpoint};
 
 pub use listener::{Listener, Sockets};
+pub use origin::{CallerFuture, LocalOrigins, Origin, OriginFuture, Origins};
 pub use workload::{Place, Workload, Workloads};
 
 use record::ConnectionLog;
@@ -121,7 +122,6 @@ pub struct Proxy {
     metrics: Arc<Metrics>,
     limits: Limits,
     clock: fn() -> Timestamp,
-    callers: Callers,
     connection_log: ConnectionLog,
     body_memory: Arc<Semaphore>,
     upstream: Arc<UpstreamPool>,
@@ -147,7 +147,6 @@ impl Proxy {
             snapshot: parts.snapshot,
             tls: parts.tls,
             names,
-            callers: Callers::default(),
             connection_log: ConnectionLog::default(),
             body_memory: Arc::new(Semaphore::new(limits.body_memory)),
             upstream: Arc::new(upstream),

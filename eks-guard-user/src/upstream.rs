@@ -7,6 +7,7 @@ mod endpoint;
 mod error;
 mod exec;
 mod files;
+mod handover;
 mod kubeconfig;
 mod refreshed;
 mod token;
@@ -25,11 +26,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use http::HeaderValue;
-use rustls::sign::CertifiedKey;
 use rustls_pki_types::{CertificateDer, ServerName};
 
 pub use crate::upstream::agent::{AgentKubeconfig, PLACEHOLDER_TOKEN};
+pub use crate::upstream::certificate::ClientCertificate;
 pub use crate::upstream::error::UpstreamError;
+pub use crate::upstream::handover::{HandedCredential, HandedEndpoint, HandoverError};
 
 /// Where to look for the operator's kubeconfig, and whose credential plugins to start.
 #[derive(Clone, Debug, Default)]
@@ -136,7 +138,7 @@ pub enum Credential {
     /// `Authorization: Bearer …` (marked sensitive), one per request.
     Bearer(HeaderValue),
     /// A TLS client certificate; a changed one means new upstream connections.
-    ClientCertificate(Arc<CertifiedKey>),
+    ClientCertificate(Arc<ClientCertificate>),
 }
 
 impl fmt::Debug for Credential {

@@ -21,6 +21,8 @@ pub enum Target {
     RatioAtLeast(f64),
     /// Holds when our figure is at most this, in the row's unit.
     OursAtMost(f64),
+    /// Holds when our figure is at least this, in the row's unit.
+    OursAtLeast(f64),
     /// For reading; always holds.
     None,
 }
@@ -59,6 +61,16 @@ impl Row {
         row
     }
 
+    /// A row about what comes on top of the other side's figure, which was measured as for [`Row::paired`].
+    #[must_use]
+    pub fn added(metric: &str, unit: &str, ours: &[f64], reference: (&str, &[f64]), target: Target) -> Self {
+        let added: Vec<f64> = ours.iter().zip(reference.1).map(|(a, b)| a - b).collect();
+        let mut row = Self::alone(metric, unit, &added, target);
+        row.reference = Some(median(reference.1));
+        row.reference_name = Some(reference.0.to_owned());
+        row
+    }
+
     /// A row without another side.
     #[must_use]
     pub fn alone(metric: &str, unit: &str, ours: &[f64], target: Target) -> Self {
@@ -87,6 +99,9 @@ impl Row {
                 self.ratio.is_some_and(|r| r >= limit),
             ),
             Target::OursAtMost(limit) => (Some(format!("ours <= {limit} {}", self.unit)), self.ours <= limit),
+            Target::OursAtLeast(limit) => {
+                (Some(format!("ours >= {limit} {}", self.unit)), self.ours >= limit)
+            }
             Target::None => (None, true),
         };
         self.target = text;

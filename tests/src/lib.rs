@@ -8,6 +8,7 @@ pub mod both;
 pub mod cgroups;
 pub mod cluster;
 pub mod command;
+pub mod daemon;
 pub mod demo;
 pub mod guarded;
 pub mod http;

@@ -3,7 +3,15 @@
 
 #[path = "daemon/death.rs"]
 mod death;
-#[path = "daemon/guard.rs"]
-mod guard;
+#[path = "daemon/families.rs"]
+mod families;
+#[path = "daemon/first_connect.rs"]
+mod first_connect;
+#[path = "daemon/others.rs"]
+mod others;
+#[path = "daemon/proxy.rs"]
+mod proxy;
 #[path = "daemon/reach.rs"]
 mod reach;
+
+use rig::daemon as guard;

@@ -1,9 +1,6 @@
 //! `eks-guard verify --run` against a real API server, in a network of the test's own: every route is closed, the report can be
 //! checked, and the documents say what was found. Needs root.
 
-#[allow(dead_code, reason = "the daemon's own suite uses all of it")]
-#[path = "daemon/guard.rs"]
-mod guard;
 #[path = "verify/matrix.rs"]
 mod matrix;
 #[path = "verify/pods.rs"]
@@ -19,7 +16,7 @@ use eks_guard_core::catalogue::{Boundary, Check, rows};
 use rig::cluster::{Cluster, ClusterOptions};
 use rig::command::{self, Output};
 use rig::kubeconfig::Credential;
-use rig::{leash, netns, programs};
+use rig::{daemon as guard, leash, netns, programs};
 
 use crate::matrix::Column;
 

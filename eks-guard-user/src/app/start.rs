@@ -21,7 +21,7 @@ use crate::ebpf::cgroup::{RunCgroup, remove_leftovers};
 use crate::ebpf::loader::{Datapath, LoadRequest};
 use crate::identity;
 use crate::metrics::Metrics;
-use crate::proxy::{Limits, Listener, Place, Proxy, ProxyParts, Workload};
+use crate::proxy::{Limits, Listener, LocalOrigins, Place, Proxy, ProxyParts, Workload};
 use crate::recording::writer::{DiskRecorder, SessionEnd, SessionFacts};
 use crate::run::channel::Spec;
 use crate::run::environment::{self, Rules};
@@ -202,7 +202,7 @@ impl Door {
             &limits,
         );
         let place = Place {
-            flows: datapath.flow_table(),
+            origins: LocalOrigins::of(datapath.flow_table()),
             workloads: Arc::new(Arc::clone(&workload)),
             resident: workload,
         };

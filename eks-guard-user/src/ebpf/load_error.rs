@@ -86,7 +86,4 @@ pub enum LoadError {
         #[source]
         source: io::Error,
     },
-    /// The programs' log could not be opened.
-    #[error("cannot read the log of the eBPF programs")]
-    Log(#[source] Box<aya_log::Error>),
 }

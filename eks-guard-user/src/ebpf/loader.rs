@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{Array, HashMap, Map, PerCpuArray};
+use aya::maps::{Array, HashMap, Map, PerCpuArray, RingBuf};
 use aya::{Ebpf, EbpfLoader};
 use eks_guard_ebpf::address::words;
 use eks_guard_ebpf::{ABI_VERSION, Class, Config, MAX_ANCESTOR_LEVELS, POD_AGENT, Pod, egress, limits};
@@ -21,9 +21,6 @@ use crate::ebpf::original_dst::{FlowTable, KernelFlows};
 use crate::ebpf::prefix::Prefix;
 use crate::ebpf::stats::Stats;
 use crate::ebpf::sys::{self, AttachType};
-
-/// The least a ring buffer takes: nobody reads the events of a run, whose refusals are logged.
-const UNREAD_EVENTS: u32 = 4096;
 
 /// What to guard, and where to send what is guarded.
 #[derive(Clone, Copy, Debug)]
@@ -82,7 +79,8 @@ impl Datapath {
     pub fn load_with(request: &LoadRequest<'_>, limits: Limits) -> Result<Self, LoadError> {
         check_kernel()?;
         let mut ebpf = parse(limits)?;
-        let log = KernelLog::of(&mut ebpf).map_err(|source| LoadError::Log(Box::new(source)))?;
+        let events =
+            RingBuf::try_from(object::take_map(&mut ebpf, "events")?).map_err(map_error("events"))?;
         fill(&mut ebpf, request, limits.abi)?;
         let flows = take_flows(&mut ebpf)?;
         let cgroup = request.cgroup.folder_fd().map_err(LoadError::Cgroup)?;
@@ -96,7 +94,7 @@ impl Datapath {
         Ok(Self {
             links,
             flows: Arc::new(flows),
-            log: Some(log),
+            log: Some(KernelLog::of(events)),
             ebpf,
         })
     }
@@ -123,7 +121,7 @@ impl Datapath {
         Arc::clone(&self.flows) as Arc<dyn FlowTable>
     }
 
-    /// The programs' log lines, once: whoever takes them drives them.
+    /// The programs' refusals as log lines, once: whoever takes them drives them.
     pub fn kernel_log(&mut self) -> Option<KernelLog> {
         self.log.take()
     }
@@ -180,9 +178,7 @@ pub(crate) fn program_tags(which: Programs) -> Result<BTreeMap<String, String>, 
 
 fn parse(limits: Limits) -> Result<Ebpf, LoadError> {
     let mut loader = EbpfLoader::new();
-    loader
-        .map_max_entries("flows", limits.flows)
-        .map_max_entries("events", UNREAD_EVENTS);
+    loader.map_max_entries("flows", limits.flows);
     object::parse(&mut loader)
 }
 

@@ -5,7 +5,6 @@ mod allow_list;
 mod attachment;
 mod destinations;
 mod error;
-mod events;
 mod interface;
 mod pins;
 mod pod;
@@ -22,16 +21,15 @@ use aya::EbpfLoader;
 use aya::maps::{HashMap, Map, MapData, PerCpuArray, RingBuf};
 use eks_guard_ebpf::address::words;
 use eks_guard_ebpf::{
-    ABI_VERSION, Config, MAX_ANCESTOR_LEVELS, MAX_NAT64_PREFIXES, POD_AGENT, Pod, class, limits, reports,
-    unknown,
+    ABI_VERSION, Config, MAX_ANCESTOR_LEVELS, MAX_NAT64_PREFIXES, POD_AGENT, Pod, class, limits, unknown,
 };
 
 pub use self::allow_list::AllowEntry;
 pub use self::attachment::{Fault, Problem};
 pub use self::destinations::{Destination, Infrastructure};
 pub use self::error::NodeError;
-pub use self::events::{Events, NodeEvent};
 pub use self::pod::{Egress, PodEntry, PodKind};
+pub use crate::ebpf::events::{Events, NodeEvent};
 
 use self::attachment::Attached;
 use self::error::map_error;
@@ -369,7 +367,6 @@ fn config(asked: &NodeConfig) -> Result<Config, NodeError> {
             Unknown::NoClasses => unknown::NO_CLASSES,
             Unknown::Pass => unknown::PASS,
         },
-        reports: reports::EVENTS,
         ..Config::default()
     };
     for (slot, level) in config.levels.iter_mut().zip(&asked.levels) {

@@ -8,19 +8,20 @@ use std::sync::Arc;
 use aya::maps::MapData;
 use eks_guard_ebpf::address::words;
 use eks_guard_ebpf::{FlowKey, OriginalDst};
+use serde::{Deserialize, Serialize};
 
 use crate::ebpf::sys;
 
 /// The source address of an accepted connection, as the listener sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DownstreamAddr(pub SocketAddr);
 
 /// Where the caller meant to go. Evidence only: the proxy never dials it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OriginalDstAddr(pub SocketAddr);
 
 /// What the kernel recorded before the SYN left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Flow {
     /// Where the caller meant to go.
     pub original_dst: OriginalDstAddr,

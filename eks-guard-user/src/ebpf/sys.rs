@@ -14,6 +14,7 @@ use eks_guard_ebpf::{FlowKey, OriginalDst};
 use nix::libc;
 
 const BPF_MAP_LOOKUP_AND_DELETE_ELEM: libc::c_int = 21;
+const BPF_MAP_GET_NEXT_ID: libc::c_int = 12;
 const BPF_LINK_CREATE: libc::c_int = 28;
 
 /// Where a program is attached: `enum bpf_attach_type` of the kernel's `linux/bpf.h`.
@@ -84,6 +85,19 @@ pub(crate) fn take_flow(map: BorrowedFd<'_>, key: &FlowKey) -> io::Result<Option
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Whether this process may not even ask for a map: what must be so in one that has given its privileges up.
+#[must_use]
+pub fn bpf_is_refused() -> bool {
+    #[repr(C)]
+    struct Attr {
+        start: u32,
+        next: u32,
+    }
+    let mut attr = Attr { start: 0, next: 0 };
+    let asked = bpf(BPF_MAP_GET_NEXT_ID, &mut attr);
+    asked.is_err_and(|error| error.raw_os_error() == Some(libc::EPERM))
 }
 
 /// The cookie of the network namespace a socket lives in: the kernel's name for it, never used twice.

@@ -1,41 +1,24 @@
-//! The agents of this node: each has a listener in its network namespace, a record, and a place in the table that tells
-//! whose a connection is.
+//! The agents of this node: each has a listener in its network namespace and a record, and the proxy process is handed both.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
-use eks_guard_core::principal::Principal;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use crate::ebpf::original_dst::Flow;
 use crate::node::cables::Cables;
 use crate::node::cgroup::processes::{Netns, sandbox_netns};
 use crate::node::cgroup::{PodCgroup, PodUid};
 use crate::node::kernel::{Kernel, KernelError};
 use crate::node::listener::bind_in;
 use crate::node::pods::ClassifiedPod;
-use crate::proxy::{Limits, Listener, Place, Proxy, Sockets, Workload, Workloads};
+use crate::node::proxy_process::{ProxyLink, Resident, Session, ToProxy};
+use crate::proxy::Sockets;
 use crate::recording::RecordError;
-use crate::recording::writer::{DiskRecorder, SessionEnd, SessionFacts};
-use crate::telemetry::chain;
-
-/// Whose a connection is, by the cgroup in its flow entry.
-#[derive(Default)]
-pub struct ByCgroup {
-    workloads: ArcSwap<HashMap<u64, Arc<Workload>>>,
-}
-
-impl Workloads for ByCgroup {
-    fn of(&self, flow: &Flow) -> Option<Arc<Workload>> {
-        self.workloads.load().get(&flow.cgroup).map(Arc::clone)
-    }
-}
+use crate::recording::writer::SessionFacts;
 
 /// Why an agent has no listener, or nobody to serve it.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +41,15 @@ pub enum AgentError {
         #[source]
         source: io::Error,
     },
+    /// The proxy cannot be told of it: the next one will be.
+    #[error("handing {pod} to the proxy")]
+    Proxy {
+        /// Namespace and name.
+        pod: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// The kernel does not name the flows there.
     #[error("serving {pod}")]
     Flows {
@@ -72,55 +64,81 @@ pub enum AgentError {
 /// One agent.
 struct Seat {
     cgroup: u64,
-    workload: Arc<Workload>,
-    recorder: Arc<DiskRecorder>,
+    session: Session,
+    /// The network namespace of its sandbox, when last looked at.
+    netns: Option<Netns>,
+    at_proxy: AtProxy,
+}
+
+/// What the present proxy knows of an agent, or of the node.
+#[derive(Default)]
+struct AtProxy {
+    is_known: bool,
     door: Option<Door>,
 }
 
-/// A listener that is served. Stops accepting when dropped.
+/// A listener that is served.
 struct Door {
-    netns: Netns,
+    listener: u32,
     port: u16,
-    drain: CancellationToken,
-}
-
-impl Drop for Door {
-    fn drop(&mut self) {
-        self.drain.cancel();
-    }
+    /// Inode of the network namespace that it is in.
+    netns: u64,
 }
 
 /// All agents.
 pub struct Agents {
-    proxy: Arc<Proxy>,
-    limits: Limits,
+    link: Arc<dyn ProxyLink>,
     records: PathBuf,
-    node: Arc<Workload>,
-    by_cgroup: Arc<ByCgroup>,
     seats: BTreeMap<PodUid, Seat>,
-    /// The listener of the node's own network namespace, for agents that use it.
-    host: Option<Door>,
-    tasks: TaskTracker,
+    /// The record of connections that nobody vouches for in the node's own network namespace, and the listener in there, for
+    /// agents that use it.
+    node: (Session, AtProxy),
+    /// The proxy that was told of them.
+    incarnation: Option<u64>,
+    listeners: u32,
+    ending: TaskTracker,
 }
 
 impl Agents {
-    /// No agents yet. `node` takes the connections that nobody vouches for in the node's own namespace.
-    #[must_use]
-    pub fn new(proxy: Arc<Proxy>, limits: Limits, records: &Path, node: Arc<Workload>) -> Self {
+    /// No agents yet.
+    pub(crate) fn new(link: Arc<dyn ProxyLink>, records: &Path, node: Session) -> Self {
         Self {
-            proxy,
-            limits,
+            link,
             records: records.to_owned(),
-            node,
-            by_cgroup: Arc::default(),
             seats: BTreeMap::new(),
-            host: None,
-            tasks: TaskTracker::new(),
+            node: (node, AtProxy::default()),
+            incarnation: None,
+            listeners: 0,
+            ending: TaskTracker::new(),
         }
     }
 
+    /// The way to the proxy that serves them.
+    pub(crate) fn link(&self) -> &Arc<dyn ProxyLink> {
+        &self.link
+    }
+
+    /// Takes note of another proxy, or of none: what was told to the one before is not known any more.
+    pub fn follow_proxy(&mut self) {
+        let incarnation = self.link.incarnation();
+        if incarnation != self.incarnation {
+            self.incarnation = incarnation;
+            self.node.1 = AtProxy::default();
+            self.seats
+                .values_mut()
+                .for_each(|seat| seat.at_proxy = AtProxy::default());
+        }
+    }
+
+    /// Whether the node's own record is being written.
+    #[must_use]
+    pub fn is_node_record_healthy(&self) -> bool {
+        self.node.0.is_healthy()
+    }
+
     /// Serves an agent: opens its record and its listener if they are missing, and moves the listener when its sandbox has
-    /// another network namespace. The port of the listener; none while the pod has no process to find its namespace by.
+    /// another network namespace. The port of the listener; none while the pod has no process to find its namespace by, or
+    /// while there is no proxy.
     ///
     /// # Errors
     /// What is missing; the agent reaches nothing until the next try.
@@ -134,33 +152,47 @@ impl Agents {
     ) -> Result<Option<u16>, AgentError> {
         if self.seats.get(uid).is_none_or(|seat| seat.cgroup != cgroup.id) {
             let seat = self.open(pod, agent, cgroup)?;
-            self.seats.insert(uid.clone(), seat);
-            self.publish();
-        }
-        if pod.host_network {
-            return self.serve_host(kernel).map(Some);
+            if let Some(before) = self.seats.insert(uid.clone(), seat) {
+                self.let_go(before, "the pod has another cgroup");
+            }
         }
         let name = name_of(pod);
-        let listen = |source| AgentError::Listen {
-            pod: name.clone(),
-            source,
-        };
-        let netns = sandbox_netns(cgroup).map_err(listen)?;
         let Some(seat) = self.seats.get_mut(uid) else {
             return Ok(None);
         };
-        let Some(netns) = netns else {
-            return Ok(seat.door.as_ref().map(|door| door.port));
+        if !pod.host_network
+            && let Some(netns) = sandbox_netns(cgroup).map_err(listening(&name))?
+        {
+            seat.netns = Some(netns);
+        }
+        if self.incarnation.is_none() {
+            return Ok(None);
+        }
+        let resident = Resident::Agent(cgroup.id);
+        introduce(&self.link, resident, &seat.session, &mut seat.at_proxy).map_err(telling(&name))?;
+        if pod.host_network {
+            return self.serve_host(kernel).map(Some);
+        }
+        let Some(netns) = &seat.netns else {
+            return Ok(None);
         };
-        if let Some(door) = seat.door.as_ref().filter(|door| door.netns.inode == netns.inode) {
+        let door = seat.at_proxy.door.as_ref();
+        if let Some(door) = door.filter(|door| door.netns == netns.inode) {
             return Ok(Some(door.port));
         }
-        let resident = Arc::clone(&seat.workload);
-        let sockets = bind_in(&netns).map_err(listen)?;
-        let door = self.open_door(sockets, netns, resident, &name, kernel)?;
-        let port = door.port;
-        if let Some(seat) = self.seats.get_mut(uid) {
-            seat.door = Some(door);
+        let sockets = bind_in(netns).map_err(listening(&name))?;
+        self.listeners += 1;
+        let opened = open_door(
+            &self.link,
+            self.listeners,
+            (resident, netns),
+            &sockets,
+            kernel,
+            &name,
+        )?;
+        let port = opened.port;
+        if let Some(before) = seat.at_proxy.door.replace(opened) {
+            close(&self.link, &before);
         }
         Ok(Some(port))
     }
@@ -170,13 +202,8 @@ impl Agents {
         let gone: Vec<PodUid> = self.seats.keys().filter(|uid| !keep(uid)).cloned().collect();
         for uid in &gone {
             if let Some(seat) = self.seats.remove(uid) {
-                let recorder = seat.recorder;
-                self.tasks
-                    .spawn(async move { end(&recorder, "the pod is gone").await });
+                self.let_go(seat, "the pod is gone");
             }
-        }
-        if !gone.is_empty() {
-            self.publish();
         }
     }
 
@@ -188,122 +215,137 @@ impl Agents {
         let all = Cables::list()?;
         let mut cables = BTreeMap::new();
         for seat in self.seats.values() {
-            if let Some(door) = &seat.door {
-                let own = all.leading_into(door.netns.file.as_fd())?;
+            if let Some(netns) = &seat.netns {
+                let own = all.leading_into(netns.file.as_fd())?;
                 cables.extend(own.into_iter().map(|interface| (interface, seat.cgroup)));
             }
         }
         Ok(cables)
     }
 
-    /// Lets requests under way finish, and ends every record.
-    pub async fn drain(mut self) {
-        self.host = None;
+    /// Ends every record. The proxy has ended before.
+    pub async fn end(mut self) {
         let seats = std::mem::take(&mut self.seats);
-        let recorders: Vec<Arc<DiskRecorder>> = seats.into_values().map(|seat| seat.recorder).collect();
-        self.tasks.close();
-        self.tasks.wait().await;
-        for recorder in recorders {
-            end(&recorder, "the guard was stopped").await;
+        let sessions = seats.into_values().map(|seat| seat.session).chain([self.node.0]);
+        for session in sessions {
+            self.ending.spawn(session.end("the guard was stopped"));
         }
+        self.ending.close();
+        self.ending.wait().await;
+    }
+
+    fn let_go(&self, seat: Seat, why: &'static str) {
+        if let Some(door) = &seat.at_proxy.door {
+            close(&self.link, door);
+        }
+        if seat.at_proxy.is_known
+            && self
+                .link
+                .tell(&ToProxy::Gone(Resident::Agent(seat.cgroup)), &[])
+                .is_err()
+        {
+            tracing::debug!("the proxy that served an agent is gone before it");
+        }
+        self.ending.spawn(seat.session.end(why));
     }
 
     fn open(&self, pod: &ClassifiedPod, agent: &str, cgroup: &PodCgroup) -> Result<Seat, AgentError> {
-        let session = Uuid::now_v7().to_string();
         let facts = SessionFacts {
-            session: session.clone(),
+            session: Uuid::now_v7().to_string(),
             agent: agent.to_owned(),
             model_claimed: None,
             pod: Some(pod.identity.clone()),
             command: None,
         };
-        let recorder = DiskRecorder::open(&self.records, facts).map_err(|source| AgentError::Record {
+        let session = Session::open(&self.records, facts).map_err(|source| AgentError::Record {
             pod: name_of(pod),
             source,
         })?;
-        let recorder = Arc::new(recorder);
-        let principal = Principal {
-            agent: agent.to_owned(),
-            model_claimed: None,
-            pod: Some(pod.identity.clone()),
-        };
         Ok(Seat {
             cgroup: cgroup.id,
-            workload: Workload::new(principal, session, Arc::clone(&recorder) as _, &self.limits),
-            recorder,
-            door: None,
+            session,
+            netns: None,
+            at_proxy: AtProxy::default(),
         })
     }
 
     fn serve_host(&mut self, kernel: &dyn Kernel) -> Result<u16, AgentError> {
-        if let Some(door) = &self.host {
+        let name = "the node";
+        let (session, at_proxy) = &mut self.node;
+        introduce(&self.link, Resident::Node, session, at_proxy).map_err(telling(name))?;
+        if let Some(door) = &at_proxy.door {
             return Ok(door.port);
         }
-        let name = "the node".to_owned();
-        let listen = |source| AgentError::Listen {
-            pod: name.clone(),
-            source,
-        };
-        let netns = Netns::open(Path::new("/proc/self/ns/net")).map_err(listen)?;
-        let sockets = Sockets::bind().map_err(listen)?;
-        let door = self.open_door(sockets, netns, Arc::clone(&self.node), &name, kernel)?;
-        let port = door.port;
-        self.host = Some(door);
-        Ok(port)
-    }
-
-    fn open_door(
-        &self,
-        sockets: Sockets,
-        netns: Netns,
-        resident: Arc<Workload>,
-        name: &str,
-        kernel: &dyn Kernel,
-    ) -> Result<Door, AgentError> {
-        let listen = |source| AgentError::Listen {
-            pod: name.to_owned(),
-            source,
-        };
-        let flows = kernel
-            .flows(sockets.as_fd())
-            .map_err(|source| AgentError::Flows {
-                pod: name.to_owned(),
-                source,
-            })?;
-        let place = Place {
-            flows,
-            workloads: Arc::clone(&self.by_cgroup) as _,
-            resident,
-        };
-        let listener = Listener::of(sockets).map_err(listen)?;
-        let door = Door {
-            netns,
-            port: listener.port(),
-            drain: CancellationToken::new(),
-        };
-        self.tasks
-            .spawn(listener.serve(Arc::clone(&self.proxy), place, door.drain.clone()));
-        Ok(door)
-    }
-
-    fn publish(&self) {
-        let workloads = self
-            .seats
-            .values()
-            .map(|seat| (seat.cgroup, Arc::clone(&seat.workload)))
-            .collect();
-        self.by_cgroup.workloads.store(Arc::new(workloads));
+        let netns = Netns::open(Path::new("/proc/self/ns/net")).map_err(listening(name))?;
+        let sockets = Sockets::bind().map_err(listening(name))?;
+        self.listeners += 1;
+        let place = (Resident::Node, &netns);
+        let door = open_door(&self.link, self.listeners, place, &sockets, kernel, name)?;
+        Ok(at_proxy.door.insert(door).port)
     }
 }
 
-async fn end(recorder: &DiskRecorder, why: &str) {
-    let ended = recorder.end(SessionEnd {
-        exit_code: None,
-        message: Some(why.to_owned()),
-    });
-    if let Err(error) = ended.await {
-        tracing::warn!(error = %chain(&error), "the end of a session is not in the record");
+/// Tells the proxy whose connections may come, once.
+fn introduce(
+    link: &Arc<dyn ProxyLink>,
+    resident: Resident,
+    session: &Session,
+    at_proxy: &mut AtProxy,
+) -> io::Result<()> {
+    if !at_proxy.is_known {
+        let record = session.writer()?;
+        link.tell(&ToProxy::Workload(resident, session.facts()), &[record.as_fd()])?;
+        at_proxy.is_known = true;
     }
+    Ok(())
+}
+
+/// Hands the proxy a listener. This process keeps no copy: when the proxy is gone, so is whoever could answer.
+fn open_door(
+    link: &Arc<dyn ProxyLink>,
+    listener: u32,
+    (resident, netns): (Resident, &Netns),
+    sockets: &Sockets,
+    kernel: &dyn Kernel,
+    name: &str,
+) -> Result<Door, AgentError> {
+    let port = sockets.port().map_err(listening(name))?;
+    let flows = kernel
+        .flows(sockets.as_fd())
+        .map_err(|source| AgentError::Flows {
+            pod: name.to_owned(),
+            source,
+        })?;
+    // Known before the first connection asks.
+    link.flows().insert(listener, flows);
+    let door = Door {
+        listener,
+        port,
+        netns: netns.inode,
+    };
+    let listen = ToProxy::Listen { listener, resident };
+    let told = link.tell(&listen, &sockets.descriptors());
+    told.inspect_err(|_| link.flows().remove(listener))
+        .map_err(telling(name))?;
+    Ok(door)
+}
+
+/// Connections that were accepted have asked for their flow; those that were not find nobody.
+fn close(link: &Arc<dyn ProxyLink>, door: &Door) {
+    link.flows().remove(door.listener);
+    if link.tell(&ToProxy::Close(door.listener), &[]).is_err() {
+        tracing::debug!("the proxy that served a listener is gone before it");
+    }
+}
+
+fn listening(name: &str) -> impl FnOnce(io::Error) -> AgentError {
+    let pod = name.to_owned();
+    move |source| AgentError::Listen { pod, source }
+}
+
+fn telling(name: &str) -> impl FnOnce(io::Error) -> AgentError {
+    let pod = name.to_owned();
+    move |source| AgentError::Proxy { pod, source }
 }
 
 fn name_of(pod: &ClassifiedPod) -> String {

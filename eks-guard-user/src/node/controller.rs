@@ -4,12 +4,10 @@
 #[cfg(test)]
 mod tests;
 
+use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-
-use jiff::Timestamp;
 
 use crate::node::agents::Agents;
 use crate::node::api_set::{Services, Source};
@@ -18,6 +16,7 @@ use crate::node::config::{EgressMode, NodeConfig};
 use crate::node::kernel::{Destinations, Kernel, Standing};
 use crate::node::kube::{Change, EndpointSlice, Node, Object, Pod, Service};
 use crate::node::pods::{ClassifiedPod, PodClass};
+use crate::node::proxy_process::ToProxy;
 use crate::node::state::{Known, State};
 use crate::node::status::{PodStatus, Status};
 use crate::telemetry::chain;
@@ -41,7 +40,7 @@ pub struct Parts {
     /// The agents.
     pub agents: Agents,
     /// The certificate agents see.
-    pub leaves: Arc<Leaves>,
+    pub leaves: Leaves,
 }
 
 /// The one owner of the node's state.
@@ -172,6 +171,7 @@ impl Controller {
     pub fn reconcile(&mut self, now: Timestamp) -> Status {
         self.problems.clear();
         self.waits = false;
+        self.parts.agents.follow_proxy();
         self.classify_destinations(now);
         let pods = match scan(&self.parts.root) {
             Ok(cgroups) => {
@@ -194,16 +194,24 @@ impl Controller {
             node: self.parts.config.node_name.clone(),
             attached: self.faults.is_empty(),
             synced: self.is_synced(),
-            policy_generation: 0,
             api: self.parts.known.api.addresses().into_iter().collect(),
-            problems: [&self.faults[..], &self.wire_problems, &self.problems].concat(),
+            problems: self.all_problems(),
             pods,
+            ..Status::default()
         }
     }
 
-    /// Ends: listeners are drained, records are ended, the kernel side stays.
+    /// Ends: records are ended, the kernel side stays. The proxy has ended before.
     pub async fn stop(self) {
-        self.parts.agents.drain().await;
+        self.parts.agents.end().await;
+    }
+
+    fn all_problems(&self) -> Vec<String> {
+        let mut problems = [&self.faults[..], &self.wire_problems, &self.problems].concat();
+        if !self.parts.agents.is_node_record_healthy() {
+            problems.push("the node's record is not being written".to_owned());
+        }
+        problems
     }
 
     fn problem(&mut self, error: &dyn std::error::Error) {
@@ -224,8 +232,10 @@ impl Controller {
             other_clusters: config.other_clusters.clone(),
             api: addresses,
         };
-        if let Err(error) = self.parts.leaves.add(destinations.api.iter().map(SocketAddr::ip)) {
-            self.problem(&error);
+        match self.parts.leaves.add(destinations.api.iter().map(SocketAddr::ip)) {
+            Ok(Some(leaf)) => self.parts.agents.link().keep(ToProxy::Leaf(leaf.clone())),
+            Ok(None) => {}
+            Err(error) => self.problem(&error),
         }
         if self.destinations.as_ref() == Some(&destinations) {
             return;

@@ -15,13 +15,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{JoinSet, block_in_place, spawn_blocking};
 use tokio::time::{interval, sleep, timeout};
 use uuid::Uuid;
 
 use crate::ebpf::cgroup2_mount;
-use crate::identity;
 use crate::metrics::Metrics;
 use crate::node::addresses;
 use crate::node::agents::Agents;
@@ -30,17 +29,18 @@ use crate::node::cgroup::{find_root, scan, watch as cgroup_watch};
 use crate::node::config::{NodeConfig, UpstreamConfig};
 use crate::node::controller::{Controller, Parts};
 use crate::node::daemon::learn::{Learned, learn};
-use crate::node::daemon::reload::Reload;
+pub(crate) use crate::node::daemon::reload::Reload;
 use crate::node::kernel::{Destinations, Kernel, Standing};
 use crate::node::policies::Policies;
 use crate::node::programs;
+use crate::node::proxy_process::{ProxyLink, ProxyProcess, Session, Setup, ToProxy, publish};
 use crate::node::state::{Known, State};
 use crate::node::status::{self, Status};
-use crate::proxy::{Limits, Proxy, ProxyParts, Workload};
-use crate::recording::Recorder;
-use crate::recording::writer::{DiskRecorder, SessionEnd, SessionFacts};
+use crate::proxy::Limits;
+use crate::proxy::upstream::UpstreamPool;
+use crate::recording::writer::SessionFacts;
 use crate::telemetry::{chain, say};
-use crate::tls::downstream::{Leaves, following};
+use crate::tls::downstream::Leaves;
 use crate::upstream::{
     CredentialSource, Endpoint, KubeconfigOptions, UpstreamError, load, load_service_account,
 };
@@ -67,7 +67,7 @@ pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 ///
 /// # Errors
 /// The first part that cannot be built.
-pub fn run(config: NodeConfig, file: PathBuf, node_name: Option<String>) -> Result<(), Failure> {
+pub(crate) fn run(config: NodeConfig, reload: Reload, log: Option<String>) -> Result<(), Failure> {
     let workers = available_parallelism().map_or(2, NonZero::get).clamp(2, 8);
     let runtime = Builder::new_multi_thread()
         .worker_threads(workers)
@@ -77,9 +77,8 @@ pub fn run(config: NodeConfig, file: PathBuf, node_name: Option<String>) -> Resu
     let ended = runtime.block_on(async {
         let mut ends = signal(SignalKind::terminate())?;
         let mut interrupts = signal(SignalKind::interrupt())?;
-        let reload = Reload::of(file, node_name, config.clone());
         let mut daemon = tokio::select! {
-            daemon = Daemon::start(config, reload) => daemon?,
+            daemon = Daemon::start(config, reload, Process { log, workers }) => daemon?,
             _ = ends.recv() => return Ok(()),
             _ = interrupts.recv() => return Ok(()),
         };
@@ -96,21 +95,28 @@ pub fn run(config: NodeConfig, file: PathBuf, node_name: Option<String>) -> Resu
     ended
 }
 
+/// How the proxy process runs.
+struct Process {
+    log: Option<String>,
+    workers: usize,
+}
+
 /// A running daemon.
 struct Daemon {
     controller: Controller,
     policies: Policies,
     reload: Reload,
+    proxy: Arc<ProxyProcess>,
+    proxy_changes: watch::Receiver<u64>,
     learned: mpsc::Receiver<Learned>,
     cgroups: mpsc::Receiver<()>,
     status: watch::Sender<Status>,
-    record: Arc<DiskRecorder>,
-    /// Watches and the status socket; they end with it.
+    /// Watches, the status socket, the proxy; they end with it.
     _tasks: JoinSet<()>,
 }
 
 impl Daemon {
-    async fn start(config: NodeConfig, reload: Reload) -> Result<Self, Failure> {
+    async fn start(config: NodeConfig, reload: Reload, process: Process) -> Result<Self, Failure> {
         let state = block_in_place(|| State::open(&config.state))?;
         let known = state.known();
         let root = block_in_place(|| kubepods_root(&config))?;
@@ -121,21 +127,12 @@ impl Daemon {
             Some(block_in_place(|| open_kernel(&config, &root, &remembered))?)
         };
         let (endpoint, credentials) = upstream(&config).await?;
-        let policies = Policies::of(&config.policies)?;
+        let policies = Policies::of(&config.policies);
         let leaves = Leaves::new(state.authority()?, &endpoint)?;
-        let limits = Limits::default();
-        let reaches = (endpoint.clone(), credentials);
-        let proxy = proxy(reaches, &policies, &leaves, limits.clone())?;
-        let record = Arc::new(node_record(&config)?);
-        let node = Workload::new(
-            identity::principal(NODE_SESSION, None),
-            record.session(),
-            Arc::clone(&record) as _,
-            &limits,
-        );
         let mut tasks = JoinSet::new();
         let (learned_tx, mut learned_rx) = mpsc::channel(WAITING);
-        learn(&mut tasks, &config.node_name, &proxy, &endpoint, &learned_tx);
+        let own = Arc::new(own_upstream(&endpoint, &credentials)?);
+        learn(&mut tasks, &config.node_name, &own, &endpoint, &learned_tx);
         let (kernel, looked) = match early {
             Some(kernel) => (kernel, Vec::new()),
             None => {
@@ -149,7 +146,10 @@ impl Daemon {
         let cgroups = cgroup_watch::watch(&root)?;
         let (status_tx, status_rx) = watch::channel(Status::default());
         tasks.spawn(status::serve(status::listen(&config.state)?, status_rx));
-        let agents = Agents::new(proxy, limits, &config.records, node);
+        let node = Session::open(&config.records, node_session())?;
+        let proxy = start_proxy(&mut tasks, &endpoint, credentials, process);
+        proxy.keep(ToProxy::Leaf(leaves.leaf().clone()));
+        let agents = Agents::new(Arc::clone(&proxy) as _, &config.records, node);
         let controller = Controller::new(Parts {
             config,
             root,
@@ -163,10 +163,11 @@ impl Daemon {
             controller,
             policies,
             reload,
+            proxy_changes: proxy.changes(),
+            proxy,
             learned: learned_rx,
             cgroups,
             status: status_tx,
-            record,
             _tasks: tasks,
         };
         let first = endpoint.addresses.iter().copied().collect();
@@ -189,6 +190,7 @@ impl Daemon {
                     }
                 }
                 Some(()) = self.cgroups.recv() => {}
+                Ok(()) = self.proxy_changes.changed() => {}
                 () = sleep(LISTENER_RETRY), if self.controller.waits() => {}
                 _ = files.tick() => self.look_at_files(),
             }
@@ -202,12 +204,21 @@ impl Daemon {
             Learned::Service(change) => self.controller.take_service(change),
             Learned::Slice(change) => self.controller.take_slice(change),
             Learned::Node(change) => self.controller.take_node(change),
-            Learned::Endpoint(addresses) => self.controller.take_endpoint(&addresses, Timestamp::now()),
+            Learned::Endpoint(addresses) => {
+                self.controller.take_endpoint(&addresses, Timestamp::now());
+                let addresses = addresses.into_iter().collect();
+                block_in_place(|| self.proxy.keep(ToProxy::Addresses(addresses)));
+            }
         }
     }
 
     fn look_at_files(&mut self) {
+        let generation = self.policies.generation();
         let config = block_in_place(|| self.reload.look(&mut self.policies));
+        if self.policies.generation() != generation {
+            let policies = self.policies.in_force().clone();
+            block_in_place(|| self.proxy.keep(ToProxy::Policies(policies)));
+        }
         if let Some(config) = config {
             self.controller.configure(config);
         }
@@ -220,47 +231,55 @@ impl Daemon {
 
     fn reconcile(&mut self) {
         let mut status = block_in_place(|| self.controller.reconcile(Timestamp::now()));
+        let facts = self.proxy.facts();
+        status.loader = std::process::id();
+        status.proxy = facts.pid;
+        status.proxy_restarts = facts.restarts;
         status.policy_generation = self.policies.generation();
-        status.problems.extend(self.reload.problems());
-        if !self.record.healthy() {
-            status
-                .problems
-                .push("the node's record is not being written".to_owned());
-        }
+        status
+            .problems
+            .extend(self.reload.problems().chain(facts.problem));
         self.status.send_replace(status);
     }
 
     async fn stop(self) {
+        self.proxy.stop(Limits::default().drain).await;
         self.controller.stop().await;
-        let ended = self.record.end(SessionEnd {
-            exit_code: Some(0),
-            message: None,
-        });
-        if let Err(error) = ended.await {
-            say(&format!(
-                "warning: the end is not in the record: {}",
-                chain(&error)
-            ));
-        }
     }
 }
 
-/// The proxy of all agents.
-fn proxy(
-    (endpoint, credentials): (Endpoint, Arc<dyn CredentialSource>),
-    policies: &Policies,
-    leaves: &Arc<Leaves>,
-    limits: Limits,
-) -> Result<Arc<Proxy>, Failure> {
-    Ok(Proxy::new(ProxyParts {
-        snapshot: policies.snapshot(),
-        endpoint,
-        credentials,
-        tls: following(leaves)?,
-        metrics: Arc::new(Metrics::default()),
-        limits,
-        clock: Timestamp::now,
-    })?)
+/// The way of the loader's own questions.
+fn own_upstream(
+    endpoint: &Endpoint,
+    credentials: &Arc<dyn CredentialSource>,
+) -> Result<UpstreamPool, Failure> {
+    let limits = Limits::default();
+    Ok(UpstreamPool::new(
+        endpoint.clone(),
+        Arc::clone(credentials),
+        Arc::new(Metrics::default()),
+        limits.connect,
+        limits.response_head,
+    )?)
+}
+
+/// Starts the proxy of all agents; it ends with the tasks.
+fn start_proxy(
+    tasks: &mut JoinSet<()>,
+    endpoint: &Endpoint,
+    credentials: Arc<dyn CredentialSource>,
+    process: Process,
+) -> Arc<ProxyProcess> {
+    let setup = Setup {
+        endpoint: endpoint.into(),
+        log: process.log,
+        workers: process.workers,
+    };
+    let refused = Arc::new(Notify::new());
+    let proxy = ProxyProcess::new(setup, Arc::clone(&refused));
+    tasks.spawn(publish(credentials, Arc::clone(&proxy) as _, refused));
+    tasks.spawn(Arc::clone(&proxy).keep_running());
+    proxy
 }
 
 /// Root of the pods' cgroups.
@@ -302,15 +321,14 @@ fn remembered(known: &Known, config: &NodeConfig) -> Destinations {
     }
 }
 
-fn node_record(config: &NodeConfig) -> Result<DiskRecorder, Failure> {
-    let facts = SessionFacts {
+fn node_session() -> SessionFacts {
+    SessionFacts {
         session: Uuid::now_v7().to_string(),
         agent: NODE_SESSION.to_owned(),
         model_claimed: None,
         pod: None,
         command: None,
-    };
-    Ok(DiskRecorder::open(&config.records, facts)?)
+    }
 }
 
 /// The API server's addresses and the guard's credential. A name that does not resolve yet is waited for: name servers may

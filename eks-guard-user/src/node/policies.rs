@@ -1,25 +1,33 @@
 //! The folder of policies: read as a whole, and again when it has changed; the last good one stays in force.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use arc_swap::ArcSwap;
-use eks_guard_core::policy::Snapshot;
+use serde::{Deserialize, Serialize};
 
 use crate::policy::{self, PolicyError};
 
 /// Most files of a folder that are read.
 const MAX_FILES: usize = 1_000;
+/// Bytes that are read of one file at most; more than a policy may have.
+const READ_LIMIT: u64 = 8 << 20;
 
 /// The policies in force, and where they come from.
 pub struct Policies {
     folder: PathBuf,
-    snapshot: Arc<ArcSwap<Snapshot>>,
-    generation: u64,
+    in_force: PolicyTexts,
     /// What was read last, good or bad.
-    seen: Option<Vec<(PathBuf, Vec<u8>)>>,
+    seen: Option<Vec<(String, String)>>,
+}
+
+/// Policies that have been found good, as they were read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyTexts {
+    /// Counts up; 0 before the first good ones: nothing is allowed but discovery.
+    pub generation: u64,
+    /// Name and text of each file.
+    pub texts: Vec<(String, String)>,
 }
 
 /// Why the folder is not in force.
@@ -47,28 +55,25 @@ pub enum PoliciesError {
 
 impl Policies {
     /// A folder that is not read yet: nothing is allowed but discovery.
-    ///
-    /// # Errors
-    /// The built-in rules do not compile.
-    pub fn of(folder: &Path) -> Result<Self, PoliciesError> {
-        Ok(Self {
+    #[must_use]
+    pub fn of(folder: &Path) -> Self {
+        Self {
             folder: folder.to_owned(),
-            snapshot: Arc::new(ArcSwap::from_pointee(policy::load_as(&[], 0)?)),
-            generation: 0,
+            in_force: PolicyTexts::default(),
             seen: None,
-        })
+        }
     }
 
     /// What decides, replaced as a whole.
     #[must_use]
-    pub fn snapshot(&self) -> Arc<ArcSwap<Snapshot>> {
-        Arc::clone(&self.snapshot)
+    pub fn in_force(&self) -> &PolicyTexts {
+        &self.in_force
     }
 
     /// Generation of the policies in force; 0 before the first good ones.
     #[must_use]
     pub fn generation(&self) -> u64 {
-        self.generation
+        self.in_force.generation
     }
 
     /// Reads the folder if it has changed. Whether it has.
@@ -76,22 +81,23 @@ impl Policies {
     /// # Errors
     /// It cannot be read, or has mistakes: the policies before stay in force.
     pub fn reload(&mut self) -> Result<bool, PoliciesError> {
-        let files = self.files()?;
-        let mut contents = Vec::new();
-        for path in &files {
-            let bytes = fs::read(path).map_err(|source| PoliciesError::Read {
+        let mut texts = Vec::new();
+        for path in self.files()? {
+            let mut text = String::new();
+            let read = File::open(&path).and_then(|file| file.take(READ_LIMIT).read_to_string(&mut text));
+            read.map_err(|source| PoliciesError::Read {
                 path: path.clone(),
                 source,
             })?;
-            contents.push((path.clone(), bytes));
+            texts.push((path.display().to_string(), text));
         }
-        if self.seen.as_ref() == Some(&contents) {
+        if self.seen.as_ref() == Some(&texts) {
             return Ok(false);
         }
-        self.seen = Some(contents);
-        let snapshot = policy::load_as(&files, self.generation + 1)?;
-        self.generation += 1;
-        self.snapshot.store(Arc::new(snapshot));
+        self.seen = Some(texts.clone());
+        let generation = self.in_force.generation + 1;
+        policy::compile_texts(&texts, generation)?;
+        self.in_force = PolicyTexts { generation, texts };
         Ok(true)
     }
 
@@ -129,7 +135,7 @@ mod tests {
     #[test]
     fn the_last_good_policies_stay_in_force() {
         let folder = tempfile::tempdir().unwrap();
-        let mut policies = Policies::of(folder.path()).unwrap();
+        let mut policies = Policies::of(folder.path());
         assert_eq!(policies.generation(), 0);
         fs::write(folder.path().join("a.yaml"), POLICY).unwrap();
         fs::write(folder.path().join("notes.txt"), "no policy").unwrap();
@@ -143,7 +149,7 @@ mod tests {
         fs::remove_file(folder.path().join("b.yaml")).unwrap();
         assert!(policies.reload().unwrap());
         assert_eq!(policies.generation(), 2);
-        let mut missing = Policies::of(Path::new("/no/such/folder")).unwrap();
+        let mut missing = Policies::of(Path::new("/no/such/folder"));
         assert!(matches!(missing.reload(), Err(PoliciesError::Read { .. })));
     }
 }

@@ -41,8 +41,9 @@ const EVERY_NODE: [(IpAddr, u32); 4] = [
 
 /// The inode of the root of the whole cgroup2 hierarchy; a mount that shows a part of it begins elsewhere.
 const HIERARCHY_ROOT: u64 = 1;
-/// Levels below the kubepods root at which pods stand: directly, or in a QoS class.
-const POD_LEVELS: [u32; 2] = [1, 2];
+/// Levels below the kubepods root at which pods stand: in a QoS class, or directly. The programs try them in this order, and
+/// most pods have a class.
+const POD_LEVELS: [u32; 2] = [2, 1];
 /// IP protocol numbers.
 const TCP: u8 = 6;
 const UDP: u8 = 17;

@@ -26,6 +26,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct Status {
     /// Name of the node.
     pub node: String,
+    /// Process id of the daemon itself, the loader.
+    pub loader: u32,
+    /// Process id of the proxy; none: agents are refused.
+    pub proxy: Option<u32>,
+    /// How often the proxy had to be started again.
+    pub proxy_restarts: u64,
     /// Whether the kernel programs are attached.
     pub attached: bool,
     /// Whether pods and Services have been told as a whole since the start.
@@ -141,6 +147,14 @@ pub fn table(status: &Status, out: &mut dyn Write) -> io::Result<()> {
         yes(status.attached),
         yes(status.synced),
         status.policy_generation
+    )?;
+    let proxy = status
+        .proxy
+        .map_or_else(|| "none".to_owned(), |pid| pid.to_string());
+    writeln!(
+        out,
+        "loader {}, proxy {proxy}, proxy restarts {}",
+        status.loader, status.proxy_restarts
     )?;
     let api: Vec<String> = status.api.iter().map(ToString::to_string).collect();
     writeln!(out, "API server {}", api.join(" "))?;

@@ -19,7 +19,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::drain::Tasks;
-use crate::ebpf::original_dst::{DownstreamAddr, Flow};
+use crate::ebpf::original_dst::DownstreamAddr;
 use crate::metrics::ConnectionOutcome;
 use crate::proxy::context::Connection;
 use crate::proxy::record::connection_refused;
@@ -27,7 +27,7 @@ use crate::proxy::reply::ReplyBody;
 use crate::proxy::service;
 use crate::proxy::strict_http1::StrictHttp1;
 use crate::proxy::turned_away::{Received, TurnedAway};
-use crate::proxy::{Place, Proxy, Workload};
+use crate::proxy::{Origin, Place, Proxy, Workload};
 use crate::tls::ALPN_H2;
 
 /// As Go's server answers plain HTTP on a TLS port.
@@ -55,7 +55,7 @@ pub(crate) async fn serve(
     stream: TcpStream,
     peer: SocketAddr,
 ) {
-    let (flow, workload) = match vouched(&place, peer) {
+    let (origin, workload) = match vouched(&place, peer).await {
         Ok(vouched) => vouched,
         Err(fault) => return fault.report(&proxy, &place.resident, None),
     };
@@ -69,7 +69,8 @@ pub(crate) async fn serve(
         return fault.report(&proxy, &workload, None);
     };
     let _open = OpenConnection::count(&proxy);
-    let (caller, tls) = tokio::join!(proxy.callers.caller(flow.pid), handshake(&proxy, stream));
+    let Origin { flow, caller } = origin;
+    let (caller, tls) = tokio::join!(caller, handshake(&proxy, stream));
     let tls = match tls {
         Ok(tls) => tls,
         Err(fault) => return fault.report(&proxy, &workload, Some(&caller)),
@@ -98,21 +99,22 @@ pub(crate) async fn serve(
 }
 
 /// Who connected, in the kernel's word: the flow entry, and the workload of its cgroup.
-fn vouched(place: &Place, peer: SocketAddr) -> Result<(Flow, Arc<Workload>), Fault> {
-    let flow = place.flows.take(DownstreamAddr(peer)).ok_or_else(|| Fault {
+async fn vouched(place: &Place, peer: SocketAddr) -> Result<(Origin, Arc<Workload>), Fault> {
+    let origin = place.origins.take(DownstreamAddr(peer)).await;
+    let origin = origin.ok_or_else(|| Fault {
         outcome: ConnectionOutcome::NoFlow,
         reason: "NoFlow",
         message: format!("a connection from {peer} was not redirected by the kernel"),
     })?;
-    let workload = place.workloads.of(&flow).ok_or_else(|| Fault {
+    let workload = place.workloads.of(&origin.flow).ok_or_else(|| Fault {
         outcome: ConnectionOutcome::NoWorkload,
         reason: "NoWorkload",
         message: format!(
             "a connection from {peer} comes from cgroup {}, which is no agent's",
-            flow.cgroup
+            origin.flow.cgroup
         ),
     })?;
-    Ok((flow, workload))
+    Ok((origin, workload))
 }
 
 /// Why a connection ended badly.

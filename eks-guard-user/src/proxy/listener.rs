@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,6 +58,25 @@ impl Sockets {
     /// The kernel does not say.
     pub fn port(&self) -> io::Result<u16> {
         Ok(self.v4.local_addr()?.port())
+    }
+
+    /// Its descriptors, to be handed to the process that serves them: IPv4 first.
+    #[must_use]
+    pub fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        [Some(self.v4.as_fd()), self.v6.as_ref().map(AsFd::as_fd)]
+            .into_iter()
+            .flatten()
+            .collect()
+    }
+
+    /// What [`Sockets::descriptors`] gave; `None` when there are none.
+    #[must_use]
+    pub fn handed(descriptors: Vec<OwnedFd>) -> Option<Self> {
+        let mut sockets = descriptors.into_iter().map(std::net::TcpListener::from);
+        Some(Self {
+            v4: sockets.next()?,
+            v6: sockets.next(),
+        })
     }
 }
 

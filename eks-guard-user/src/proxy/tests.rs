@@ -23,7 +23,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::identity;
 use crate::metrics::Metrics;
-use crate::proxy::{Limits, Listener, Place, Proxy, ProxyParts, Workload};
+use crate::proxy::{Limits, Listener, LocalOrigins, Place, Proxy, ProxyParts, Workload};
 use crate::testing::{
     Answer, Arrived, Client, FakeApiServer, FakeCredentials, FakeFlows, MemoryRecorder, Protocol, json,
 };
@@ -99,7 +99,7 @@ impl Rig {
         let principal = identity::principal("test-agent", Some("test-model"));
         let workload = Workload::new(principal, "test-session", recorder.clone(), &limits);
         let place = Place {
-            flows: flows.clone(),
+            origins: LocalOrigins::of(flows.clone()),
             workloads: Arc::new(Arc::clone(&workload)),
             resident: workload,
         };

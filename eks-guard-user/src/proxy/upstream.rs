@@ -16,7 +16,6 @@ use http::uri::{Authority, InvalidUri, PathAndQuery, Scheme, Uri};
 use http::{HeaderValue, Request, Response, StatusCode, Version};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use rustls::sign::CertifiedKey;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -268,7 +267,7 @@ impl UpstreamPool {
     fn pool(&self, credential: &Credential) -> Result<Arc<Pool>, Refusal> {
         let certificate = match credential {
             Credential::Bearer(_) => None,
-            Credential::ClientCertificate(key) => Some(key),
+            Credential::ClientCertificate(certificate) => Some(certificate.certified()),
         };
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pool) = current.as_ref().filter(|pool| pool.presents(certificate)) {
@@ -297,14 +296,10 @@ impl UpstreamPool {
 fn is_same(one: &Credential, other: &Credential) -> bool {
     match (one, other) {
         (Credential::Bearer(one), Credential::Bearer(other)) => one == other,
-        (Credential::ClientCertificate(one), Credential::ClientCertificate(other)) => is_same_key(one, other),
+        (Credential::ClientCertificate(one), Credential::ClientCertificate(other)) => Arc::ptr_eq(one, other),
         (Credential::Bearer(_), Credential::ClientCertificate(_))
         | (Credential::ClientCertificate(_), Credential::Bearer(_)) => false,
     }
-}
-
-fn is_same_key(one: &Arc<CertifiedKey>, other: &Arc<CertifiedKey>) -> bool {
-    Arc::ptr_eq(one, other)
 }
 
 fn unreachable(error: DialError) -> Refusal {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use eks_guard_core::principal::Principal;
 use tokio::sync::Semaphore;
 
-use crate::ebpf::original_dst::{Flow, FlowTable};
-use crate::proxy::Limits;
+use crate::ebpf::original_dst::Flow;
+use crate::proxy::{Limits, Origins};
 use crate::recording::Recorder;
 
 /// One agent on this machine: who it is, where its events go, and how much it may have under way.
@@ -59,7 +59,7 @@ impl Workloads for Arc<Workload> {
 #[derive(Clone)]
 pub struct Place {
     /// The kernel's word on who connected, in the listener's network namespace.
-    pub flows: Arc<dyn FlowTable>,
+    pub origins: Arc<dyn Origins>,
     /// Who that is.
     pub workloads: Arc<dyn Workloads>,
     /// Whose record takes the connections that nobody vouches for.

@@ -3,6 +3,7 @@
 mod event;
 mod file;
 mod queue;
+mod session;
 mod thread;
 
 use std::path::{Path, PathBuf};
@@ -14,13 +15,14 @@ use eks_guard_core::record::{Event, SessionState};
 use tokio::sync::oneshot;
 
 use crate::recording::writer::event::{line, session_event};
-use crate::recording::writer::file::RecordFile;
 use crate::recording::writer::queue::{Entry, Queue};
 use crate::recording::{RecordError, RecordFuture, Recorder};
 
 pub(super) use crate::recording::writer::event::MAX_LINE;
 pub use crate::recording::writer::event::SessionFacts;
+pub use crate::recording::writer::file::RecordSink;
 pub(super) use crate::recording::writer::file::{EXTENSION, is_session_name};
+pub use crate::recording::writer::session::SessionFile;
 
 /// Where records stand when nothing else is said.
 pub const DEFAULT_FOLDER: &str = "/var/lib/eks-guard/records";
@@ -55,20 +57,21 @@ impl DiskRecorder {
     /// # Errors
     /// The session's name cannot name a file, or the disk refuses any of these steps.
     pub fn open(folder: &Path, facts: SessionFacts) -> Result<Self, RecordError> {
-        let mut file = RecordFile::create(folder, &facts.session)?;
-        let mut start = session_event(&facts, SessionState::Started);
-        start.caller = facts.command.clone();
-        file.append(&line(&start)?)
-            .and_then(|()| file.flush())
-            .map_err(|error| RecordError {
-                message: format!("writing {} failed: {error}", file.path().display()),
-            })?;
+        let file = SessionFile::open(folder, facts.clone())?;
+        Self::on(Box::new(file), facts)
+    }
+
+    /// The record of a session that has been started already, on whatever takes its lines.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub fn on(mut file: Box<dyn RecordSink>, facts: SessionFacts) -> Result<Self, RecordError> {
         let path = file.path().to_owned();
         let queue = Arc::new(Queue::default());
         let (writer_queue, writer_facts) = (Arc::clone(&queue), facts.clone());
         let thread = std::thread::Builder::new()
             .name("record-writer".to_owned())
-            .spawn(move || thread::run(file, &writer_queue, &writer_facts))
+            .spawn(move || thread::run(file.as_mut(), &writer_queue, &writer_facts))
             .map_err(|error| RecordError {
                 message: format!("the writer cannot be started: {error}"),
             })?;

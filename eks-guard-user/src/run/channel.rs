@@ -4,9 +4,11 @@
 use std::ffi::OsString;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
+use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
@@ -14,6 +16,7 @@ use rustix::net::{
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 use crate::run::hide::Covers;
 use crate::run::scope::Scopes;
@@ -101,6 +104,15 @@ impl Channel {
         })
     }
 
+    /// Limits how long the other end may take to read or to say something.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn set_patience(&self, reading: Option<Duration>, writing: Option<Duration>) -> io::Result<()> {
+        self.stream.set_read_timeout(reading)?;
+        self.stream.set_write_timeout(writing)
+    }
+
     /// A second handle to the same end.
     ///
     /// # Errors
@@ -111,7 +123,13 @@ impl Channel {
         })
     }
 
-    /// Sends file descriptors, ahead of the first frame.
+    /// Ends it for both ends and every handle.
+    pub fn hang_up(&self) {
+        // The other end may have done so already.
+        self.stream.shutdown(Shutdown::Both).ok();
+    }
+
+    /// Sends file descriptors, ahead of the first frame or behind the frame that they belong to.
     ///
     /// # Errors
     /// More than 64 descriptors, or the other end is gone.
@@ -166,10 +184,10 @@ impl Channel {
     /// # Errors
     /// The other end is gone, or the frame is too long.
     pub fn send<T: Serialize>(&self, frame: &T) -> io::Result<()> {
-        let body = serde_json::to_vec(frame)?;
+        let body = Zeroizing::new(serde_json::to_vec(frame)?);
         let length = u32::try_from(body.len()).ok().filter(|_| body.len() <= MAX_FRAME);
         let length = length.ok_or_else(|| io::Error::other("command and environment are too long"))?;
-        let mut bytes = Vec::with_capacity(body.len() + 4);
+        let mut bytes = Zeroizing::new(Vec::with_capacity(body.len() + 4));
         bytes.extend_from_slice(&length.to_le_bytes());
         bytes.extend_from_slice(&body);
         (&self.stream).write_all(&bytes)
@@ -191,7 +209,7 @@ impl Channel {
         if length > MAX_FRAME {
             return Err(io::Error::other("frame too long"));
         }
-        let mut body = vec![0; length];
+        let mut body = Zeroizing::new(vec![0; length]);
         (&self.stream).read_exact(&mut body)?;
         Ok(Some(serde_json::from_slice(&body)?))
     }

@@ -51,34 +51,12 @@ fn prepare() -> io::Result<Spec> {
     let stdin = fds.pop().ok_or(io::ErrorKind::UnexpectedEof)?;
     rustix::stdio::dup2_stdin(&stdin)?;
     drop((stdin, channel));
-    close_inherited()?;
+    privilege::close_inherited(&[])?;
     privilege::become_user(spec.uid, spec.gid, &spec.groups)?;
     signals::restore(&spec.blocked_signals)?;
     spec.scopes.enter()?;
     seccomp::enter()?;
     Ok(spec)
-}
-
-/// Closes everything but the three standard descriptors: a descriptor inherited from whoever started the guard
-/// may be an open connection or a file that is hidden from here on.
-fn close_inherited() -> io::Result<()> {
-    let mut open = Vec::new();
-    for entry in fs::read_dir("/proc/self/fd")? {
-        open.extend(
-            entry?
-                .file_name()
-                .to_str()
-                .and_then(|name| name.parse::<i32>().ok()),
-        );
-    }
-    for number in open.into_iter().filter(|number| *number > 2) {
-        match nix::unistd::close(number) {
-            // The descriptor that the listing itself used is among them, and closed already.
-            Ok(()) | Err(nix::errno::Errno::EBADF) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
 }
 
 /// As the user, in the user's folder: a path the user cannot reach is the user's error, not root's success.

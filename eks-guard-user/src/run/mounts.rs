@@ -23,6 +23,29 @@ pub struct Mount {
     pub kind: String,
 }
 
+/// Puts an empty, read-only folder in the place of the whole file system of this mount namespace, which must be separate from
+/// the machine's and private.
+///
+/// # Errors
+/// The kernel refuses, or the root is that of the boot, which cannot be left.
+pub fn empty_root() -> io::Result<()> {
+    // Every machine has this folder; what it shows is hidden from now on in any case.
+    const PLACE: &str = "/proc";
+    let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount(
+        Some("none"),
+        PLACE,
+        Some("tmpfs"),
+        flags,
+        Some("size=4k,nr_inodes=1,mode=555"),
+    )?;
+    std::env::set_current_dir(PLACE)?;
+    // The old root ends up on top of the new one, and is taken away from there.
+    rustix::process::pivot_root(".", ".")?;
+    umount2(".", MntFlags::MNT_DETACH)?;
+    std::env::set_current_dir("/")
+}
+
 /// The mounts of this mount namespace, in mount order.
 ///
 /// # Errors

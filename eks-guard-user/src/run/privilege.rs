@@ -1,6 +1,8 @@
 //! Giving power up: capabilities, identity, and every way to get them back.
 
+use std::fs;
 use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 use rustix::io::Errno;
@@ -46,6 +48,31 @@ pub fn become_user(uid: u32, gid: u32, groups: &[u32]) -> io::Result<()> {
     setresuid(uid, uid, uid)?;
     keep_only(CapabilitySet::empty())?;
     set_no_new_privs(true)?;
+    Ok(())
+}
+
+/// Closes everything but the three standard descriptors and those of `kept`: a descriptor inherited from whoever started
+/// this process may be an open connection, or a file that is hidden from here on.
+///
+/// # Errors
+/// `/proc` is not there, or the kernel refuses.
+pub fn close_inherited(kept: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let kept: Vec<i32> = kept.iter().map(AsRawFd::as_raw_fd).collect();
+    let mut open = Vec::new();
+    for entry in fs::read_dir("/proc/self/fd")? {
+        let name = entry?.file_name();
+        open.extend(name.to_str().and_then(|name| name.parse::<i32>().ok()));
+    }
+    for number in open
+        .into_iter()
+        .filter(|number| *number > 2 && !kept.contains(number))
+    {
+        match nix::unistd::close(number) {
+            // The descriptor that the listing itself used is among them, and closed already.
+            Ok(()) | Err(nix::errno::Errno::EBADF) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! The certificate authority of one run or node. A run's key exists in its process's memory only and dies with it.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use rcgen::{
@@ -8,8 +9,8 @@ use rcgen::{
 };
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::sign::CertifiedKey;
-use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
-
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::tls::TlsError;
@@ -63,7 +64,7 @@ impl RunCa {
     ///
     /// # Errors
     /// A name is not a DNS name, or signing fails.
-    pub fn leaf(&self, names: &[String], addresses: &[IpAddr]) -> Result<CertifiedKey, TlsError> {
+    pub fn leaf(&self, names: &[String], addresses: &[IpAddr]) -> Result<Leaf, TlsError> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(TlsError::Certificate)?;
         let mut params = params("eks-guard");
         params.use_authority_key_identifier_extension = true;
@@ -79,9 +80,37 @@ impl RunCa {
         let certificate = params
             .signed_by(&key, &self.issuer)
             .map_err(TlsError::Certificate)?;
-        let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        Ok(Leaf {
+            certificate: certificate.der().to_vec(),
+            key: key.serialize_der(),
+        })
+    }
+}
+
+/// A server certificate with its key, in a form that can be handed to another process. DER and PKCS#8.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leaf {
+    certificate: Vec<u8>,
+    key: Vec<u8>,
+}
+
+impl Leaf {
+    /// Ready to serve.
+    ///
+    /// # Errors
+    /// The provider does not take the key.
+    pub fn certified(&self) -> Result<CertifiedKey, TlsError> {
+        let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.key.as_slice()));
         let signer = any_supported_type(&private).map_err(TlsError::Setup)?;
-        Ok(CertifiedKey::new(vec![certificate.der().clone()], signer))
+        let certificate = CertificateDer::from(self.certificate.clone());
+        Ok(CertifiedKey::new(vec![certificate], signer))
+    }
+}
+
+impl fmt::Debug for Leaf {
+    /// Never the key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Leaf").finish_non_exhaustive()
     }
 }
 

@@ -5,13 +5,13 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 use rustls::ServerConfig;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls_pki_types::ServerName;
 
-use crate::tls::ca::RunCa;
+use crate::tls::ca::{Leaf, RunCa};
 use crate::tls::{TlsError, alpn, provider};
 use crate::upstream::Endpoint;
 
@@ -92,28 +92,52 @@ pub fn host_of(authority: &str) -> &str {
 /// A name of the endpoint cannot stand in a certificate, or the provider refuses the key.
 pub fn server_config(ca: &RunCa, endpoint: &Endpoint) -> Result<Arc<ServerConfig>, TlsError> {
     let ServerNames { names, addresses } = ServerNames::of(endpoint);
-    let leaf = ca.leaf(&names, &addresses)?;
+    let leaf = ca.leaf(&names, &addresses)?.certified()?;
     serving(Arc::new(SingleCertAndKey::from(leaf)))
 }
 
-/// A configuration whose certificate follows the API server's addresses.
+/// A configuration that shows whatever certificate is the present one.
 ///
 /// # Errors
-/// As [`server_config`].
-pub fn following(leaves: &Arc<Leaves>) -> Result<Arc<ServerConfig>, TlsError> {
-    serving(Arc::clone(leaves) as _)
+/// The provider is of no use.
+pub fn following(present: &Arc<PresentLeaf>) -> Result<Arc<ServerConfig>, TlsError> {
+    serving(Arc::clone(present) as _)
 }
 
-/// The certificate that agents see, made anew when the API server has other names.
+/// The certificate that agents see now; none before the first, and then no handshake succeeds.
+#[derive(Debug, Default)]
+pub struct PresentLeaf {
+    leaf: ArcSwapOption<CertifiedKey>,
+}
+
+impl PresentLeaf {
+    /// Shows this one from now on.
+    ///
+    /// # Errors
+    /// The provider does not take its key; the one before stays.
+    pub fn set(&self, leaf: &Leaf) -> Result<(), TlsError> {
+        self.leaf.store(Some(Arc::new(leaf.certified()?)));
+        Ok(())
+    }
+}
+
+impl ResolvesServerCert for PresentLeaf {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.leaf.load_full()
+    }
+}
+
+/// Makes the certificate that agents see, and another when the API server has other names.
 pub struct Leaves {
     ca: RunCa,
-    current: ArcSwap<(ServerNames, Arc<CertifiedKey>)>,
+    names: ServerNames,
+    leaf: Leaf,
 }
 
 impl fmt::Debug for Leaves {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Leaves")
-            .field("names", &self.current.load().0)
+            .field("names", &self.names)
             .finish_non_exhaustive()
     }
 }
@@ -123,38 +147,33 @@ impl Leaves {
     ///
     /// # Errors
     /// A name cannot stand in a certificate, or the provider refuses the key.
-    pub fn new(ca: RunCa, endpoint: &Endpoint) -> Result<Arc<Self>, TlsError> {
+    pub fn new(ca: RunCa, endpoint: &Endpoint) -> Result<Self, TlsError> {
         let names = ServerNames::of(endpoint);
         let leaf = ca.leaf(&names.names, &names.addresses)?;
-        let current = ArcSwap::from_pointee((names, Arc::new(leaf)));
-        Ok(Arc::new(Self { ca, current }))
+        Ok(Self { ca, names, leaf })
     }
 
-    /// Adds addresses; those it has stay.
+    /// The present one.
+    #[must_use]
+    pub fn leaf(&self) -> &Leaf {
+        &self.leaf
+    }
+
+    /// Adds addresses; those it has stay. Another certificate, if there had to be one.
     ///
     /// # Errors
     /// As [`Leaves::new`]; the certificate before stays.
-    pub fn add(&self, addresses: impl IntoIterator<Item = IpAddr>) -> Result<(), TlsError> {
-        let current = self.current.load_full();
-        let mut wanted: BTreeSet<IpAddr> = current.0.addresses.iter().copied().collect();
+    pub fn add(&mut self, addresses: impl IntoIterator<Item = IpAddr>) -> Result<Option<&Leaf>, TlsError> {
+        let mut wanted: BTreeSet<IpAddr> = self.names.addresses.iter().copied().collect();
         let before = wanted.len();
         wanted.extend(addresses);
         if wanted.len() == before {
-            return Ok(());
+            return Ok(None);
         }
-        let names = ServerNames {
-            names: current.0.names.clone(),
-            addresses: wanted.into_iter().collect(),
-        };
-        let leaf = self.ca.leaf(&names.names, &names.addresses)?;
-        self.current.store(Arc::new((names, Arc::new(leaf))));
-        Ok(())
-    }
-}
-
-impl ResolvesServerCert for Leaves {
-    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.current.load().1))
+        let addresses: Vec<IpAddr> = wanted.into_iter().collect();
+        self.leaf = self.ca.leaf(&self.names.names, &addresses)?;
+        self.names.addresses = addresses;
+        Ok(Some(&self.leaf))
     }
 }
 
@@ -172,9 +191,8 @@ fn serving(certificates: Arc<dyn ResolvesServerCert>) -> Result<Arc<ServerConfig
 #[cfg(test)]
 mod tests {
     use std::net::IpAddr;
-    use std::sync::Arc;
 
-    use super::{Leaves, ServerNames, host_of};
+    use super::{Leaves, PresentLeaf, ServerNames, host_of};
     use crate::tls::ca::RunCa;
     use crate::upstream::Endpoint;
 
@@ -239,13 +257,20 @@ mod tests {
             server_name: "192.0.2.1".try_into().expect("a name"),
             roots: Vec::new(),
         };
-        let leaves = Leaves::new(kept, &endpoint).expect("the names are fine");
-        let first = leaves.current.load_full();
+        let mut leaves = Leaves::new(kept, &endpoint).expect("the names are fine");
+        let first = leaves.leaf().clone();
         let known: IpAddr = "192.0.2.1".parse().expect("an address");
-        leaves.add([known]).expect("nothing to do");
-        assert!(Arc::ptr_eq(&first, &leaves.current.load_full()));
+        assert_eq!(leaves.add([known]).expect("nothing to do"), None);
         let service: IpAddr = "10.96.0.1".parse().expect("an address");
-        leaves.add([service]).expect("an address");
-        assert_eq!(leaves.current.load().0.addresses, [service, known]);
+        let other = leaves
+            .add([service])
+            .expect("an address")
+            .expect("another")
+            .clone();
+        assert!(other != first && *leaves.leaf() == other);
+        assert_eq!(leaves.names.addresses, [service, known]);
+        let present = PresentLeaf::default();
+        present.set(&other).expect("its key is fine");
+        assert!(present.leaf.load().is_some());
     }
 }

@@ -179,7 +179,7 @@ impl State {
         if let Some(cached) = &self.cached
             && let Credential::ClientCertificate(old) = &cached.fetched.credential
             && let Credential::ClientCertificate(new) = &fetched.credential
-            && old.cert == new.cert
+            && old.chain() == new.chain()
         {
             fetched.credential = Credential::ClientCertificate(Arc::clone(old));
         }

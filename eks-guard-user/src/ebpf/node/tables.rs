@@ -2,6 +2,7 @@
 //! them counts, not what it remembers.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use aya::Ebpf;
@@ -204,6 +205,8 @@ pub(super) fn present<V>(found: Result<V, MapError>) -> Result<Option<V>, MapErr
     match found {
         Ok(value) => Ok(Some(value)),
         Err(MapError::KeyNotFound) => Ok(None),
+        // What removing answers.
+        Err(MapError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
 }

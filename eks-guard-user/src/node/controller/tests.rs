@@ -2,32 +2,32 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use serde_json::json;
 use tempfile::TempDir;
+use uuid::Uuid;
 
 use crate::ebpf::original_dst::FlowTable;
-use crate::identity;
-use crate::metrics::Metrics;
 use crate::node::agents::Agents;
 use crate::node::config::{EgressMode, NodeConfig};
 use crate::node::controller::{Controller, Parts};
 use crate::node::kernel::{Destinations, Kernel, KernelError, Standing};
 use crate::node::kube::{Change, Pod};
+use crate::node::proxy_process::{FlowTables, ProxyLink, Resident, Session, ToProxy};
 use crate::node::state::{Known, State};
 use crate::node::status::{PodStatus, Status};
-use crate::policy;
-use crate::proxy::{Limits, Proxy, ProxyParts, Workload};
-use crate::testing::{FakeApiServer, FakeCredentials, FakeFlows, MemoryRecorder, Protocol, json};
+use crate::recording::writer::SessionFacts;
+use crate::testing::{FakeApiServer, FakeFlows, Protocol, json};
 use crate::tls::ca::RunCa;
-use crate::tls::downstream::{Leaves, following};
+use crate::tls::downstream::Leaves;
 
 const AGENT: &str = "0f2a9c4e-1b7d-4e8a-9c3f-5d6e7f809a1b";
 const OTHER: &str = "aa2a9c4e-1b7d-4e8a-9c3f-5d6e7f809a1b";
@@ -91,9 +91,43 @@ impl Kernel for FakeKernel {
     }
 }
 
+/// A proxy that keeps the listeners it was handed, and notes the rest.
+#[derive(Default)]
+struct FakeLink {
+    /// 0: there is none.
+    incarnation: AtomicU64,
+    told: Mutex<Vec<ToProxy>>,
+    listeners: Mutex<Vec<OwnedFd>>,
+    flows: FlowTables,
+}
+
+impl ProxyLink for FakeLink {
+    fn incarnation(&self) -> Option<u64> {
+        Some(self.incarnation.load(Ordering::SeqCst)).filter(|number| *number > 0)
+    }
+
+    fn tell(&self, message: &ToProxy, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+        if matches!(message, ToProxy::Listen { .. }) {
+            let own = descriptors.iter().map(|fd| fd.try_clone_to_owned().unwrap());
+            self.listeners.lock().unwrap().extend(own);
+        }
+        self.told.lock().unwrap().push(message.clone());
+        Ok(())
+    }
+
+    fn keep(&self, message: ToProxy) {
+        self.told.lock().unwrap().push(message);
+    }
+
+    fn flows(&self) -> &FlowTables {
+        &self.flows
+    }
+}
+
 struct Rig {
     folder: TempDir,
     told: Arc<Mutex<Told>>,
+    link: Arc<FakeLink>,
     controller: Controller,
 }
 
@@ -110,23 +144,17 @@ impl Rig {
         let state = State::open(&folder.path().join("state")).unwrap();
         let known = state.known();
         let leaves = Leaves::new(RunCa::generate().unwrap(), &api.endpoint).unwrap();
-        let limits = Limits::default();
-        let proxy = Proxy::new(ProxyParts {
-            snapshot: Arc::new(ArcSwap::from_pointee(policy::load(&[]).unwrap())),
-            endpoint: api.endpoint.clone(),
-            credentials: Arc::new(FakeCredentials::default()),
-            tls: following(&leaves).unwrap(),
-            metrics: Arc::new(Metrics::default()),
-            limits: limits.clone(),
-            clock: Timestamp::now,
-        });
-        let node = Workload::new(
-            identity::principal("node", None),
-            "node",
-            Arc::new(MemoryRecorder::default()),
-            &limits,
-        );
-        let agents = Agents::new(proxy.unwrap(), limits, &folder.path().join("records"), node);
+        let (link, records) = (Arc::new(FakeLink::default()), folder.path().join("records"));
+        link.incarnation.store(1, Ordering::SeqCst);
+        let facts = SessionFacts {
+            session: Uuid::now_v7().to_string(),
+            agent: "node".to_owned(),
+            model_claimed: None,
+            pod: None,
+            command: None,
+        };
+        let node = Session::open(&records, facts).unwrap();
+        let agents = Agents::new(Arc::clone(&link) as _, &records, node);
         let parts = Parts {
             config: config(""),
             root,
@@ -140,6 +168,7 @@ impl Rig {
             controller: Controller::new(parts),
             folder,
             told,
+            link,
         }
     }
 
@@ -251,6 +280,26 @@ async fn an_agent_gets_a_listener_when_its_sandbox_is_there() {
             rig.reconcile().pods[0].port,
             Some(port),
             "the same sandbox keeps its listener"
+        );
+        // The proxy dies: nobody listens, until the next one is handed another listener and the agent's workload again.
+        rig.link.incarnation.store(0, Ordering::SeqCst);
+        rig.link.listeners.lock().unwrap().clear();
+        rig.link.told.lock().unwrap().clear();
+        assert_eq!(rig.reconcile().pods[0].port, None);
+        assert_eq!(rig.standing(agent), Some(agent_without_port()));
+        assert!(rig.controller.waits());
+        rig.link.incarnation.store(2, Ordering::SeqCst);
+        let port = rig.reconcile().pods[0].port.unwrap();
+        std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let told = rig.link.told.lock().unwrap().clone();
+        let cgroup = Resident::Agent(agent);
+        assert!(
+            matches!(told[0], ToProxy::Workload(resident, _) if resident == cgroup),
+            "{told:?}"
+        );
+        assert!(
+            matches!(told[1], ToProxy::Listen { resident, .. } if resident == cgroup),
+            "{told:?}"
         );
     } else {
         assert_eq!(rig.standing(agent), Some(agent_without_port()));

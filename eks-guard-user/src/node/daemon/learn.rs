@@ -11,7 +11,6 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use crate::node::kube::{Change, EndpointSlice, Node, Object, Pod, Resource, Service, reflect};
-use crate::proxy::Proxy;
 use crate::proxy::upstream::UpstreamPool;
 use crate::upstream::Endpoint;
 
@@ -31,11 +30,10 @@ pub(super) enum Learned {
 pub(super) fn learn(
     tasks: &mut JoinSet<()>,
     node: &str,
-    proxy: &Arc<Proxy>,
+    upstream: &Arc<UpstreamPool>,
     endpoint: &Endpoint,
     learned: &mpsc::Sender<Learned>,
 ) {
-    let upstream = proxy.upstream();
     watch(tasks, upstream, Resource::pods_of(node), Learned::Pod, learned);
     let services = Resource::all("/api/v1/services");
     watch(tasks, upstream, services, Learned::Service, learned);

@@ -7,7 +7,7 @@ use crate::node::policies::Policies;
 use crate::telemetry::chain;
 
 /// The configuration file and what is wrong with it and with the policies.
-pub(super) struct Reload {
+pub(crate) struct Reload {
     file: PathBuf,
     node_name: Option<String>,
     in_force: NodeConfig,
@@ -16,7 +16,7 @@ pub(super) struct Reload {
 }
 
 impl Reload {
-    pub(super) fn of(file: PathBuf, node_name: Option<String>, in_force: NodeConfig) -> Self {
+    pub(crate) fn of(file: PathBuf, node_name: Option<String>, in_force: NodeConfig) -> Self {
         Self {
             file,
             node_name,
@@ -92,7 +92,7 @@ mod tests {
         let file = folder.path().join("node.yaml");
         fs::write(&file, CONFIG).unwrap();
         let config = NodeConfig::load(&file, None).unwrap();
-        let mut policies = Policies::of(folder.path()).unwrap();
+        let mut policies = Policies::of(folder.path());
         let mut reload = Reload::of(file.clone(), None, config);
         let problems = |reload: &Reload| reload.problems().collect::<Vec<_>>();
 
@@ -100,7 +100,7 @@ mod tests {
         assert_eq!(reload.look(&mut policies), None);
         assert!(problems(&reload)[0].contains("the policies in force are older"));
         let policy_folder = tempfile::tempdir().unwrap();
-        let mut policies = Policies::of(policy_folder.path()).unwrap();
+        let mut policies = Policies::of(policy_folder.path());
         assert_eq!(reload.look(&mut policies), None);
         assert_eq!(problems(&reload), [""; 0]);
 

@@ -185,7 +185,10 @@ fn remark(line: &Line) -> String {
         .map(|message| format!(": {message}"))
         .unwrap_or_default();
     if line.stage == "gap" {
-        return format!("*** {} events are missing here{message}", line.lost.unwrap_or(0));
+        return match line.lost {
+            Some(lost) => format!("*** {lost} events are missing here{message}"),
+            None => format!("*** events may be missing here{message}"),
+        };
     }
     match (line.session_state.as_deref(), line.exit_code) {
         (Some("started"), _) => {

@@ -3,6 +3,7 @@
 use eks_guard_core::principal::PodIdentity;
 use eks_guard_core::record::{Caller, Event, Outcome, SessionState, Stage};
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::recording::{RecordError, event_time};
@@ -11,7 +12,7 @@ use crate::recording::{RecordError, event_time};
 pub(in crate::recording) const MAX_LINE: usize = 256 * 1024;
 
 /// Which session a record is of.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SessionFacts {
     /// Id of the session: letters, digits, `-`, `_` and `.`; the file is named after it.
     pub session: String,

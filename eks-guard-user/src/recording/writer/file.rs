@@ -15,6 +15,24 @@ pub(in crate::recording) const EXTENSION: &str = "jsonl";
 /// The longest session name.
 const MAX_NAME: usize = 128;
 
+/// What the lines of one session are appended to. Errors are those of the disk, whoever stands between.
+pub trait RecordSink: Send {
+    /// Appends whole lines; on failure none of them is left.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    fn append(&mut self, lines: &[u8]) -> io::Result<()>;
+
+    /// Returns once everything appended is on disk.
+    ///
+    /// # Errors
+    /// The disk refuses; what is on it is not known.
+    fn flush(&mut self) -> io::Result<()>;
+
+    /// What it is called in messages.
+    fn path(&self) -> &Path;
+}
+
 /// An open record, locked for as long as it is being written: so a reader knows which sessions still run.
 #[derive(Debug)]
 pub(super) struct RecordFile {
@@ -68,12 +86,15 @@ impl RecordFile {
         }
     }
 
-    pub(super) fn path(&self) -> &Path {
-        &self.path
+    fn take_back(&mut self) -> io::Result<()> {
+        let outcome = self.file.set_len(self.whole);
+        self.torn = outcome.is_err();
+        outcome
     }
+}
 
-    /// Appends whole lines; on failure none of them is left in the file.
-    pub(super) fn append(&mut self, lines: &[u8]) -> io::Result<()> {
+impl RecordSink for RecordFile {
+    fn append(&mut self, lines: &[u8]) -> io::Result<()> {
         if self.torn {
             self.take_back()?;
         }
@@ -91,15 +112,12 @@ impl RecordFile {
         }
     }
 
-    /// Returns once everything appended is on disk.
-    pub(super) fn flush(&self) -> io::Result<()> {
+    fn flush(&mut self) -> io::Result<()> {
         self.file.sync_data()
     }
 
-    fn take_back(&mut self) -> io::Result<()> {
-        let outcome = self.file.set_len(self.whole);
-        self.torn = outcome.is_err();
-        outcome
+    fn path(&self) -> &Path {
+        &self.path
     }
 }
 

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use tokio::sync::oneshot;
 
 use crate::recording::writer::event::{MAX_LINE, line};
-use crate::recording::writer::file::RecordFile;
+use crate::recording::writer::file::{RecordFile, RecordSink};
 use crate::recording::writer::queue::{Entry, Queue};
 use crate::recording::writer::thread::run;
 use crate::recording::writer::{DiskRecorder, SessionEnd, SessionFacts};
@@ -230,10 +230,10 @@ async fn a_full_queue_loses_counts_and_says_so_later() {
         "the one somebody waited for is refused, not lost"
     );
 
-    let file = RecordFile::create(folder.path(), "s-1").unwrap();
+    let mut file = RecordFile::create(folder.path(), "s-1").unwrap();
     let path = file.path().to_owned();
     let (writer_queue, facts) = (Arc::clone(&queue), facts());
-    let writer = thread::spawn(move || run(file, &writer_queue, &facts));
+    let writer = thread::spawn(move || run(&mut file, &writer_queue, &facts));
     wait_until("the gap must be written", || {
         fs::read_to_string(&path).unwrap().contains("\"stage\":\"gap\"")
     });
@@ -285,7 +285,11 @@ fn a_write_error_is_final_and_refuses_everything() {
             done: Some(done_tx),
         })
         .unwrap();
-    run(RecordFile::on(File::open(&path).unwrap(), path), &queue, &facts());
+    run(
+        &mut RecordFile::on(File::open(&path).unwrap(), path),
+        &queue,
+        &facts(),
+    );
     let error = done_rx.try_recv().unwrap().unwrap_err();
     assert!(
         error
@@ -311,7 +315,7 @@ fn a_writer_that_is_gone_leaves_nobody_waiting() {
     let queue = Queue::default();
     queue.close();
     run(
-        RecordFile::create(folder.path(), "s-1").unwrap(),
+        &mut RecordFile::create(folder.path(), "s-1").unwrap(),
         &queue,
         &facts(),
     );

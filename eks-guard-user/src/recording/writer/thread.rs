@@ -7,19 +7,19 @@ use eks_guard_core::record::{Event, Stage};
 
 use crate::recording::RecordError;
 use crate::recording::writer::event::{SessionFacts, line, own_event};
-use crate::recording::writer::file::RecordFile;
+use crate::recording::writer::file::RecordSink;
 use crate::recording::writer::queue::{Batch, Entry, Queue};
 
 /// How often a full disk is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Writes until the queue is closed and empty, or the disk fails for good.
-pub(super) fn run(mut file: RecordFile, queue: &Queue, facts: &SessionFacts) {
+pub(super) fn run(file: &mut dyn RecordSink, queue: &Queue, facts: &SessionFacts) {
     let _leaving = Leaving(queue);
     loop {
         let batch = queue.next(RETRY);
         let last = batch.last;
-        let written = write(&mut file, &batch, facts);
+        let written = write(file, &batch, facts);
         let flushed = match (&written, batch.must_flush()) {
             (Ok(()), true) => file.flush().map_err(Failure::flush),
             (Ok(()), false) => Ok(()),
@@ -93,7 +93,7 @@ impl Batch {
     }
 }
 
-fn write(file: &mut RecordFile, batch: &Batch, facts: &SessionFacts) -> io::Result<()> {
+fn write(file: &mut dyn RecordSink, batch: &Batch, facts: &SessionFacts) -> io::Result<()> {
     let size = batch.entries.iter().map(|entry| entry.line.len()).sum::<usize>();
     let mut lines = Vec::with_capacity(size + 512);
     for entry in &batch.entries {

@@ -96,7 +96,7 @@ async fn gives_a_client_certificate() {
         .run(Timestamp::now())
         .await
         .unwrap();
-    assert!(matches!(fetched.credential, Credential::ClientCertificate(key) if key.cert.len() == 1));
+    assert!(matches!(fetched.credential, Credential::ClientCertificate(key) if key.chain().len() == 1));
 }
 
 #[tokio::test]

@@ -47,7 +47,7 @@ impl Events {
         unsafe_code,
         reason = "tokio asks for a word that the descriptor stays the same"
     )]
-    pub(super) fn of(ring: RingBuf<MapData>) -> io::Result<Self> {
+    pub(crate) fn of(ring: RingBuf<MapData>) -> io::Result<Self> {
         // SAFETY: the ring buffer owns its descriptor, never replaces it, and is owned by the `AsyncFd`.
         let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }?;
         Ok(Self { ring })
@@ -67,6 +67,16 @@ impl Events {
             }
             ready.clear_ready();
         }
+    }
+
+    /// The next event, if there is one already.
+    pub(crate) fn waiting(&mut self) -> Option<NodeEvent> {
+        while let Some(record) = self.ring.get_mut().next() {
+            if let Some(event) = parse(&record) {
+                return Some(event);
+            }
+        }
+        None
     }
 }
 

@@ -3,24 +3,26 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use rig::command::{self, Output};
-use rig::leash::{self, Leashed};
-use rig::node::{Layout, NODE_NAME, NodeRig, Pod, Profile};
-use rig::place::Place;
-use rig::programs;
 use serde_json::Value;
 use tempfile::TempDir;
+
+use crate::command::{self, Output};
+use crate::leash::{self, Leashed};
+use crate::node::{Layout, NODE_NAME, NodeRig, Pod, Profile};
+use crate::place::Place;
+use crate::programs;
 
 /// How long what must happen may take, and how often it is looked at.
 const PATIENCE: u32 = 600;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Lets agents read pods and touch nothing else.
-pub(crate) const READ_PODS: &str = r#"
+pub const READ_PODS: &str = r#"
 apiVersion: eks-guard.dev/v1alpha1
 kind: AgentPolicy
 metadata: {name: read-pods}
@@ -31,21 +33,47 @@ spec:
 "#;
 
 /// A daemon of the rig. Its bpffs lives in a mount namespace that dies with the test, and so do all pins.
-pub(crate) struct Guard<'a> {
+pub struct Guard<'a> {
     rig: &'a NodeRig,
     folder: TempDir,
     mounts: Leashed,
     daemon: Option<Leashed>,
+    _root: MutexGuard<'static, ()>,
+}
+
+/// Two daemons on one root of pods would each redirect to their own listeners: tests of one layout wait for each other.
+static ROOTS: [Mutex<()>; Layout::ALL.len()] = [const { Mutex::new(()) }; Layout::ALL.len()];
+
+fn take_root(layout: Layout) -> Result<MutexGuard<'static, ()>> {
+    let place = Layout::ALL.iter().position(|known| *known == layout);
+    let root = place
+        .and_then(|place| ROOTS.get(place))
+        .context("an unknown layout")?;
+    // A test that failed has let go of its root all the same.
+    Ok(root.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 impl<'a> Guard<'a> {
     /// Starts one for the pods of a layout, and waits until it knows all of them.
-    pub(crate) fn start(rig: &'a NodeRig, layout: Layout) -> Result<Self> {
+    pub fn start(rig: &'a NodeRig, layout: Layout) -> Result<Self> {
         Self::start_with(rig, layout, "")
     }
 
     /// The same with more in the daemon's `spec`.
-    pub(crate) fn start_with(rig: &'a NodeRig, layout: Layout, more: &str) -> Result<Self> {
+    pub fn start_with(rig: &'a NodeRig, layout: Layout, more: &str) -> Result<Self> {
+        let mut guard = Self::prepare_with(rig, layout, more)?;
+        guard.restart()?;
+        guard.wait_until("everything is known", |status| status["synced"] == true)?;
+        Ok(guard)
+    }
+
+    /// Everything that one for the pods of a layout needs; [`Guard::restart`] starts it.
+    pub fn prepare(rig: &'a NodeRig, layout: Layout) -> Result<Self> {
+        Self::prepare_with(rig, layout, "")
+    }
+
+    fn prepare_with(rig: &'a NodeRig, layout: Layout, more: &str) -> Result<Self> {
+        let taken = take_root(layout)?;
         // In the cluster's folder, which is swept when the test is killed.
         let folder = tempfile::tempdir_in(rig.cluster().folder()).context("making the daemon's folder")?;
         for name in ["bpf", "policies"] {
@@ -79,19 +107,17 @@ impl<'a> Guard<'a> {
             &folder.path().join("mounts.log"),
         )?;
         eventually("the bpffs is mounted", || Ok(mounted.exists()))?;
-        let mut guard = Self {
+        Ok(Self {
             rig,
             folder,
             mounts,
             daemon: None,
-        };
-        guard.restart()?;
-        guard.wait_until("everything is known", |status| status["synced"] == true)?;
-        Ok(guard)
+            _root: taken,
+        })
     }
 
     /// Starts the daemon again.
-    pub(crate) fn restart(&mut self) -> Result<()> {
+    pub fn restart(&mut self) -> Result<()> {
         let place = Place {
             netns: Some(self.rig.network().node.path()),
             ..Place::default()
@@ -109,7 +135,7 @@ impl<'a> Guard<'a> {
     }
 
     /// Kills the daemon as a lack of memory would.
-    pub(crate) fn kill(&mut self) -> Result<()> {
+    pub fn kill(&mut self) -> Result<()> {
         self.daemon
             .take()
             .context("no daemon to kill")?
@@ -118,15 +144,14 @@ impl<'a> Guard<'a> {
     }
 
     /// `eks-guard node …` beside the daemon.
-    pub(crate) fn ask(&self, words: &[&str]) -> Result<Output> {
+    pub fn ask(&self, words: &[&str]) -> Result<Output> {
         let mut nsenter = Command::new("/usr/bin/nsenter");
         nsenter.args(self.args(words)?);
         command::run(nsenter)
     }
 
     /// `eks-guard …` in the node's network, as a second process of the daemon's container.
-    #[allow(dead_code, reason = "suite verify uses it")]
-    pub(crate) fn on_the_node(&self, words: &[&str]) -> Result<Output> {
+    pub fn on_the_node(&self, words: &[&str]) -> Result<Output> {
         let place = Place {
             netns: Some(self.rig.network().node.path()),
             ..Place::default()
@@ -137,13 +162,13 @@ impl<'a> Guard<'a> {
     }
 
     /// What the daemon says of itself.
-    pub(crate) fn status(&self) -> Result<Value> {
+    pub fn status(&self) -> Result<Value> {
         let text = self.ask(&["node", "status", "--json"])?.ok()?;
         serde_json::from_str(&text).context("reading the status")
     }
 
     /// Waits for a status.
-    pub(crate) fn wait_until(&mut self, what: &str, is_so: impl Fn(&Value) -> bool) -> Result<Value> {
+    pub fn wait_until(&mut self, what: &str, is_so: impl Fn(&Value) -> bool) -> Result<Value> {
         let mut last = Value::Null;
         for _ in 0..PATIENCE {
             if let Some(daemon) = &mut self.daemon {
@@ -162,7 +187,7 @@ impl<'a> Guard<'a> {
     }
 
     /// Waits until an agent has its listener, and gives it the guard's authority in place of the cluster's. The port.
-    pub(crate) fn serve(&mut self, pod: &Pod<'_>) -> Result<u64> {
+    pub fn serve(&mut self, pod: &Pod<'_>) -> Result<u64> {
         let uid = pod.uid().to_owned();
         let status = self.wait_until("the agent has a listener", |status| {
             row(status, &uid).is_some_and(|row| row["port"].is_u64())
@@ -179,7 +204,7 @@ impl<'a> Guard<'a> {
     }
 
     /// Waits for an event in a record.
-    pub(crate) fn recorded(&self, what: &str, is_it: impl Fn(&Value) -> bool) -> Result<Value> {
+    pub fn recorded(&self, what: &str, is_it: impl Fn(&Value) -> bool) -> Result<Value> {
         for _ in 0..PATIENCE {
             if let Some(event) = self.records()?.into_iter().find(&is_it) {
                 return Ok(event);
@@ -203,8 +228,13 @@ impl<'a> Guard<'a> {
     }
 
     /// A file of the daemon's own.
-    pub(crate) fn file(&self, name: &str) -> PathBuf {
+    pub fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    /// Process id of the daemon itself.
+    pub fn id(&self) -> Result<u32> {
+        Ok(self.daemon.as_ref().context("no daemon runs")?.id())
     }
 
     fn args(&self, words: &[&str]) -> Result<Vec<String>> {
@@ -220,7 +250,7 @@ impl<'a> Guard<'a> {
 }
 
 /// A pod in a status.
-pub(crate) fn row<'s>(status: &'s Value, uid: &str) -> Option<&'s Value> {
+pub fn row<'s>(status: &'s Value, uid: &str) -> Option<&'s Value> {
     status["pods"].as_array()?.iter().find(|row| row["uid"] == uid)
 }
 

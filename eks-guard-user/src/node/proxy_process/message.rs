@@ -1,0 +1,95 @@
+//! What the loader and the proxy process say to each other.
+
+use std::net::SocketAddr;
+
+use eks_guard_core::principal::Principal;
+use serde::{Deserialize, Serialize};
+
+use crate::node::policies::PolicyTexts;
+use crate::recording::writer::SessionFacts;
+use crate::tls::ca::Leaf;
+use crate::upstream::{HandedCredential, HandedEndpoint};
+
+/// Whose a workload or a listener is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Resident {
+    /// The agent with this cgroup.
+    Agent(u64),
+    /// The node itself: it takes the connections that nobody vouches for in its own network namespace.
+    Node,
+}
+
+/// What a proxy must know before anything else.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Setup {
+    /// The API server.
+    pub(crate) endpoint: HandedEndpoint,
+    /// Filter of its log lines.
+    pub(crate) log: Option<String>,
+    /// Threads that serve.
+    pub(crate) workers: usize,
+}
+
+/// Loader to proxy.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum ToProxy {
+    /// The first message. With the socket that origins are asked on.
+    Setup(Setup),
+    /// The certificate that agents see.
+    Leaf(Leaf),
+    /// What the guard presents to the API server.
+    Credential(HandedCredential),
+    /// What decides.
+    Policies(PolicyTexts),
+    /// Where the API server is now.
+    Addresses(Vec<SocketAddr>),
+    /// Somebody whose connections may come. With the socket that takes the lines of the record.
+    Workload(Resident, SessionFacts),
+    /// Nobody's connections are that one's any more.
+    Gone(Resident),
+    /// A listener. With its sockets.
+    Listen {
+        /// Its number.
+        listener: u32,
+        /// Whose record takes the connections that nobody vouches for.
+        resident: Resident,
+    },
+    /// Stop accepting there.
+    Close(u32),
+    /// Finish what is under way, close the records, and end.
+    Drain,
+}
+
+impl ToProxy {
+    /// Whether descriptors come behind it.
+    pub(crate) fn carries_descriptors(&self) -> bool {
+        match self {
+            Self::Setup(_) | Self::Workload(..) | Self::Listen { .. } => true,
+            Self::Leaf(_)
+            | Self::Credential(_)
+            | Self::Policies(_)
+            | Self::Addresses(_)
+            | Self::Gone(_)
+            | Self::Close(_)
+            | Self::Drain => false,
+        }
+    }
+}
+
+/// Proxy to loader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum FromProxy {
+    /// It has given everything up, and found that it has.
+    Confined,
+    /// The API server refused the credential.
+    CredentialRefused,
+}
+
+/// The principal of a session's requests.
+pub(super) fn principal(facts: &SessionFacts) -> Principal {
+    Principal {
+        agent: facts.agent.clone(),
+        model_claimed: facts.model_claimed.clone(),
+        pod: facts.pod.clone(),
+    }
+}
