@@ -42,7 +42,8 @@ pub fn form_among(addr: &Words, nat64: &[[u32; 3]]) -> Form {
     }
     let [a, b, c, v4] = *addr;
     for prefix in nat64 {
-        if prefix[0] != 0 && a == prefix[0] && b == prefix[1] && c == prefix[2] {
+        let is_set = prefix[0] | prefix[1] | prefix[2] != 0;
+        if is_set && a == prefix[0] && b == prefix[1] && c == prefix[2] {
             return Form::Nat64(v4);
         }
     }
@@ -136,6 +137,18 @@ mod tests {
         ] {
             assert_eq!(form_among(&v6(text), &nat64), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn a_prefix_that_begins_with_zeros_is_one_too() {
+        let [a, b, c, _] = v6("::ffff:0:0:0");
+        let translated = v6("::ffff:0:10.0.0.1");
+        assert_eq!(
+            form_among(&translated, &[[0; 3], [a, b, c]]),
+            Form::Nat64(v4("10.0.0.1"))
+        );
+        assert_eq!(form_among(&translated, &[[0; 3]]), Form::Native);
+        assert_eq!(form_among(&v6("::10.0.0.1"), &[[0; 3]]), Form::Native);
     }
 
     #[test]

@@ -50,7 +50,7 @@ pub enum Refusal {
     NotAllowed = 12,
     /// Infrastructure that the agent's allow list does not open.
     Infrastructure = 13,
-    /// A frame to loopback, which no wire leads to.
+    /// A frame that no pod has to send: to loopback, which no wire leads to, or what only routers say.
     Martian = 14,
     /// A frame that is neither IP nor what finds neighbours.
     UnknownProtocol = 15,

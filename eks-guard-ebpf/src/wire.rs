@@ -19,10 +19,19 @@ const IPV4: u16 = 0x0800;
 const ARP: u16 = 0x0806;
 const IPV6: u16 = 0x86dd;
 
+const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
-/// Multicast listener discovery (130 to 132, 143) and neighbour discovery (133 to 137).
-const FIRST_NEIGHBOUR_TYPE: u8 = 130;
-const LAST_NEIGHBOUR_TYPE: u8 = 137;
+/// Whoever believes it sends what it has for others to where the message says.
+const REDIRECT_V4: u8 = 5;
+const REDIRECT_V6: u8 = 137;
+/// Sent by routers only, which no pod is: nodes have been led to send everything to a pod by them.
+const ROUTER_ADVERTISEMENT: u8 = 134;
+/// What the members of a multicast group say (131, 132, 143), and what finds routers and neighbours.
+const LISTENER_REPORT: u8 = 131;
+const LISTENER_DONE: u8 = 132;
+const ROUTER_SOLICITATION: u8 = 133;
+const NEIGHBOUR_SOLICITATION: u8 = 135;
+const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
 const LISTENER_REPORT_V2: u8 = 143;
 
 /// Passes or drops a frame. Tagged ones count as unknown: the kernel has taken the tag off and would hand them to another
@@ -42,10 +51,14 @@ pub(crate) fn arrive(packet: &SkBuff) -> Result<(), Dropped> {
     let Some(header) = Header::read(packet, ETHERNET_HEADER) else {
         return Err(Dropped::unread(Refusal::Unreadable));
     };
-    if finds_neighbours(packet, &header) {
-        return Ok(());
-    }
     let target = header.target(packet, &config.nat64);
+    match message(packet, &header) {
+        REDIRECT_V4 | REDIRECT_V6 | ROUTER_ADVERTISEMENT => {
+            return Err(Dropped::towards(&target, Refusal::Martian));
+        }
+        kind if finds_neighbours(kind) && is_link_local(&header.addr) => return Ok(()),
+        _ => {}
+    }
     judge(packet, &header, &target).map_err(|refusal| Dropped::towards(&target, refusal))
 }
 
@@ -71,18 +84,32 @@ fn judge(packet: &SkBuff, header: &Header, target: &Target) -> Result<(), Refusa
     }
 }
 
+/// The type of an ICMP message that matters here; 0, which is none that does, of any other packet.
+#[inline(always)]
+fn message(packet: &SkBuff, header: &Header) -> u8 {
+    if header.payload.unknown.is_some() {
+        return 0;
+    }
+    let kind = packet.load::<u8>(header.payload.at).unwrap_or(0);
+    match (header.payload.protocol, kind) {
+        (ICMP, REDIRECT_V4) => kind,
+        (ICMPV6, LISTENER_REPORT..=REDIRECT_V6 | LISTENER_REPORT_V2) => kind,
+        _ => 0,
+    }
+}
+
 /// What finds the next hop, and goes no further than that: without it a pod has no IPv6.
 #[inline(always)]
-fn finds_neighbours(packet: &SkBuff, header: &Header) -> bool {
-    if header.payload.unknown.is_some() || header.payload.protocol != ICMPV6 || !is_link_local(&header.addr) {
-        return false;
-    }
-    match packet.load::<u8>(header.payload.at) {
-        Ok(kind) => {
-            (FIRST_NEIGHBOUR_TYPE..=LAST_NEIGHBOUR_TYPE).contains(&kind) || kind == LISTENER_REPORT_V2
-        }
-        Err(_short) => false,
-    }
+fn finds_neighbours(kind: u8) -> bool {
+    matches!(
+        kind,
+        LISTENER_REPORT
+            | LISTENER_DONE
+            | ROUTER_SOLICITATION
+            | NEIGHBOUR_SOLICITATION
+            | NEIGHBOUR_ADVERTISEMENT
+            | LISTENER_REPORT_V2
+    )
 }
 
 /// `fe80::/10` or `ff02::/16`.

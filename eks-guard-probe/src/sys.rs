@@ -10,6 +10,8 @@ pub(crate) mod xdp;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::thread;
 
 use nix::libc;
 
@@ -48,6 +50,39 @@ pub(crate) fn send_to(socket: impl AsFd, bytes: &[u8], address: &[u8]) -> io::Re
     // SAFETY: as above, for both slices.
     let result = unsafe { libc::sendto(fd, data, bytes.len(), 0, to, size(address)?) };
     checked(libc::c_long::try_from(result).map_err(io::Error::other)?).map(|_| ())
+}
+
+/// connect() so many times, to two addresses of one length that another thread writes in turns where the kernel reads.
+/// How often `then` says yes after one.
+pub(crate) fn connect_while_rewritten(
+    socket: impl AsFd,
+    addresses: &[Vec<u8>; 2],
+    times: usize,
+    then: impl Fn() -> bool,
+) -> usize {
+    let fd = socket.as_fd().as_raw_fd();
+    let place: Vec<AtomicU8> = addresses[0].iter().map(|byte| AtomicU8::new(*byte)).collect();
+    let is_over = AtomicBool::new(false);
+    let length = libc::socklen_t::try_from(place.len()).unwrap_or_default();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                for address in addresses {
+                    for (byte, value) in place.iter().zip(address) {
+                        byte.store(*value, Ordering::Relaxed);
+                    }
+                }
+            }
+        });
+        let connect = |_: &usize| {
+            // SAFETY: the kernel copies `length` bytes of memory that lives on, atomics that may change meanwhile.
+            unsafe { libc::connect(fd, place.as_ptr().cast(), length) };
+            then()
+        };
+        let taken = (0..times).filter(connect).count();
+        is_over.store(true, Ordering::Relaxed);
+        taken
+    })
 }
 
 /// A copy of a descriptor that was inherited under this number; `EBADF` when there is none.

@@ -52,8 +52,19 @@ pub struct RunConfig {
     pub variables: Vec<(OsString, OsString)>,
     /// Names that stay in it.
     pub keep_env: Vec<String>,
+    /// Who may write start-up files.
+    pub startup_files: StartupFiles,
     /// Whether notes are printed.
     pub notes: Notes,
+}
+
+/// Whether the command may write what shells and sessions start with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartupFiles {
+    /// It may not: one that is new or changed ends the run.
+    Guarded,
+    /// It may.
+    LeftToCommand,
 }
 
 /// The person who started the guard.
@@ -156,6 +167,11 @@ impl RunConfig {
             directory: directory.clone(),
             variables: around.variables.clone(),
             keep_env: args.keep_env,
+            startup_files: if args.allow_startup_files {
+                StartupFiles::LeftToCommand
+            } else {
+                StartupFiles::Guarded
+            },
             notes: if args.quiet { Notes::Quiet } else { Notes::Print },
         })
     }

@@ -1,5 +1,6 @@
 //! `eks-guard node`: the guard of all agents on one Kubernetes node.
 
+pub mod addresses;
 pub(crate) mod admin;
 pub mod agents;
 pub mod api_set;

@@ -64,21 +64,28 @@ pub struct CheckArgs {
 /// Why policies cannot be used. Displays one mistake per line.
 #[derive(Debug, thiserror::Error)]
 pub enum PolicyError {
-    /// A file cannot be read.
-    #[error("cannot read the policy file {}: check the path", path.display())]
-    Read {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// Documents with mistakes, of all files.
+    /// Files that cannot be read, and documents with mistakes, of all files.
     #[error("{}", Lines(.0))]
-    Documents(Vec<DocumentError>),
+    Files(Vec<FileError>),
     /// Policies that do not go together.
     #[error("{}", Lines(.0))]
     Conflicts(Vec<CompileError>),
+}
+
+/// One thing that is wrong with a file.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// It cannot be read. Several of these have no one source, so each says its own.
+    #[error("cannot read the policy file {}: check the path: {cause}", path.display())]
+    Unread {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        cause: io::Error,
+    },
+    /// A mistake in it.
+    #[error(transparent)]
+    Document(#[from] DocumentError),
 }
 
 struct Lines<'a, T>(&'a [T]);
@@ -95,7 +102,7 @@ impl<T: fmt::Display> fmt::Display for Lines<'_, T> {
 /// Reads policy files and compiles them together.
 ///
 /// # Errors
-/// The first file that cannot be read, else every mistake in all documents, else every conflict.
+/// Every file that cannot be read and every mistake in the others, else every conflict.
 pub fn load(files: &[PathBuf]) -> Result<Snapshot, PolicyError> {
     let policies: Vec<AgentPolicy> = read_all(files)?
         .into_iter()
@@ -114,11 +121,11 @@ pub fn compile_texts(texts: &[(String, String)], generation: u64) -> Result<Snap
     for (name, text) in texts {
         match read_policies(name, text) {
             Ok(more) => policies.extend(more),
-            Err(more) => errors.extend(more),
+            Err(more) => errors.extend(more.into_iter().map(FileError::from)),
         }
     }
     if !errors.is_empty() {
-        return Err(PolicyError::Documents(errors));
+        return Err(PolicyError::Files(errors));
     }
     Snapshot::compile(&policies, generation).map_err(PolicyError::Conflicts)
 }
@@ -158,17 +165,9 @@ pub fn check(files: &[PathBuf], out: &mut dyn Write, err: &mut dyn Write) -> io:
             Ok(ALLOWED)
         }
         Err(error) => {
-            report(&error, err)?;
+            writeln!(err, "{error}")?;
             Ok(INVALID)
         }
-    }
-}
-
-/// Writes an error and what caused it, on the line of the error.
-fn report(error: &PolicyError, err: &mut dyn Write) -> io::Result<()> {
-    match std::error::Error::source(error) {
-        Some(source) => writeln!(err, "{error}: {source}"),
-        None => writeln!(err, "{error}"),
     }
 }
 
@@ -185,10 +184,14 @@ fn read_all(files: &[PathBuf]) -> Result<Vec<(String, Vec<AgentPolicy>)>, Policy
     let mut read = Vec::new();
     let mut errors = Vec::new();
     for path in files {
-        let text = read_file(path).map_err(|source| PolicyError::Read {
-            path: path.clone(),
-            source,
-        })?;
+        let text = match read_file(path) {
+            Ok(text) => text,
+            Err(cause) => {
+                let path = path.clone();
+                errors.push(FileError::Unread { path, cause });
+                continue;
+            }
+        };
         let name = if is_stdin(path) {
             "standard input".to_owned()
         } else {
@@ -196,13 +199,13 @@ fn read_all(files: &[PathBuf]) -> Result<Vec<(String, Vec<AgentPolicy>)>, Policy
         };
         match read_policies(&name, &text) {
             Ok(policies) => read.push((name, policies)),
-            Err(more) => errors.extend(more),
+            Err(more) => errors.extend(more.into_iter().map(FileError::from)),
         }
     }
     if errors.is_empty() {
         Ok(read)
     } else {
-        Err(PolicyError::Documents(errors))
+        Err(PolicyError::Files(errors))
     }
 }
 

@@ -14,6 +14,7 @@ pub mod sandbox;
 pub mod scope;
 pub mod seccomp;
 pub mod signals;
+pub mod startup;
 pub mod state;
 pub mod user;
 

@@ -67,7 +67,7 @@ impl Netns {
 
     /// Runs a script of nft(8) inside.
     pub fn nft(&self, script: &str) -> Result<()> {
-        self.enter(|| feed("nft", &["-f", "-"], script).map(|_| ()))
+        self.enter(|| nft(script))
     }
 
     /// Asks nft(8) inside; it answers in JSON.
@@ -90,6 +90,11 @@ impl Netns {
 /// Runs commands of ip(8), one a line, in the network namespace of this thread.
 pub fn ip(commands: &str) -> Result<()> {
     feed("ip", &["-batch", "-"], commands).map(|_| ())
+}
+
+/// Runs a script of nft(8) in the network namespace of this thread.
+pub fn nft(script: &str) -> Result<()> {
+    feed("nft", &["-f", "-"], script).map(|_| ())
 }
 
 /// Loopback and two addresses.

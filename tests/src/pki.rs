@@ -69,6 +69,17 @@ impl Authority {
         self.sign(params)
     }
 
+    /// The same, expired long ago.
+    pub fn expired_client(&self, user: &str, group: &str) -> Result<Identity> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = common_name(user);
+        params.distinguished_name.push(DnType::OrganizationName, group);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        params.not_before = rcgen::date_time_ymd(2001, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2002, 1, 1);
+        self.sign(params)
+    }
+
     fn sign(&self, mut params: CertificateParams) -> Result<Identity> {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         let key = KeyPair::generate().context("making a key")?;

@@ -6,10 +6,16 @@
     reason = "all of this is a test; probes answer on standard output"
 )]
 
+#[path = "netns/beyond.rs"]
+mod beyond;
+#[path = "netns/beyond_wire.rs"]
+mod beyond_wire;
 #[path = "netns/catalogue.rs"]
 mod catalogue;
 #[path = "netns/filter.rs"]
 mod filter;
+#[path = "netns/netlink.rs"]
+mod netlink;
 #[path = "netns/node.rs"]
 mod node;
 #[path = "netns/node_world.rs"]
@@ -26,6 +32,8 @@ mod repair;
 mod sockets;
 #[path = "netns/wire.rs"]
 mod wire;
+#[path = "netns/witness.rs"]
+mod witness;
 #[path = "netns/world.rs"]
 mod world;
 
@@ -36,7 +44,9 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use eks_guard::ebpf::{CgroupError, Datapath, DownstreamAddr, LoadRequest, RunCgroup, remove_leftovers};
+use eks_guard::ebpf::{
+    CgroupError, Datapath, DownstreamAddr, Hook, LoadRequest, Refusal, RunCgroup, remove_leftovers,
+};
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 use tokio_util::sync::CancellationToken;
@@ -299,6 +309,24 @@ fn a_full_flow_table_refuses_and_recovers() {
     }
     assert_eq!(world.take(DownstreamAddr(earlier)), None);
     world.assert_api_untouched();
+}
+
+#[test]
+fn programs_refuse_everything_when_the_maps_are_of_another_version() {
+    for abi in [0, u32::MAX] {
+        let world = World::with_abi(abi);
+        let other = Ports::bind(7000);
+        for what in ["tcp 127.0.0.1:6443", "tcp 127.0.0.1:7000", "udp-send [::1]:53"] {
+            world.assert_refused(what);
+        }
+        let made = world.probe(Side::Inside, "socket 2 3 255").finish();
+        assert_eq!(made, "error EPROTONOSUPPORT");
+        assert!(other.idle() && world.guard.idle());
+        let stats = world.datapath.stats();
+        let refused =
+            [Hook::Connect, Hook::Send, Hook::Create].map(|hook| stats.refused_by(hook, Refusal::Abi));
+        assert_eq!(refused, [2, 1, 1]);
+    }
 }
 
 #[test]

@@ -9,6 +9,8 @@ mod death;
 mod hostile;
 #[path = "run/secrets.rs"]
 mod secrets;
+#[path = "run/startup.rs"]
+mod startup;
 #[path = "run/support.rs"]
 mod support;
 #[path = "run/terminal.rs"]

@@ -62,6 +62,7 @@ const RULES: &[Rule] = &[
     ("imports_point_down", graph::imports_point_down),
     ("documents_are_there", documents::are_there),
     ("links_lead_somewhere", documents::links_lead_somewhere),
+    ("named_tests_exist", documents::named_tests_exist),
     ("no_machine_paths", documents::no_machine_paths),
 ];
 

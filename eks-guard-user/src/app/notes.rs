@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use crate::config::{Notes, RunConfig};
+use crate::config::{Notes, RunConfig, StartupFiles};
 use crate::run::scope::Scopes;
 use crate::telemetry::say;
 use crate::upstream::Upstream;
@@ -33,6 +33,11 @@ pub(crate) fn warnings(config: &RunConfig, upstream: &Upstream) {
     if config.account.is_root() {
         say(
             "warning: the command runs as root, who can undo a boundary. Use --user root for trusted commands only",
+        );
+    }
+    if config.startup_files == StartupFiles::LeftToCommand {
+        say(
+            "warning: the command may write start-up files, which your next shell or session runs outside the boundary",
         );
     }
     if Scopes::of_kernel() == Scopes::Unsupported {

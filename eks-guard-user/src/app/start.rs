@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::app::failure::Failure;
 use crate::app::notes;
-use crate::config::RunConfig;
+use crate::config::{RunConfig, StartupFiles};
 use crate::ebpf::cgroup::{RunCgroup, remove_leftovers};
 use crate::ebpf::loader::{Datapath, LoadRequest};
 use crate::identity;
@@ -313,7 +313,12 @@ fn spec(
     blocked_signals: Vec<i32>,
     covers: Covers,
 ) -> Spec {
+    let startup = match config.startup_files {
+        StartupFiles::Guarded => vec![config.account.home.clone(), config.operator.home.clone()],
+        StartupFiles::LeftToCommand => Vec::new(),
+    };
     Spec {
+        startup,
         command: config.command,
         environment,
         directory: config.directory,

@@ -49,6 +49,10 @@ pub struct RunArgs {
     /// Keep this environment variable although its name says that it carries a credential; may be given several times
     #[arg(long, value_name = "NAME")]
     pub keep_env: Vec<String>,
+    /// Let the command write start-up files of shells and sessions (~/.bashrc, ~/.config/autostart, …), which your next
+    /// shell runs outside the boundary. Without this they are read-only, and a new one ends the run
+    #[arg(long)]
+    pub allow_startup_files: bool,
     /// Folder of the records [default: /var/lib/eks-guard/records]
     #[arg(long, value_name = "DIR")]
     pub records: Option<PathBuf>,

@@ -33,13 +33,16 @@ pub struct LoadRequest<'a> {
     pub listener_port: u16,
 }
 
-/// What tests of the datapath change: sizes of the maps that they fill up, and the layers that they do without.
+/// What tests of the datapath change: sizes of the maps that they fill up, the layers that they do without, and a version of the
+/// maps that is not the programs'.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Flows between connect and accept.
     pub flows: u32,
     /// Names of programs that are not attached, to show what would be reached without them.
     pub left_out: &'static [&'static str],
+    /// The version that the maps say they are of.
+    pub abi: u32,
 }
 
 impl Default for Limits {
@@ -47,6 +50,7 @@ impl Default for Limits {
         Self {
             flows: limits::FLOWS,
             left_out: &[],
+            abi: ABI_VERSION,
         }
     }
 }
@@ -77,7 +81,7 @@ impl Datapath {
         let mut ebpf = parse(limits)?;
         let events =
             RingBuf::try_from(object::take_map(&mut ebpf, "events")?).map_err(map_error("events"))?;
-        fill(&mut ebpf, request)?;
+        fill(&mut ebpf, request, limits.abi)?;
         let flows = take_flows(&mut ebpf)?;
         let cgroup = request.cgroup.folder_fd().map_err(LoadError::Cgroup)?;
         let mut links = Vec::with_capacity(PROGRAMS.len());
@@ -178,7 +182,7 @@ fn parse(limits: Limits) -> Result<Ebpf, LoadError> {
     object::parse(&mut loader)
 }
 
-fn fill(ebpf: &mut Ebpf, request: &LoadRequest<'_>) -> Result<(), LoadError> {
+fn fill(ebpf: &mut Ebpf, request: &LoadRequest<'_>, abi: u32) -> Result<(), LoadError> {
     if request.api.is_empty() {
         return Err(LoadError::NoApiAddress);
     }
@@ -200,14 +204,14 @@ fn fill(ebpf: &mut Ebpf, request: &LoadRequest<'_>) -> Result<(), LoadError> {
     pods.insert(request.cgroup.id(), pod, 0)
         .map_err(map_error("pods"))?;
     let mut cfg = Array::<_, Config>::try_from(map(ebpf, "cfg")?).map_err(map_error("cfg"))?;
-    cfg.set(0, config(), 0).map_err(map_error("cfg"))
+    cfg.set(0, config(abi), 0).map_err(map_error("cfg"))
 }
 
 /// Every level below the root is tried: how deep the mount that we see stands in the hierarchy is not ours to know.
-fn config() -> Config {
+fn config(abi: u32) -> Config {
     const LEVELS: [u32; MAX_ANCESTOR_LEVELS] = [1, 2, 3, 4, 5, 6, 7, 8];
     Config {
-        abi: ABI_VERSION,
+        abi,
         level_count: 8,
         levels: LEVELS,
         ..Config::default()

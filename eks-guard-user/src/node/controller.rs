@@ -60,6 +60,8 @@ pub struct Controller {
     parts: Parts,
     services: Services,
     nodes: BTreeMap<String, BTreeSet<IpAddr>>,
+    /// Every address of this node, those that its object does not name included.
+    own_addresses: BTreeSet<IpAddr>,
     are_pods_listed: bool,
     /// What the kernel was told last.
     destinations: Option<Destinations>,
@@ -99,6 +101,7 @@ impl Controller {
             parts,
             services: Services::default(),
             nodes: BTreeMap::new(),
+            own_addresses: BTreeSet::new(),
             are_pods_listed: false,
             destinations: None,
             standings: BTreeMap::new(),
@@ -145,6 +148,12 @@ impl Controller {
             Change::Set(node) => self.nodes.extend([entry(&node)]),
             Change::Gone(node) => _ = self.nodes.remove(&node.metadata.name),
         }
+        self.parts.known.nodes = self.nodes.values().flatten().copied().collect();
+    }
+
+    /// Takes in what this node's interfaces have for addresses now.
+    pub fn take_own_addresses(&mut self, addresses: BTreeSet<IpAddr>) {
+        self.own_addresses = addresses;
     }
 
     /// Takes in what the API server's name resolves to now.
@@ -306,7 +315,7 @@ impl Controller {
         api.observe(Source::Cluster, &self.services.api_addresses(&addresses), now);
         addresses.extend(api.addresses());
         let destinations = Destinations {
-            nodes: self.nodes.values().flatten().copied().collect(),
+            nodes: &self.parts.known.nodes | &self.own_addresses,
             kubelet_ports: config.kubelet_ports,
             other_clusters: config.other_clusters.clone(),
             api: addresses,
@@ -500,7 +509,9 @@ impl Controller {
     fn keep(&mut self) {
         let known = &self.parts.known;
         // Times alone are not worth a write: the addresses and the pods are what a start needs.
-        if known.pods == self.kept.pods && known.api.addresses() == self.kept.api.addresses() {
+        let kept = &self.kept;
+        let is_kept = known.pods == kept.pods && known.nodes == kept.nodes;
+        if is_kept && known.api.addresses() == kept.api.addresses() {
             return;
         }
         match self.parts.state.keep(known) {

@@ -24,6 +24,7 @@ use uuid::Uuid;
 
 use crate::ebpf::cgroup2_mount;
 use crate::metrics::Metrics;
+use crate::node::addresses;
 use crate::node::agents::Agents;
 use crate::node::cgroup::processes::pod_of;
 use crate::node::cgroup::{find_root, scan, watch as cgroup_watch};
@@ -242,6 +243,10 @@ impl Daemon {
         if let Some(config) = config {
             self.controller.configure(config);
         }
+        match addresses::own() {
+            Ok(own) => self.controller.take_own_addresses(own),
+            Err(error) => tracing::error!(%error, "this node's addresses are not known"),
+        }
         block_in_place(|| self.controller.verify());
     }
 
@@ -360,7 +365,7 @@ fn remembered(known: &Known, config: &NodeConfig) -> Destinations {
     }
     Destinations {
         api,
-        nodes: std::collections::BTreeSet::new(),
+        nodes: known.nodes.clone(),
         kubelet_ports: config.kubelet_ports,
         other_clusters: config.other_clusters.clone(),
     }

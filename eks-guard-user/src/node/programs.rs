@@ -36,6 +36,15 @@ const POD_IDENTITY: [IpAddr; 2] = [
     IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23)),
 ];
 
+/// Addresses that lead to the node itself and stand in no object: loopback, which pods in the node's network share with it,
+/// and what its end of every cable has. The kubelet may listen on all of them.
+const EVERY_NODE: [(IpAddr, u32); 4] = [
+    (IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8),
+    (IpAddr::V6(Ipv6Addr::LOCALHOST), 128),
+    (IpAddr::V4(Ipv4Addr::new(169, 254, 0, 0)), 16),
+    (IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0)), 10),
+];
+
 /// The inode of the root of the whole cgroup2 hierarchy; a mount that shows a part of it begins elsewhere.
 const HIERARCHY_ROOT: u64 = 1;
 /// Levels below the kubepods root at which pods stand: in a QoS class, or directly. The programs try them in this order, and
@@ -305,10 +314,14 @@ fn closed(destinations: &Destinations) -> Vec<Destination> {
     let host = |addresses: [IpAddr; 2]| addresses.into_iter().map(Prefix::host);
     let clusters = destinations.other_clusters.iter().filter_map(prefix);
     let api = destinations.api.iter().copied().map(Destination::Api);
+    let every_node = EVERY_NODE
+        .iter()
+        .filter_map(|(address, length)| Prefix::new(*address, *length));
+    let nodes = destinations.nodes.iter().copied().map(Prefix::host);
     api.chain(host(IMDS).map(Destination::Imds))
         .chain(host(POD_IDENTITY).map(Destination::PodIdentity))
-        .chain(destinations.nodes.iter().map(|node| Destination::Kubelet {
-            node: *node,
+        .chain(nodes.chain(every_node).map(|nodes| Destination::Kubelet {
+            nodes,
             ports: destinations.kubelet_ports,
         }))
         .chain(clusters.map(Destination::OtherCluster))
@@ -380,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn metadata_services_are_always_closed() {
+    fn metadata_services_and_kubelets_are_always_closed() {
         let destinations = Destinations {
             api: ["10.96.0.1:443".parse().unwrap()].into(),
             nodes: ["192.0.2.7".parse().unwrap()].into(),
@@ -391,12 +404,14 @@ mod tests {
             }],
         };
         let closed = closed(&destinations);
-        assert_eq!(closed.len(), 7);
-        let kubelet = Destination::Kubelet {
-            node: "192.0.2.7".parse().unwrap(),
+        assert_eq!(closed.len(), 11);
+        let kubelets = |address: &str, length| Destination::Kubelet {
+            nodes: Prefix::new(address.parse().unwrap(), length).unwrap(),
             ports: (10_250, 10_255),
         };
-        assert!(closed.contains(&kubelet));
+        for (address, length) in [("192.0.2.7", 32), ("127.0.0.0", 8), ("fe80::", 10)] {
+            assert!(closed.contains(&kubelets(address, length)), "{address}");
+        }
         assert!(closed.contains(&Destination::Imds(Prefix::host(IMDS[0]))));
         assert!(closed.contains(&Destination::PodIdentity(Prefix::host(POD_IDENTITY[1]))));
     }

@@ -1,7 +1,9 @@
 //! What outlives the daemon: the authority's key, and what was last known of the cluster.
 
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
+use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -59,6 +61,9 @@ pub enum StateError {
 pub struct Known {
     /// The API server's addresses.
     pub api: ApiSet,
+    /// The nodes' addresses.
+    #[serde(default)]
+    pub nodes: BTreeSet<IpAddr>,
     /// What each pod is.
     pub pods: Pods,
 }

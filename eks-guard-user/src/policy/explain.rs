@@ -9,7 +9,7 @@ use eks_guard_core::policy::{Answer, KnownResource, Scope};
 use eks_guard_core::principal::Principal;
 use eks_guard_core::request_info::{RequestInfo, RequestScope, ResourceInfo, Verb};
 
-use crate::policy::{ALLOWED, INVALID, REFUSED, load, render, report};
+use crate::policy::{ALLOWED, INVALID, REFUSED, load, render};
 
 /// Verbs of requests for objects.
 const RESOURCE_VERBS: [Verb; 8] = [
@@ -123,7 +123,7 @@ pub fn explain(args: &ExplainArgs, out: &mut dyn Write, err: &mut dyn Write) -> 
     let snapshot = match load(&args.policies) {
         Ok(snapshot) => snapshot,
         Err(error) => {
-            report(&error, err)?;
+            writeln!(err, "{error}")?;
             return Ok(INVALID);
         }
     };

@@ -20,6 +20,7 @@ use zeroize::Zeroizing;
 
 use crate::run::hide::Covers;
 use crate::run::scope::Scopes;
+use crate::run::startup::Changed;
 
 /// Longest frame: an environment and argument list of the size the kernel takes, as JSON numbers.
 const MAX_FRAME: usize = 64 * 1024 * 1024;
@@ -45,6 +46,8 @@ pub struct Spec {
     pub blocked_signals: Vec<i32>,
     /// What is hidden and replaced.
     pub covers: Covers,
+    /// Homes whose start-up files the command must not write; none where that is allowed.
+    pub startup: Vec<PathBuf>,
     /// Whether abstract sockets and processes outside are out of reach.
     pub scopes: Scopes,
 }
@@ -65,6 +68,8 @@ pub enum FromInit {
     Started,
     /// The boundary could not be built; nothing was started.
     Failed(String),
+    /// Start-up files have come or changed: the run is ended.
+    StartupFiles(Vec<Changed>),
     /// The command was stopped (job control), for this many times by now.
     Stopped(u32),
     /// The command ended, and every other process of the run with it.

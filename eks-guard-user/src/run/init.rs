@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
@@ -13,10 +13,12 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::net::AddressFamily;
 use rustix::process::{DumpableBehavior, WaitOptions, WaitStatus, set_dumpable_behavior, wait};
 
 use crate::run::channel::{Channel, FromInit, Spec, ToInit};
 use crate::run::signals::{Arrived, Sender, Signals};
+use crate::run::startup::{Startup, StartupError};
 use crate::run::{EXEC, hide, mounts, privilege};
 
 /// Exit code when the boundary could not be built; the guard has been told why.
@@ -50,6 +52,12 @@ enum InitError {
     Step { action: &'static str, source: io::Error },
     #[error(transparent)]
     Hide(#[from] hide::HideError),
+    #[error("{0}. --allow-startup-files leaves start-up files of shells to the command")]
+    Startup(#[from] StartupError),
+    #[error(
+        "standard descriptor {0} of the command is a network socket, which was made outside the boundary: start it with a file, a terminal or a pipe"
+    )]
+    NetworkSocket(i32),
     #[error("the guard ended before the command was started")]
     NoGuard,
 }
@@ -90,6 +98,7 @@ fn start(channel: &Channel) -> Result<Supervisor, InitError> {
     }
     set_dumpable_behavior(DumpableBehavior::NotDumpable).doing("protect the first process")?;
     let covers = build(&spec, &stdin)?;
+    let startup = Startup::guard(&spec.startup)?;
     privilege::keep_only(privilege::TO_START | rustix::thread::CapabilitySet::SYS_RESOURCE)
         .doing("give up privileges")?;
     let signals = Signals::for_init().doing("receive signals")?;
@@ -100,6 +109,7 @@ fn start(channel: &Channel) -> Result<Supervisor, InitError> {
     Ok(Supervisor {
         signals,
         covers,
+        startup,
         command,
         stops: 0,
         _links: links,
@@ -123,7 +133,16 @@ fn build(spec: &Spec, stdin: &OwnedFd) -> Result<hide::Watch, InitError> {
     }
     let (stdout, stderr) = (io::stdout(), io::stderr());
     let handed_on = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
+    handed_on.into_iter().try_for_each(refuse_network_socket)?;
     Ok(hide::apply(&spec.covers, &handed_on)?)
+}
+
+/// A socket belongs to the cgroup it was made in: one from outside passes none of the run's programs.
+fn refuse_network_socket(descriptor: BorrowedFd<'_>) -> Result<(), InitError> {
+    match rustix::net::sockopt::socket_domain(descriptor) {
+        Ok(AddressFamily::UNIX) | Err(rustix::io::Errno::NOTSOCK) => Ok(()),
+        Ok(_) | Err(_) => Err(InitError::NetworkSocket(descriptor.as_raw_fd())),
+    }
 }
 
 /// Other views of the machine's processes, in a chroot for example: whoever sees a process of the same user reads its
@@ -177,6 +196,7 @@ fn survive_memory_pressure() {
 struct Supervisor {
     signals: Signals,
     covers: hide::Watch,
+    startup: Startup,
     command: Pid,
     /// How often the command was stopped.
     stops: u32,
@@ -195,8 +215,26 @@ impl Supervisor {
             }
         };
         end_all_others();
+        // The last look: whatever wrote is gone. One that cannot be looked at counts as written.
+        let written = self.startup.changed();
+        let code = if written.as_ref().is_ok_and(Vec::is_empty) {
+            code
+        } else {
+            FAILED
+        };
         if let Some(guard) = &guard {
             // Without a guard nobody asks.
+            match written {
+                Ok(written) if written.is_empty() => {}
+                Ok(written) => _ = guard.send(&FromInit::StartupFiles(written)).ok(),
+                Err(error) => {
+                    _ = guard
+                        .send(&FromInit::Failed(format!(
+                            "cannot look at start-up files: {error}"
+                        )))
+                        .ok()
+                }
+            }
             guard.send(&FromInit::Ended(code)).ok();
         }
         ExitCode::from(code)
@@ -204,7 +242,11 @@ impl Supervisor {
 
     /// Waits for something to happen and handles it; the command's exit code when it ended.
     fn step(&mut self, guard: &mut Option<Channel>) -> io::Result<Option<u8>> {
-        let [mounts_changed, from_signals, from_guard] = self.poll(guard.as_ref())?;
+        let [mounts_changed, files_changed, from_signals, from_guard] = self.poll(guard.as_ref())?;
+        if files_changed && !self.startup.changed()?.is_empty() {
+            // Said once everything has ended, with what else has changed by then.
+            return Ok(Some(FAILED));
+        }
         if mounts_changed && let Some(path) = self.covers.lost()? {
             let path = path.display();
             let message = format!("{path} was replaced or removed, and its cover with it: the run is ended");
@@ -234,20 +276,21 @@ impl Supervisor {
         Ok(None)
     }
 
-    /// What has happened: to the mounts, to a signal, to the guard.
-    fn poll(&self, guard: Option<&Channel>) -> io::Result<[bool; 3]> {
+    /// What has happened: to the mounts, to start-up files, to a signal, to the guard.
+    fn poll(&self, guard: Option<&Channel>) -> io::Result<[bool; 4]> {
         let mut fds = vec![
             PollFd::new(&self.covers, PollFlags::PRI),
+            PollFd::new(&self.startup, PollFlags::IN),
             PollFd::new(&self.signals, PollFlags::IN),
         ];
         fds.extend(guard.map(|guard| PollFd::new(guard, PollFlags::IN)));
         match poll(&mut fds, None) {
             Ok(_) => {}
-            Err(rustix::io::Errno::INTR) => return Ok([false; 3]),
+            Err(rustix::io::Errno::INTR) => return Ok([false; 4]),
             Err(error) => return Err(error.into()),
         }
         let ready = |index: usize| fds.get(index).is_some_and(|fd| !fd.revents().is_empty());
-        Ok([ready(0), ready(1), ready(2)])
+        Ok([ready(0), ready(1), ready(2), ready(3)])
     }
 
     fn forward(&self, signal: Option<Signal>) {

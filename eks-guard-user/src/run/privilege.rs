@@ -12,12 +12,12 @@ use rustix::thread::{
 };
 
 /// What PID 1 keeps until the command's process has been started: becoming the user, and signalling the user.
-pub const TO_START: CapabilitySet = CapabilitySet::KILL
+pub const TO_START: CapabilitySet = TO_SUPERVISE
     .union(CapabilitySet::SETUID)
     .union(CapabilitySet::SETGID)
     .union(CapabilitySet::SETPCAP);
-/// What PID 1 keeps for good: signalling the command.
-pub const TO_SUPERVISE: CapabilitySet = CapabilitySet::KILL;
+/// What PID 1 keeps for good: signalling the command, and looking at start-up files in homes that only their owner may enter.
+pub const TO_SUPERVISE: CapabilitySet = CapabilitySet::KILL.union(CapabilitySet::DAC_READ_SEARCH);
 
 /// Keeps these capabilities and loses the others; none is passed on by exec to a program of another user.
 ///

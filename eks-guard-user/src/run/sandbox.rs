@@ -170,6 +170,11 @@ fn watch(mut child: Child, events: &Channel, fates: &mpsc::Sender<Fate>) {
             }
             FromInit::Ended(ended) => code = Some(ended),
             FromInit::Failed(message) => tracing::error!("{message}"),
+            FromInit::StartupFiles(written) => {
+                for file in &written {
+                    tracing::error!("{}", file.message(&file.set_aside()));
+                }
+            }
             FromInit::Started => {}
         }
     }

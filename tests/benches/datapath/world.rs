@@ -324,7 +324,7 @@ impl Drop for Tree {
 
 fn kubelet(node: IpAddr) -> Destination {
     Destination::Kubelet {
-        node,
+        nodes: Prefix::host(node),
         ports: (10_248, 10_259),
     }
 }

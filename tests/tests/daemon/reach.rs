@@ -1,7 +1,7 @@
 //! Who reaches the API server while the daemon runs.
 
 use std::fs;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr, TcpListener};
 use std::path::Path;
 
 use anyhow::{Result, ensure};
@@ -95,6 +95,52 @@ fn agents_go_through_the_guard_and_others_are_left_alone() -> Result<()> {
         "{status:#}"
     );
     ensure!(class(&agent) == Some("agent".into()) && class(&ordinary) == Some("ordinary".into()));
+    Ok(())
+}
+
+/// Where the node's kubelet answers beside the address that its object names: its end of every cable, and any address that
+/// an interface of the node has.
+const NOT_NAMED: [&str; 3] = ["169.254.1.1", "fe80::1%eth0", "10.244.255.1"];
+
+#[test]
+fn kubelets_are_closed_on_every_address_of_their_node() -> Result<()> {
+    // A port that no fixture listens on, of those that a kubelet has.
+    const PORT: u16 = 10_255;
+    let (rig, layout, namespace) = (shared()?, Layout::ALL[2], "kubelets");
+    rig.cluster().create_namespace(namespace)?;
+    let node = &rig.network().node;
+    node.ip("addr replace 10.244.255.1/32 dev lo")?;
+    let _kubelet = node.enter(|| Ok(TcpListener::bind((Ipv6Addr::UNSPECIFIED, PORT))?))?;
+    let pod = |name, network, is_agent| {
+        let spec = spec(rig, layout, namespace, name, is_agent);
+        rig.run_pod(&PodSpec { network, ..spec })
+    };
+    let own = PodNetwork::Own(Families::Dual);
+    let (agent, ordinary) = (pod("agent", own, true)?, pod("ordinary", own, false)?);
+    let (host_agent, host) = (
+        pod("host-agent", PodNetwork::Host, true)?,
+        pod("host", PodNetwork::Host, false)?,
+    );
+    let mut guard = Guard::start_with(rig, layout, "  egress: {mode: blockList}\n")?;
+    guard.serve(&agent)?;
+    guard.serve(&host_agent)?;
+    let connect = |pod: &Pod<'_>, address: &str| {
+        let mut bash = pod.command(Profile::Restricted, Path::new("/bin/bash"))?;
+        bash.args(["-c", &format!("exec 3<>/dev/tcp/{address}/{PORT}")]);
+        command::run(bash)
+    };
+    for address in NOT_NAMED {
+        let reached = connect(&ordinary, address)?;
+        ensure!(
+            reached.code == 0,
+            "{address} is no address of the node: {reached:?}"
+        );
+        connect(&agent, address)?.expect_failure("Connection refused")?;
+    }
+    for address in ["127.0.0.1", "::1", "127.0.0.9"] {
+        ensure!(connect(&host, address)?.code == 0, "{address}");
+        connect(&host_agent, address)?.expect_failure("Connection refused")?;
+    }
     Ok(())
 }
 

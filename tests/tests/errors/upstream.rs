@@ -85,6 +85,16 @@ fn the_credential_is_refused() -> Result<()> {
 }
 
 #[test]
+fn the_client_certificate_has_expired() -> Result<()> {
+    let cluster = cluster()?;
+    let expired = cluster
+        .authority()
+        .expired_client("errors-expired", "system:masters")?;
+    let config = cluster.kubeconfig(Credential::ClientCertificate(expired));
+    Attempt::with_kubeconfig(&config.render())?.is_refused(4, &["cannot log in", "401", "log in again"])
+}
+
+#[test]
 fn the_credential_plugin_fails() -> Result<()> {
     let expired = "echo '{\"apiVersion\":\"client.authentication.k8s.io/v1\",\"kind\":\"ExecCredential\",\
                    \"status\":{\"token\":\"t\",\"expirationTimestamp\":\"2020-01-01T00:00:00Z\"}}'";

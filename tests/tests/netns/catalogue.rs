@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
@@ -12,10 +12,10 @@ use eks_guard_core::catalogue::Boundary;
 use eks_guard_core::catalogue::probe::{Answer, Place, Plan};
 use eks_guard_core::catalogue::report::ProfileReport;
 use rcgen::{CertificateParams, CertifiedIssuer, DnType, KeyPair};
-use rig::programs;
 use rustls::{ServerConfig, ServerConnection};
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
+use crate::probe::program;
 use crate::world::{API_PORT, PATIENCE, chain, enter_new_network, run_id};
 
 pub(crate) const GUARD: &str = "guard of the test";
@@ -163,19 +163,7 @@ impl Ground {
 
     /// A probe in the cgroup, as root with every capability.
     fn probe(&self, id: &str) -> Child {
-        let script = "echo 0 > \"$1\" && exec \"$2\" \"$3\"";
-        let mut child = Command::new("sh")
-            .args(["-c", script, "sh"])
-            .arg(self.cgroup.path().join("cgroup.procs"))
-            .arg(programs::probe().unwrap())
-            .arg(id)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let plan = serde_json::to_string(&self.plan).unwrap();
-        writeln!(child.stdin.as_mut().unwrap(), "{plan}").unwrap();
-        child
+        program(&self.cgroup.path().join("cgroup.procs"), id, &self.plan)
     }
 
     fn answer(&self, id: &str) -> Answer {

@@ -379,7 +379,7 @@ pub(crate) fn destinations() -> Vec<Destination> {
         Destination::Imds(host("fd00:ec2::254")),
         Destination::PodIdentity(host("169.254.170.23")),
         Destination::Kubelet {
-            node: "192.0.2.7".parse().unwrap(),
+            nodes: host("192.0.2.7"),
             ports: (10_248, 10_259),
         },
         Destination::OtherCluster(Prefix::new("203.0.113.0".parse().unwrap(), 28).unwrap()),

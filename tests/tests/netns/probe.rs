@@ -9,6 +9,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 
+use eks_guard_core::catalogue::probe::Plan;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, Protocol, SendFlags, SocketType, connect, connect_unspec, sendto, socket};
 
@@ -102,6 +103,23 @@ impl Drop for Probe {
         let _gone_already = self.child.kill();
         let _reaped_already = self.child.wait();
     }
+}
+
+/// Starts the probe program in a cgroup, as root with every capability, on one route.
+pub(crate) fn program(procs: &Path, id: &str, plan: &Plan) -> Child {
+    let script = "echo 0 > \"$1\" && exec \"$2\" \"$3\"";
+    let mut child = Command::new("sh")
+        .args(["-c", script, "sh"])
+        .arg(procs)
+        .arg(rig::programs::probe().unwrap())
+        .arg(id)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let plan = serde_json::to_string(plan).unwrap();
+    writeln!(child.stdin.as_mut().unwrap(), "{plan}").unwrap();
+    child
 }
 
 /// The child's side. Without an instruction there is nothing to do.
@@ -206,7 +224,9 @@ fn past_the_connect_hooks(words: &[&str]) -> io::Result<String> {
             raw_socket(number(family), number(kind), number(protocol)).map(|_| "made".to_owned())
         }
         ["packets", family] => packets(number(family)),
-        ["frames"] => frames(),
+        ["frames"] => frames("wire"),
+        ["frames-on", interface] => frames(interface),
+        ["cable", number] => cable_into(number.parse().unwrap()),
         ["early-tcp", to] => {
             let mut stream = TcpStream::connect(address(to))?;
             for_each_line(|line| stream.write_all(line.as_bytes()).map(|()| "written".to_owned()))
@@ -252,11 +272,11 @@ fn packets(family: u32) -> io::Result<String> {
     })
 }
 
-/// Puts whole frames on the wire, past every hook of a socket: each line is one in hexadecimal.
-fn frames() -> io::Result<String> {
+/// Puts whole frames on an interface, past every hook of a socket: each line is one in hexadecimal.
+fn frames(name: &str) -> io::Result<String> {
     use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, sendto, socket};
     let wire = nix::ifaddrs::getifaddrs()?
-        .filter(|interface| interface.interface_name == "wire")
+        .filter(|interface| interface.interface_name == name)
         .find_map(|interface| interface.address?.as_link_addr().copied())
         .unwrap();
     let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::empty(), None)?;
@@ -264,6 +284,25 @@ fn frames() -> io::Result<String> {
         sendto(socket.as_raw_fd(), &unhex(line), &wire, MsgFlags::empty())?;
         Ok("sent".to_owned())
     })
+}
+
+/// Makes a cable from here into the network namespace that has this number here: `inner` on this side, `cable` on the other.
+fn cable_into(number: i32) -> io::Result<String> {
+    use crate::netlink::{State, attribute, link, new_link};
+    const IFNAME: u16 = 3;
+    const LINKINFO: u16 = 18;
+    const TARGET_NETNSID: u16 = 46;
+    let peer = [link(State::Down), attribute(IFNAME, b"inner\0")].concat();
+    let data = attribute(2, &attribute(1, &peer));
+    let info = [attribute(1, b"veth\0"), data].concat();
+    let request = [
+        link(State::Up),
+        attribute(IFNAME, b"cable\0"),
+        attribute(TARGET_NETNSID, &number.to_ne_bytes()),
+        attribute(LINKINFO, &info),
+    ];
+    new_link(&request.concat())?;
+    Ok("made".to_owned())
 }
 
 fn unhex(hex: &str) -> Vec<u8> {

@@ -17,7 +17,7 @@ const TAGGED: [u8; 2] = [0x81, 0x00];
 const LOCAL_EXPERIMENT: [u8; 2] = [0x88, 0xb5];
 const UDP: u8 = 17;
 
-fn sum(bytes: &[u8]) -> u16 {
+pub(crate) fn sum(bytes: &[u8]) -> u16 {
     let pairs = bytes.chunks(2).map(|pair| {
         let low = pair.get(1).copied().unwrap_or(0);
         u32::from(u16::from_be_bytes([pair[0], low]))
@@ -29,7 +29,7 @@ fn sum(bytes: &[u8]) -> u16 {
     !u16::try_from(sum).unwrap()
 }
 
-fn datagram(port: u16) -> Vec<u8> {
+pub(crate) fn datagram(port: u16) -> Vec<u8> {
     let mut bytes = vec![0x99, 0x99];
     bytes.extend(port.to_be_bytes());
     bytes.extend([0, 11, 0, 0]);
@@ -72,12 +72,12 @@ pub(crate) fn frame(ethertype: [u8; 2], payload: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn wire_count(node: &Node, refusal: Refusal) -> u64 {
+pub(crate) fn wire_count(node: &Node, refusal: Refusal) -> u64 {
     node.datapath.stats().unwrap().refused_by(Hook::Wire, refusal)
 }
 
 /// A frame that has been sent is not always looked at yet.
-fn assert_counted(node: &Node, refusal: Refusal, expected: u64) {
+pub(crate) fn assert_counted(node: &Node, refusal: Refusal, expected: u64) {
     let deadline = Instant::now() + PATIENCE;
     while wire_count(node, refusal) < expected {
         assert!(

@@ -83,6 +83,17 @@ impl World {
         )
     }
 
+    /// As [`World::local`], with maps that say to be of this version.
+    pub(crate) fn with_abi(abi: u32) -> Self {
+        Self::new(
+            &[SocketAddr::from((Ipv4Addr::LOCALHOST, API_PORT))],
+            Limits {
+                abi,
+                ..Limits::default()
+            },
+        )
+    }
+
     /// The API server is at these addresses, and a probe has stood in the cgroup since before it was guarded: it has said
     /// its first line.
     pub(crate) fn around(api: &[&str], what: &str) -> (Self, Probe) {

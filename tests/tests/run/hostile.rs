@@ -36,7 +36,7 @@ fn hides(output: &Output) -> Result<()> {
 }
 
 /// Runs a line under a guard that was started in a mount namespace where the script was run first.
-fn with_mounts(operator: &Operator, script: &str, line: &[&str]) -> Result<Output> {
+pub(crate) fn with_mounts(operator: &Operator, script: &str, line: &[&str]) -> Result<Output> {
     let inner = operator.command(&["-q"], line)?;
     let mut outer = Command::new("unshare");
     outer.args(["-m", "/bin/sh", "-ec", &format!("{script}\nexec \"$@\""), "sh"]);

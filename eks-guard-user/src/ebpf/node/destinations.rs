@@ -1,7 +1,7 @@
 //! What the destination classes of a node are made of: pure, from what the daemon knows to the entries of the maps.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 
 use eks_guard_ebpf::address::words;
@@ -18,10 +18,10 @@ pub enum Destination {
     Imds(Prefix),
     /// The agent that hands out the cloud credentials of pods.
     PodIdentity(Prefix),
-    /// An address of a node, of which the ports of the kubelet and its neighbours are refused.
+    /// Addresses of nodes, of which the ports of the kubelet and its neighbours are refused.
     Kubelet {
-        /// The address.
-        node: IpAddr,
+        /// The addresses.
+        nodes: Prefix,
         /// The first and the last of these ports.
         ports: (u16, u16),
     },
@@ -101,7 +101,7 @@ impl Destination {
             Self::PodIdentity(prefix) => (prefix, whole(class::POD_IDENTITY)),
             Self::OtherCluster(prefix) => (prefix, whole(class::OTHER_CLUSTER)),
             Self::Kubelet {
-                node,
+                nodes,
                 ports: (first_port, last_port),
             } => {
                 let ports = Class {
@@ -110,7 +110,7 @@ impl Destination {
                     last_port,
                     port_only: 1,
                 };
-                (Prefix::host(node), ports)
+                (nodes, ports)
             }
         }
     }
@@ -197,7 +197,7 @@ mod tests {
 
     fn kubelet(text: &str) -> Destination {
         Destination::Kubelet {
-            node: text.parse().unwrap(),
+            nodes: Prefix::host(text.parse().unwrap()),
             ports: (10_248, 10_259),
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -434,12 +434,21 @@ async fn the_next_daemon_knows_what_this_one_knew() {
     let now = Timestamp::now();
     rig.controller
         .take_endpoint(&["198.51.100.1:443".parse().unwrap()].into(), now);
+    let node = json!({"metadata": {"name": "a"}, "status": {"addresses": [{"address": "192.0.2.7"}]}});
+    let node = serde_json::from_value(node).unwrap();
+    rig.controller.take_node(Change::Listed(vec![node]));
     rig.reconcile();
     rig.controller.stop().await;
     // The kernel forgot everything and the API server is away.
     let mut next = Rig::on(rig.folder, Arc::default()).await;
+    next.controller
+        .take_own_addresses(["169.254.1.1".parse().unwrap()].into());
     let status = next.reconcile();
     assert!(!status.synced);
+    let kubelets: BTreeSet<IpAddr> = ["192.0.2.7", "169.254.1.1"]
+        .map(|text| text.parse().unwrap())
+        .into();
+    assert_eq!(next.told.lock().unwrap().destinations[0].nodes, kubelets);
     assert!(
         status.api.contains(&"198.51.100.1:443".parse().unwrap()),
         "{status:?}"
