@@ -107,6 +107,7 @@ fn what_the_node_forwards_for_an_agent_is_looked_at_by_itself() {
         assert_eq!(probe.ask(&frame(IPV4, &v4("192.0.2.7", 10_250, &[]))), "sent");
         assert_eq!(node.far.datagram(), b"raw");
         node.far.assert_untouched("frames to the API server");
+        assert_eq!(filter.fault().unwrap(), None);
         assert_eq!(filter.dropped(), 10, "{raw:?}");
     }
 }
