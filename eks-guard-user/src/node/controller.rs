@@ -20,7 +20,7 @@ use crate::node::cgroup::{PodCgroup, PodUid, scan};
 use crate::node::config::{EgressMode, NodeConfig};
 use crate::node::controller::row::row;
 use crate::node::daemon::events::{AgentPod, Directory};
-use crate::node::kernel::{Destinations, Health, Kernel, KernelError, Others, Standing};
+use crate::node::kernel::{Destinations, Health, Interfaces, Kernel, KernelError, Others, Standing};
 use crate::node::kube::{Change, EndpointSlice, Node, Object, Pod, Service};
 use crate::node::pods::{ClassifiedPod, PodClass};
 use crate::node::proxy_process::ToProxy;
@@ -465,7 +465,17 @@ impl Controller {
         let kernel = &mut self.parts.kernel;
         // The cable of an agent without listener is not known to be one.
         let others = if self.waits { Others::Stay } else { Others::Open };
-        let interfaces = cables.keys().copied().collect();
+        let opens = |cgroup: &u64| match self.standings.get(cgroup) {
+            Some(Standing::Agent { allow, .. }) => allow.iter().any(|allow| allow.opens.is_some()),
+            Some(Standing::System | Standing::Ordinary) | None => false,
+        };
+        let (opened, closed) = cables
+            .iter()
+            .partition::<BTreeMap<_, _>, _>(|(_, cgroup)| opens(cgroup));
+        let interfaces = Interfaces {
+            closed: closed.into_keys().collect(),
+            opened: opened.into_keys().collect(),
+        };
         if let Err(error) = kernel.guard_forwarding(&interfaces, others) {
             self.wire_problems.push(chain(&error));
         }

@@ -15,17 +15,24 @@ use crate::netlink::nftables::{
     self, Chain, Element, Found, Hook, Key, Ownership, Rule, Set, Table, Version, read, replace, values,
 };
 use crate::netlink::{Family, Socket};
+use crate::node::kernel::Interfaces;
 
 /// Names of the sets.
 const AGENTS: &str = "agents";
+const OPENED: &str = "opened";
+const API4: &str = "api4";
+const API6: &str = "api6";
 const WHOLE4: &str = "whole4";
 const WHOLE6: &str = "whole6";
 const PARTLY4: &str = "partly4";
 const PARTLY6: &str = "partly6";
 const PORTED: &str = "ported";
-const SETS: [&str; 6] = [AGENTS, WHOLE4, WHOLE6, PARTLY4, PARTLY6, PORTED];
-/// The chain that all others call.
+const SETS: [&str; 9] = [
+    AGENTS, OPENED, API4, API6, WHOLE4, WHOLE6, PARTLY4, PARTLY6, PORTED,
+];
+/// The chains that all others call: for everything that is closed, and for what nothing opens.
 const JUDGE: &str = "judge";
+const JUDGE_API: &str = "judge-api";
 
 /// TCP, UDP, DCCP, SCTP and UDP-Lite: what has ports.
 const WITH_PORTS: [u8; 5] = [6, 17, 33, 132, 136];
@@ -43,7 +50,7 @@ pub enum Raw {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
     /// The node's ends of agents' cables.
-    pub interfaces: BTreeSet<u32>,
+    pub interfaces: Interfaces,
     /// Destinations.
     pub closed: Vec<Closed>,
     /// NAT64 prefixes of 96 bits beside `64:ff9b::/96`.
@@ -109,10 +116,16 @@ impl Filter {
     ///
     /// # Errors
     /// The kernel does not answer.
-    pub fn interfaces(&mut self) -> io::Result<BTreeSet<u32>> {
-        let values = values(&mut self.socket, &self.name, AGENTS)?;
-        let number = |value: Vec<u8>| value.try_into().ok().map(u32::from_ne_bytes);
-        Ok(values.into_iter().filter_map(number).collect())
+    pub fn interfaces(&mut self) -> io::Result<Interfaces> {
+        let mut of = |set| -> io::Result<BTreeSet<u32>> {
+            let values = values(&mut self.socket, &self.name, set)?;
+            let number = |value: Vec<u8>| value.try_into().ok().map(u32::from_ne_bytes);
+            Ok(values.into_iter().filter_map(number).collect())
+        };
+        Ok(Interfaces {
+            closed: of(AGENTS)?,
+            opened: of(OPENED)?,
+        })
     }
 
     /// What is wrong with the table; nothing when it is as it was written.
@@ -185,12 +198,19 @@ pub fn remove(name: &str) -> io::Result<bool> {
 
 fn table(name: &str, wanted: &Wanted, raw: Raw) -> Table {
     let one = |bytes: &[u8]| Element::One(bytes.to_vec());
-    let interfaces = wanted.interfaces.iter();
-    let interfaces = interfaces.map(|interface| one(&interface.to_ne_bytes()));
+    let interfaces = |of: &BTreeSet<u32>| -> Vec<Element> {
+        let numbers = of.iter().map(|interface| interface.to_ne_bytes());
+        numbers.map(|number| one(&number)).collect()
+    };
     let set = |name, key, elements| Set { name, key, elements };
     let addresses = intervals::of(&wanted.closed, &wanted.nat64);
+    let never_opened = wanted.closed.iter().filter(|closed| !closed.can_be_opened);
+    let api = intervals::of(&never_opened.cloned().collect::<Vec<_>>(), &wanted.nat64);
     let sets = vec![
-        set(AGENTS, Key::Interface, interfaces.collect()),
+        set(AGENTS, Key::Interface, interfaces(&wanted.interfaces.closed)),
+        set(OPENED, Key::Interface, interfaces(&wanted.interfaces.opened)),
+        set(API4, Key::V4, api.whole4),
+        set(API6, Key::V6, api.whole6),
         set(WHOLE4, Key::V4, addresses.whole4),
         set(WHOLE6, Key::V6, addresses.whole6),
         set(PARTLY4, Key::V4, addresses.partly4),
@@ -204,15 +224,19 @@ fn table(name: &str, wanted: &Wanted, raw: Raw) -> Table {
     let called = |name, hook| Chain {
         name,
         hook: Some(hook),
-        rules: vec![Rule::from_interface_in(AGENTS).jump(JUDGE)],
+        rules: vec![
+            Rule::from_interface_in(AGENTS).jump(JUDGE),
+            Rule::from_interface_in(OPENED).jump(JUDGE_API),
+        ],
     };
-    let judge = Chain {
-        name: JUDGE,
+    let judge = |name, rules| Chain {
+        name,
         hook: None,
-        rules: rules(addresses.ports),
+        rules,
     };
     let mut chains = vec![
-        judge,
+        judge(JUDGE, rules((WHOLE4, WHOLE6), addresses.ports)),
+        judge(JUDGE_API, rules((API4, API6), None)),
         called("forward", Hook::Forward),
         called("input", Hook::Input),
     ];
@@ -228,11 +252,11 @@ fn table(name: &str, wanted: &Wanted, raw: Raw) -> Table {
 
 /// What is dropped of what agents send. An address of which some ports are closed gets no parts of packets, whose ports
 /// cannot be read; whoever follows connections puts them together before.
-fn rules(ports: Option<RangeInclusive<u16>>) -> Vec<Rule> {
+fn rules((whole4, whole6): (&str, &str), ports: Option<RangeInclusive<u16>>) -> Vec<Rule> {
     let to = Rule::to_address_in;
     let mut rules = vec![
-        to(Version::V4, WHOLE4).drop(),
-        to(Version::V6, WHOLE6).drop(),
+        to(Version::V4, whole4).drop(),
+        to(Version::V6, whole6).drop(),
         Rule::of(Version::V4).with_options4().drop(),
         Rule::of(Version::V6).routed6().drop(),
     ];

@@ -74,6 +74,15 @@ pub struct KernelError {
     pub source: Box<dyn std::error::Error + Send + Sync>,
 }
 
+/// The node's ends of agents' cables.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Interfaces {
+    /// Of agents to whom everything closed is closed.
+    pub closed: BTreeSet<u32>,
+    /// Of agents whose list opens something of it.
+    pub opened: BTreeSet<u32>,
+}
+
 /// The kernel side of a node.
 pub trait Kernel: Send + 'static {
     /// Replaces the classes. What is refused leaves those before.
@@ -112,11 +121,12 @@ pub trait Kernel: Send + 'static {
     /// The pin or the entry cannot be removed.
     fn unguard_interface(&mut self, interface: u32) -> Result<(), KernelError>;
 
-    /// Closes what the node forwards for these interfaces, behind every rewriting of destinations.
+    /// Closes what the node forwards for these interfaces, behind every rewriting of destinations. Those of agents whose list
+    /// opens something are closed to the API server only: which of the rest is open to them, the other layers know.
     ///
     /// # Errors
     /// The kernel refuses: what was closed still is.
-    fn guard_forwarding(&mut self, interfaces: &BTreeSet<u32>, others: Others) -> Result<(), KernelError>;
+    fn guard_forwarding(&mut self, interfaces: &Interfaces, others: Others) -> Result<(), KernelError>;
 
     /// Packets that were dropped there, as far as was looked.
     fn forwarding_dropped(&self) -> u64;

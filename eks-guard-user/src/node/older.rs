@@ -68,7 +68,12 @@ impl Rule<'_> {
         if !is_own || found.peer.ip().is_loopback() {
             return false;
         }
-        if self.closed.iter().any(|closed| holds(closed, found.peer)) {
+        let is_opened = |closed: &Closed| {
+            let mut opening = self.allow.iter().filter(|allow| allow.opens.is_some());
+            closed.can_be_opened && opening.any(|allow| allows(allow, found))
+        };
+        let mut holding = self.closed.iter().filter(|closed| holds(closed, found.peer));
+        if holding.any(|closed| !is_opened(closed)) {
             return true;
         }
         // Whoever connected to the agent gets his answers.
@@ -119,10 +124,12 @@ mod tests {
             Closed {
                 prefix: host("10.0.0.1"),
                 ports: None,
+                can_be_opened: false,
             },
             Closed {
                 prefix: host("192.0.2.7"),
                 ports: Some(10_248..=10_259),
+                can_be_opened: true,
             },
         ]
     }

@@ -20,7 +20,7 @@ use crate::ebpf::{NodeDatapath, NodeError, NodeRequest, Prefix, Stats, netns_coo
 use crate::node::config::{Allow, Closed, EgressMode, NodeConfig, Prefix as ConfigPrefix, Protocol};
 use crate::node::daemon::Failure;
 use crate::node::filter;
-use crate::node::kernel::{Destinations, Health, Kernel, KernelError, Others, Standing};
+use crate::node::kernel::{Destinations, Health, Interfaces, Kernel, KernelError, Others, Standing};
 use crate::node::older::{self, Owner, Rule};
 use crate::node::programs::forwarding::{Forwarding, table_of};
 use crate::node::state::State;
@@ -203,7 +203,7 @@ impl Kernel for Programs {
         Ok(())
     }
 
-    fn guard_forwarding(&mut self, interfaces: &BTreeSet<u32>, others: Others) -> Result<(), KernelError> {
+    fn guard_forwarding(&mut self, interfaces: &Interfaces, others: Others) -> Result<(), KernelError> {
         self.forwarding.guard(interfaces, others)
     }
 

@@ -6,6 +6,7 @@ use std::time::Instant;
 use eks_guard::ebpf::node::closed;
 use eks_guard::netlink::nftables::Ownership;
 use eks_guard::node::filter::{Filter, Raw, Wanted, remove};
+use eks_guard::node::kernel::Interfaces;
 
 use crate::node_world::{Node, Who, destinations, kernel};
 use crate::wire::{IPV4, IPV6, frame, v4, v6};
@@ -18,9 +19,16 @@ const KEPT_SINCE: (u32, u32) = (6, 9);
 fn wanted(interface: u32) -> Wanted {
     let nat64 = vec!["2001:db8:64::".parse().unwrap()];
     Wanted {
-        interfaces: [interface].into(),
+        interfaces: closed_to(interface),
         closed: closed(&destinations(), &nat64),
         nat64,
+    }
+}
+
+fn closed_to(interface: u32) -> Interfaces {
+    Interfaces {
+        closed: [interface].into(),
+        ..Interfaces::default()
     }
 }
 
@@ -70,14 +78,37 @@ fn what_the_node_forwards_for_an_agent_is_looked_at_by_itself() {
         // Of another interface nothing is dropped, and what was counted stays so.
         filter
             .close(&Wanted {
-                interfaces: [node.ifindex() + 1000].into(),
-                ..wanted
+                interfaces: closed_to(node.ifindex() + 1000),
+                ..wanted.clone()
             })
             .unwrap();
         assert_eq!(probe.ask(&to_api), "sent");
         assert_eq!(node.far.datagram(), b"raw");
         assert_eq!(filter.fault().unwrap(), None);
         assert_eq!(filter.dropped(), 9, "{raw:?}");
+
+        // What an agent's list may open is left to the other layers, the API server is not.
+        let opened = Interfaces {
+            opened: [node.ifindex()].into(),
+            ..Interfaces::default()
+        };
+        filter
+            .close(&Wanted {
+                interfaces: opened.clone(),
+                ..wanted
+            })
+            .unwrap();
+        assert_eq!(filter.interfaces().unwrap(), opened);
+        assert_eq!(probe.ask(&to_api), "sent");
+        for to in ["169.254.169.254", "203.0.113.1"] {
+            assert_eq!(probe.ask(&frame(IPV4, &v4(to, 443, &[]))), "sent");
+            assert_eq!(node.far.datagram(), b"raw");
+        }
+        assert_eq!(probe.ask(&frame(IPV4, &v4("192.0.2.7", 10_250, &[]))), "sent");
+        assert_eq!(node.far.datagram(), b"raw");
+        node.far.assert_untouched("frames to the API server");
+        assert_eq!(filter.fault().unwrap(), None);
+        assert_eq!(filter.dropped(), 10, "{raw:?}");
     }
 }
 
@@ -94,7 +125,7 @@ fn the_table_stays_when_its_daemon_dies_and_the_next_one_takes_it() {
     let mut next = Filter::open(TABLE, Raw::Judged).unwrap();
     assert_eq!(next.interfaces().unwrap(), first.interfaces);
     close_at_last(&mut next, &wanted(8));
-    assert_eq!(next.interfaces().unwrap(), [8].into());
+    assert_eq!(next.interfaces().unwrap(), closed_to(8));
     assert_eq!(next.fault().unwrap(), None);
     drop(next);
 
@@ -130,5 +161,5 @@ fn who_meddles_with_the_table_is_refused_or_noticed() {
         filter.close(&wanted).unwrap();
     }
     assert_eq!(filter.fault().unwrap(), None);
-    assert_eq!(filter.interfaces().unwrap(), [7].into());
+    assert_eq!(filter.interfaces().unwrap(), closed_to(7));
 }

@@ -49,6 +49,8 @@ pub struct Closed {
     pub prefix: Prefix,
     /// Only these ports of them.
     pub ports: Option<RangeInclusive<u16>>,
+    /// Whether an agent's list may open it.
+    pub can_be_opened: bool,
 }
 
 /// What is closed to agents, for those who cannot ask the maps. `nat64` are further NAT64 prefixes of 96 bits.
@@ -59,6 +61,7 @@ pub fn closed(destinations: &[Destination], nat64: &[Ipv6Addr]) -> Vec<Closed> {
     let closed = entries.map(|(prefix, class)| Closed {
         prefix,
         ports: (class.port_only == 1).then_some(class.first_port..=class.last_port),
+        can_be_opened: class.class != class::API,
     });
     closed.collect()
 }

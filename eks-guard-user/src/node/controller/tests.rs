@@ -21,7 +21,7 @@ use crate::ebpf::original_dst::FlowTable;
 use crate::node::agents::Agents;
 use crate::node::config::{EgressMode, NodeConfig};
 use crate::node::controller::{Controller, Parts};
-use crate::node::kernel::{Destinations, Health, Kernel, KernelError, Others, Standing};
+use crate::node::kernel::{Destinations, Health, Interfaces, Kernel, KernelError, Others, Standing};
 use crate::node::kube::{Change, Pod};
 use crate::node::older::Owner;
 use crate::node::proxy_process::{FlowTables, ProxyLink, Resident, Session, ToProxy};
@@ -91,7 +91,7 @@ impl Kernel for FakeKernel {
         Ok(())
     }
 
-    fn guard_forwarding(&mut self, _interfaces: &BTreeSet<u32>, others: Others) -> Result<(), KernelError> {
+    fn guard_forwarding(&mut self, _interfaces: &Interfaces, others: Others) -> Result<(), KernelError> {
         self.0.lock().unwrap().others = Some(others);
         Ok(())
     }

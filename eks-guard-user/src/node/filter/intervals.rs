@@ -33,7 +33,10 @@ type Interval = (u128, u128);
 pub(super) fn of(closed: &[Closed], nat64: &[Ipv6Addr]) -> Addresses {
     let (mut whole, mut partly) = (Vec::new(), Vec::new());
     let mut ports: Option<RangeInclusive<u16>> = None;
-    for Closed { prefix, ports: some } in closed {
+    for Closed {
+        prefix, ports: some, ..
+    } in closed
+    {
         let Some(some) = some else {
             whole.push(*prefix);
             continue;
@@ -120,6 +123,7 @@ mod tests {
         Closed {
             prefix: Prefix::new(addr.parse().unwrap(), len.parse().unwrap()).unwrap(),
             ports,
+            can_be_opened: true,
         }
     }
 

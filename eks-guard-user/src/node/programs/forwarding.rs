@@ -1,14 +1,13 @@
 //! The packet filter of the node as the daemon keeps it: made as soon as the kernel has one, given what is to be closed as it
 //! becomes known, looked at, and put back.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::net::Ipv6Addr;
 use std::path::Path;
 
 use crate::ebpf::node::{Closed, has_tcx};
 use crate::node::filter::{Filter, Raw, Wanted};
-use crate::node::kernel::{Health, KernelError, Others};
+use crate::node::kernel::{Health, Interfaces, KernelError, Others};
 use crate::telemetry::chain;
 
 /// The filter and what it is to close.
@@ -53,10 +52,12 @@ impl Forwarding {
     }
 
     /// Closes it to these interfaces, from now on.
-    pub(super) fn guard(&mut self, interfaces: &BTreeSet<u32>, others: Others) -> Result<(), KernelError> {
-        match others {
-            Others::Stay => self.wanted.interfaces.extend(interfaces),
-            Others::Open => self.wanted.interfaces.clone_from(interfaces),
+    pub(super) fn guard(&mut self, interfaces: &Interfaces, others: Others) -> Result<(), KernelError> {
+        let before = std::mem::replace(&mut self.wanted.interfaces, interfaces.clone());
+        if others == Others::Stay {
+            let kept = &mut self.wanted.interfaces;
+            kept.closed.extend(&before.closed - &kept.opened);
+            kept.opened.extend(&before.opened - &kept.closed);
         }
         self.apply()
     }
