@@ -20,6 +20,7 @@ pub mod masking;
 
 // The ground they stand on: the kernel, the record, the command, TLS, the API server's side. None imports another.
 pub mod ebpf;
+pub mod netlink;
 pub mod probe;
 pub mod recording;
 pub mod run;

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -82,11 +83,13 @@ impl<'a> Guard<'a> {
         fs::write(folder.path().join("policies/read.yaml"), READ_PODS)?;
         let root = rig.cgroups().join(layout.kubepods());
         let place = |name: &str| folder.path().join(name).display().to_string();
+        let table = table(&folder);
         let config = format!(
             "apiVersion: eks-guard.dev/v1alpha1\nkind: NodeConfig\nspec:\n  nodeName: {NODE_NAME}\n  cgroupRoot: {}\n  \
              pins: {}\n  state: {}\n  policies: {}\n  records: {}\n  upstream: {{kubeconfig: {}}}\n{}",
             root.display(),
-            place("bpf/eks-guard"),
+            // The table of the packet filter is called like it, and other tests' daemons share the node's network.
+            place(&format!("bpf/{table}")),
             place("state"),
             place("policies"),
             place("records"),
@@ -142,6 +145,31 @@ impl<'a> Guard<'a> {
             .context("no daemon to kill")?
             .kill()
             .map(|_| ())
+    }
+
+    /// Sends the daemon a signal.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        self.daemon.as_ref().context("no daemon")?.signal(signal)
+    }
+
+    /// Its pins, as seen from here: the bpffs is mounted where others do not see it.
+    pub fn pins(&self) -> PathBuf {
+        let below = self.folder.path().join("bpf").join(self.table());
+        let below = below.strip_prefix("/").unwrap_or(&below);
+        Path::new("/proc")
+            .join(self.mounts.id().to_string())
+            .join("root")
+            .join(below)
+    }
+
+    /// The name of its table, which is that of the folder of its pins.
+    pub fn table(&self) -> String {
+        table(&self.folder)
+    }
+
+    /// The option by which nsenter(1) sees what the daemon sees.
+    pub fn mounts(&self) -> String {
+        format!("--mount=/proc/{}/ns/mnt", self.mounts.id())
     }
 
     /// `eks-guard node …` beside the daemon.
@@ -234,8 +262,7 @@ impl<'a> Guard<'a> {
     }
 
     fn args(&self, words: &[&str]) -> Result<Vec<String>> {
-        let mounts = format!("--mount=/proc/{}/ns/mnt", self.mounts.id());
-        let mut args = vec![mounts, programs::eks_guard()?.display().to_string()];
+        let mut args = vec![self.mounts(), programs::eks_guard()?.display().to_string()];
         args.extend(words.iter().map(|&word| word.to_owned()));
         args.extend([
             "--config".to_owned(),
@@ -245,12 +272,18 @@ impl<'a> Guard<'a> {
     }
 }
 
+/// A bpffs has no names with dots.
+fn table(folder: &TempDir) -> String {
+    let name = folder.path().file_name().unwrap_or_default().to_string_lossy();
+    format!("eks-guard{}", name.replace('.', "-"))
+}
+
 /// A pod in a status.
 pub fn row<'s>(status: &'s Value, uid: &str) -> Option<&'s Value> {
     status["pods"].as_array()?.iter().find(|row| row["uid"] == uid)
 }
 
-fn eventually(what: &str, is_so: impl Fn() -> Result<bool>) -> Result<()> {
+fn eventually(what: &str, mut is_so: impl FnMut() -> Result<bool>) -> Result<()> {
     for _ in 0..PATIENCE {
         if is_so()? {
             return Ok(());

@@ -8,6 +8,8 @@
 
 #[path = "netns/catalogue.rs"]
 mod catalogue;
+#[path = "netns/filter.rs"]
+mod filter;
 #[path = "netns/node.rs"]
 mod node;
 #[path = "netns/node_world.rs"]
@@ -18,6 +20,8 @@ mod packets;
 mod pods;
 #[path = "netns/probe.rs"]
 mod probe;
+#[path = "netns/repair.rs"]
+mod repair;
 #[path = "netns/sockets.rs"]
 mod sockets;
 #[path = "netns/wire.rs"]

@@ -17,9 +17,9 @@ use crate::test::count::Count;
 use crate::{console, paths, process, tidy};
 
 /// The order in which suites run; those not named here come last.
-const ORDER: [&str; 16] = [
+const ORDER: [&str; 18] = [
     "tidy", "unit", "cluster", "netns", "datapath", "run", "verify", "clients", "refusals", "hostile",
-    "errors", "failures", "readme", "kernels", "web", "node",
+    "errors", "failures", "readme", "daemon", "faults", "kernels", "web", "node",
 ];
 
 #[derive(Args)]

@@ -14,6 +14,8 @@ pub enum Stage {
     Outcome,
     /// A connection that never became a request (no flow entry, failed handshake, timeout).
     Connection,
+    /// The kernel programs refused something, or the guard put back what was taken off; in the record of a node.
+    Kernel,
     /// The run itself: started, ended.
     Session,
     /// Events are missing here: the queue was full or the disk refused; `lost` says how many.

@@ -8,6 +8,7 @@ mod error;
 mod interface;
 mod pins;
 mod pod;
+mod repair;
 mod tables;
 
 use std::fs::File;
@@ -19,16 +20,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aya::EbpfLoader;
 use aya::maps::{HashMap, Map, MapData, PerCpuArray, RingBuf};
-use eks_guard_ebpf::address::words;
 use eks_guard_ebpf::{
     ABI_VERSION, Config, MAX_ANCESTOR_LEVELS, MAX_NAT64_PREFIXES, POD_AGENT, Pod, class, limits, unknown,
 };
 
 pub use self::allow_list::AllowEntry;
 pub use self::attachment::{Fault, Problem};
-pub use self::destinations::{Destination, Infrastructure};
+pub use self::destinations::{Closed, Destination, Infrastructure, closed};
 pub use self::error::NodeError;
+pub use self::interface::has_tcx;
+pub use self::pins::detach;
 pub use self::pod::{Egress, PodEntry, PodKind};
+pub use self::repair::Repairs;
 pub use crate::ebpf::events::{Events, NodeEvent};
 
 use self::attachment::Attached;
@@ -126,6 +129,8 @@ pub struct NodeDatapath {
     cgroup: OwnedFd,
     cgroup_id: u64,
     attached: Vec<Attached>,
+    /// Should the bpffs be unmounted, what is in the maps stays for as long as these.
+    maps: Vec<(&'static str, OwnedFd)>,
     wire: Mutex<Wire>,
     nat64: [[u32; 3]; MAX_NAT64_PREFIXES],
     config: Config,
@@ -149,7 +154,7 @@ impl NodeDatapath {
             return Err(NodeError::NoApiAddress);
         }
         let (cgroup, cgroup_id) = open_cgroup(request.cgroup)?;
-        let pins = Pins::below(request.pins);
+        let mut pins = Pins::below(request.pins);
         pins.create()?;
         let mut ebpf = parse(&pins, request.limits)?;
         let mut tables = Tables::take(&mut ebpf)?;
@@ -162,6 +167,7 @@ impl NodeDatapath {
         let flows = Arc::new(take_hash(&mut ebpf, "flows")?);
         let stats = PerCpuArray::try_from(take_map(&mut ebpf, "stats")?).map_err(map_error("stats"))?;
         let events = RingBuf::try_from(take_map(&mut ebpf, "events")?).map_err(map_error("events"))?;
+        let maps = repair::open_maps(&pins)?;
         let attached = attachment::attach_all(
             &mut ebpf,
             &pins,
@@ -178,6 +184,7 @@ impl NodeDatapath {
             cgroup,
             cgroup_id,
             attached,
+            maps,
             wire: Mutex::new(wire),
             nat64: config.nat64,
             config,
@@ -280,6 +287,7 @@ impl NodeDatapath {
             .iter()
             .filter_map(|program| program.fault(&self.pins, self.cgroup.as_fd(), self.cgroup_id, below))
             .collect();
+        faults.extend(repair::unpinned(&self.pins, &self.maps));
         let known = present(tables.config.get(&0, 0)).map_err(map_error("cfg"))?;
         if known != Some(self.config) {
             faults.push(Fault {
@@ -383,8 +391,7 @@ fn config(asked: &NodeConfig) -> Result<Config, NodeError> {
         config.level_count += 1;
     }
     for (slot, prefix) in config.nat64.iter_mut().zip(&asked.nat64) {
-        let [a, b, c, _] = words(&prefix.octets());
-        *slot = [a, b, c];
+        *slot = destinations::nat64_words(prefix);
     }
     Ok(config)
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,11 +10,13 @@ use std::sync::Arc;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+use crate::netlink::{Family, Socket, sockets};
 use crate::node::cables::Cables;
 use crate::node::cgroup::processes::{Netns, sandbox_netns};
-use crate::node::cgroup::{PodCgroup, PodUid};
+use crate::node::cgroup::{PodCgroup, PodUid, ids_below};
 use crate::node::kernel::{Kernel, KernelError};
-use crate::node::listener::bind_in;
+use crate::node::listener::{bind_in, in_netns};
+use crate::node::older::Owner;
 use crate::node::pods::ClassifiedPod;
 use crate::node::proxy_process::{ProxyLink, Resident, Session, ToProxy};
 use crate::proxy::Sockets;
@@ -81,8 +84,32 @@ struct AtProxy {
 struct Door {
     listener: u32,
     port: u16,
+    /// How many sockets it has.
+    sockets: usize,
     /// Inode of the network namespace that it is in.
     netns: u64,
+}
+
+impl Door {
+    /// Whether one of its sockets does not listen any more. Only the kernel knows: the proxy holds them.
+    fn is_dead(&self, netns: Option<&Netns>) -> bool {
+        let Some(netns) = netns.filter(|netns| netns.inode == self.netns) else {
+            return false;
+        };
+        let listening = in_netns(netns.file.as_fd(), || {
+            sockets::listening(&mut Socket::open(Family::Sockets)?)
+        });
+        match listening {
+            Ok(found) => {
+                let is_own = |local: &&SocketAddr| local.ip().is_loopback() && local.port() == self.port;
+                found.iter().filter(is_own).count() < self.sockets
+            }
+            Err(error) => {
+                tracing::warn!(%error, "whether agents' listeners listen is not known");
+                false
+            }
+        }
+    }
 }
 
 /// All agents.
@@ -207,12 +234,50 @@ impl Agents {
         }
     }
 
+    /// The network that an agent uses, and whose it is, when it is known.
+    #[must_use]
+    pub fn network_of(&self, uid: &PodUid, cgroup: &PodCgroup) -> Option<(Netns, Owner)> {
+        let own = Netns::open(Path::new("/proc/self/ns/net")).ok()?;
+        let sandbox = self.seats.get(uid)?.netns.as_ref();
+        match sandbox.filter(|sandbox| sandbox.inode != own.inode) {
+            Some(sandbox) => {
+                let file = sandbox.file.try_clone().ok()?;
+                let inode = sandbox.inode;
+                Some((Netns { file, inode }, Owner::Pod))
+            }
+            None => Some((own, Owner::Shared(ids_below(&cgroup.path)))),
+        }
+    }
+
+    /// Lets go of listeners that somebody ended in the network they are in, one sentence each: the next [`Agents::serve`]
+    /// makes new ones. Until then connections are refused.
+    pub fn drop_dead_listeners(&mut self) -> Vec<String> {
+        let mut dropped = Vec::new();
+        // With a proxy that is gone, all of its listeners are.
+        if self.link.incarnation() != self.incarnation {
+            return dropped;
+        }
+        for (uid, seat) in &mut self.seats {
+            let netns = seat.netns.as_ref();
+            if let Some(door) = seat.at_proxy.door.take_if(|door| door.is_dead(netns)) {
+                close(&self.link, &door);
+                dropped.push(format!("the listener of pod {uid} was ended"));
+            }
+        }
+        let own = Netns::open(Path::new("/proc/self/ns/net")).ok();
+        if let Some(door) = self.node.1.door.take_if(|door| door.is_dead(own.as_ref())) {
+            close(&self.link, &door);
+            dropped.push("the listener of the node was ended".to_owned());
+        }
+        dropped
+    }
+
     /// The node's ends of the agents' cables, each with the cgroup of its agent. Agents in the node's own network have none.
     ///
     /// # Errors
     /// The kernel does not say.
     pub fn cables(&self) -> io::Result<BTreeMap<u32, u64>> {
-        let all = Cables::list()?;
+        let mut all = Cables::list()?;
         let mut cables = BTreeMap::new();
         for seat in self.seats.values() {
             if let Some(netns) = &seat.netns {
@@ -321,6 +386,7 @@ fn open_door(
     let door = Door {
         listener,
         port,
+        sockets: sockets.descriptors().len(),
         netns: netns.inode,
     };
     let listen = ToProxy::Listen { listener, resident };

@@ -10,7 +10,7 @@ pub mod watch;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
 use std::io;
@@ -23,6 +23,8 @@ const QOS_LEVELS: usize = 1;
 const ROOT_LEVELS: usize = 4;
 /// Most folders that are looked at in one scan.
 const MAX_FOLDERS: usize = 20_000;
+/// Most cgroups of one pod that are looked at.
+const MAX_CONTAINERS: usize = 512;
 
 /// The UID that a pod's cgroup is named after. Of a static pod it is the hash of its manifest.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -109,6 +111,20 @@ pub enum CgroupsError {
 fn list(paths: &[PathBuf]) -> String {
     let texts: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
     texts.join(", ")
+}
+
+/// Ids of a cgroup and of those below it.
+#[must_use]
+pub fn ids_below(root: &Path) -> BTreeSet<u64> {
+    let (mut ids, mut folders) = (BTreeSet::new(), vec![root.to_owned()]);
+    while let Some(folder) = folders.pop().filter(|_| ids.len() < MAX_CONTAINERS) {
+        ids.extend(fs::metadata(&folder).map(|folder| folder.ino()));
+        // Containers come and go while they are read.
+        let entries = fs::read_dir(&folder).into_iter().flatten().flatten();
+        let below = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        folders.extend(below.map(|entry| entry.path()));
+    }
+    ids
 }
 
 /// The UID in the name of a pod's own cgroup.

@@ -9,14 +9,18 @@ mod tests;
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
+use crate::ebpf::Stats;
+use crate::ebpf::node::Events;
 use crate::node::agents::Agents;
 use crate::node::api_set::{Services, Source};
 use crate::node::cgroup::{PodCgroup, PodUid, scan};
-use crate::node::config::NodeConfig;
+use crate::node::config::{EgressMode, NodeConfig};
 use crate::node::controller::row::row;
-use crate::node::kernel::{Destinations, Kernel, Standing};
+use crate::node::daemon::events::{AgentPod, Directory};
+use crate::node::kernel::{Destinations, Health, Kernel, KernelError, Others, Standing};
 use crate::node::kube::{Change, EndpointSlice, Node, Object, Pod, Service};
 use crate::node::pods::{ClassifiedPod, PodClass};
 use crate::node::proxy_process::ToProxy;
@@ -27,6 +31,8 @@ use crate::tls::downstream::Leaves;
 
 /// Pods that the kernel is asked about when layers are looked at.
 const SAMPLE: usize = 16;
+/// Kinds of repairs that are counted apart.
+const REPAIRS: usize = 256;
 
 /// What the controller is made of.
 pub struct Parts {
@@ -45,6 +51,9 @@ pub struct Parts {
     /// The certificate agents see.
     pub leaves: Leaves,
 }
+
+/// A reason code, and the sentence that goes with it.
+pub type Notice = (&'static str, String);
 
 /// The one owner of the node's state.
 pub struct Controller {
@@ -65,6 +74,18 @@ pub struct Controller {
     look_at_wires: bool,
     /// Layers that did not hold when last looked at.
     faults: Vec<String>,
+    /// Agents, by the cgroups of their pods.
+    residents: BTreeMap<u64, AgentPod>,
+    /// What was put back since the start, and how often.
+    repairs: BTreeMap<String, u64>,
+    /// What is to be in the record: reason and sentence.
+    notices: Vec<Notice>,
+    /// Agents whose older connections were looked for.
+    swept: BTreeSet<u64>,
+    /// Why some could not be ended.
+    sweep_problem: Option<String>,
+    /// Older versions of the programs may still be attached.
+    has_others: bool,
     /// An agent waits for its listener.
     waits: bool,
 }
@@ -86,6 +107,12 @@ impl Controller {
             wire_problems: Vec::new(),
             look_at_wires: true,
             faults: Vec::new(),
+            residents: BTreeMap::new(),
+            repairs: BTreeMap::new(),
+            notices: Vec::new(),
+            swept: BTreeSet::new(),
+            sweep_problem: None,
+            has_others: true,
             waits: false,
         }
     }
@@ -153,8 +180,8 @@ impl Controller {
         self.waits
     }
 
-    /// Looks whether the kernel really runs what was attached, for a sample of pods too; the next time the kernel is told
-    /// anything, interfaces are looked at again.
+    /// Looks whether the kernel really runs what was attached, for a sample of pods too, and whether agents have their
+    /// listeners; what does not hold is put back. The next time the kernel is told anything, interfaces are looked at again.
     pub fn verify(&mut self) {
         self.look_at_wires = true;
         let cgroups = scan(&self.parts.root).unwrap_or_default();
@@ -163,11 +190,25 @@ impl Controller {
             .take(SAMPLE)
             .map(|cgroup| cgroup.path.as_path())
             .collect();
-        let faults = self.parts.kernel.faults(&sample);
+        let Health { mut repaired, faults } = self.parts.kernel.repair(&sample);
+        repaired.extend(self.parts.agents.drop_dead_listeners());
         if faults != self.faults {
             faults.iter().for_each(|fault| tracing::error!("{fault}"));
             self.faults = faults;
         }
+        for what in &repaired {
+            tracing::error!("{what}; it was put back");
+            if self.repairs.len() < REPAIRS || self.repairs.contains_key(what) {
+                *self.repairs.entry(what.clone()).or_default() += 1;
+            }
+        }
+        let notices = repaired.into_iter().map(|what| ("LayerRepaired", what));
+        self.notices.extend(notices);
+    }
+
+    /// What is to be in the record since the last call.
+    pub fn take_notices(&mut self) -> Vec<Notice> {
+        std::mem::take(&mut self.notices)
     }
 
     /// Makes the kernel and the listeners what they should be. What fails is in the status, and tried again the next time;
@@ -193,12 +234,20 @@ impl Controller {
             }
         };
         let pods = self.wire_agents(pods);
+        self.retire_others();
         self.keep();
+        let stats = self.stats();
         Status {
             node: self.parts.config.node_name.clone(),
             attached: self.faults.is_empty(),
             synced: self.is_synced(),
             api: self.parts.known.api.addresses().into_iter().collect(),
+            forwarding_closed: self.parts.kernel.is_forwarding_closed(),
+            refusals: refusals(&stats),
+            events_lost: stats.events_lost,
+            bypass_attempts: 0,
+            forwarding_dropped: self.parts.kernel.forwarding_dropped(),
+            repairs: self.repairs.clone(),
             problems: self.all_problems(),
             pods,
             ..Status::default()
@@ -212,10 +261,35 @@ impl Controller {
 
     fn all_problems(&self) -> Vec<String> {
         let mut problems = [&self.faults[..], &self.wire_problems, &self.problems].concat();
+        problems.extend(self.sweep_problem.clone());
         if !self.parts.agents.is_node_record_healthy() {
             problems.push("the node's record is not being written".to_owned());
         }
         problems
+    }
+
+    /// What the programs tell of refusals, for one reader.
+    ///
+    /// # Errors
+    /// They cannot be watched.
+    pub fn events(&self) -> Result<Option<Events>, KernelError> {
+        self.parts.kernel.events()
+    }
+
+    /// Who is on the node, for who reads events.
+    #[must_use]
+    pub fn directory(&self) -> Directory {
+        Directory {
+            agents: self.residents.clone(),
+            interfaces: self.wires.clone(),
+        }
+    }
+
+    fn stats(&mut self) -> Stats {
+        self.parts.kernel.stats().unwrap_or_else(|error| {
+            self.problem(&error);
+            Stats::default()
+        })
     }
 
     fn problem(&mut self, error: &dyn std::error::Error) {
@@ -253,11 +327,20 @@ impl Controller {
 
     fn classify_pods(&mut self, cgroups: &BTreeMap<PodUid, PodCgroup>) -> Vec<PodStatus> {
         let mut rows = Vec::new();
+        self.residents.clear();
         for (uid, cgroup) in cgroups {
             let Some(pod) = self.parts.known.pods.of_cgroup(uid).cloned() else {
                 rows.push(row(uid, cgroup, None, None));
                 continue;
             };
+            if let PodClass::Agent { name } = &pod.class {
+                let resident = AgentPod {
+                    path: cgroup.path.clone(),
+                    agent: name.clone(),
+                    identity: pod.identity.clone(),
+                };
+                self.residents.insert(cgroup.id, resident);
+            }
             let standing = self.standing(uid, &pod, cgroup);
             rows.push(row(uid, cgroup, Some(&pod), Some(&standing)));
             if self.standings.get(&cgroup.id) == Some(&standing) {
@@ -266,12 +349,40 @@ impl Controller {
             match self.parts.kernel.set_pod(cgroup.id, &standing) {
                 Ok(()) => {
                     self.look_at_wires = true;
+                    self.end_older(uid, cgroup, &standing);
                     self.standings.insert(cgroup.id, standing);
                 }
                 Err(error) => self.problem(&error),
             }
         }
         rows
+    }
+
+    /// Ends what a pod opened before it became an agent, once, as soon as its network is known.
+    fn end_older(&mut self, uid: &PodUid, cgroup: &PodCgroup, standing: &Standing) {
+        let Standing::Agent { port: Some(_), .. } = standing else {
+            return;
+        };
+        let Parts { agents, kernel, .. } = &self.parts;
+        let Some((netns, owner)) = agents.network_of(uid, cgroup) else {
+            return;
+        };
+        if !self.swept.insert(cgroup.id) {
+            return;
+        }
+        match kernel.end_older(netns.file.as_fd(), owner, standing) {
+            Ok(0) => {}
+            Ok(ended) => {
+                let what = format!("{ended} connections of pod {uid} that are older than its guard");
+                tracing::info!("ended {what}");
+                self.notices.push(("ConnectionsEnded", what));
+            }
+            Err(error) => {
+                let text = chain(&error);
+                tracing::error!("{text}");
+                self.sweep_problem = Some(text);
+            }
+        }
     }
 
     fn standing(&mut self, uid: &PodUid, pod: &ClassifiedPod, cgroup: &PodCgroup) -> Standing {
@@ -291,9 +402,14 @@ impl Controller {
         self.waits |= port.is_none();
         let config = &self.parts.config;
         let own = config.agents.get(name);
+        let mode = own.and_then(|own| own.mode).unwrap_or(config.egress);
         Standing::Agent {
             port,
-            mode: own.and_then(|own| own.mode).unwrap_or(config.egress),
+            mode: if self.parts.kernel.is_forwarding_closed() {
+                mode
+            } else {
+                EgressMode::AllowList
+            },
             allow: own.map(|own| own.allow.clone()).unwrap_or_default(),
             own: pod.addresses.clone(),
         }
@@ -306,6 +422,9 @@ impl Controller {
             Ok(known) => known,
             Err(error) => return self.problem(&error),
         };
+        // Whom the kernel does not know any more, it is to be told of again.
+        self.standings.retain(|cgroup, _| known.contains(cgroup));
+        self.swept.retain(|cgroup| alive.contains(cgroup));
         for cgroup in known.difference(&alive) {
             match self.parts.kernel.remove_pod(*cgroup) {
                 Ok(()) => _ = self.standings.remove(cgroup),
@@ -335,6 +454,12 @@ impl Controller {
 
     fn change_wires(&mut self, cables: &BTreeMap<u32, u64>) {
         let kernel = &mut self.parts.kernel;
+        // The cable of an agent without listener is not known to be one.
+        let others = if self.waits { Others::Stay } else { Others::Open };
+        let interfaces = cables.keys().copied().collect();
+        if let Err(error) = kernel.guard_forwarding(&interfaces, others) {
+            self.wire_problems.push(chain(&error));
+        }
         for (&interface, &cgroup) in cables {
             if self.wires.get(&interface) == Some(&cgroup) {
                 continue;
@@ -343,6 +468,9 @@ impl Controller {
                 Ok(()) => _ = self.wires.insert(interface, cgroup),
                 Err(error) => self.wire_problems.push(chain(&error)),
             }
+        }
+        if others == Others::Stay {
+            return;
         }
         let gone: Vec<u32> = self
             .wires
@@ -358,6 +486,17 @@ impl Controller {
         }
     }
 
+    /// Takes off what older versions have attached, as soon as these programs know every pod.
+    fn retire_others(&mut self) {
+        if !self.has_others || !self.is_synced() || !self.problems.is_empty() {
+            return;
+        }
+        match self.parts.kernel.retire_others() {
+            Ok(_) => self.has_others = false,
+            Err(error) => self.problem(&error),
+        }
+    }
+
     fn keep(&mut self) {
         let known = &self.parts.known;
         // Times alone are not worth a write: the addresses and the pods are what a start needs.
@@ -369,4 +508,13 @@ impl Controller {
             Err(error) => self.problem(&error),
         }
     }
+}
+
+/// What was refused, by hook.
+fn refusals(stats: &Stats) -> BTreeMap<String, u64> {
+    let mut refusals = BTreeMap::new();
+    for (hook, _, count) in &stats.refusals {
+        *refusals.entry(format!("{hook:?}").to_lowercase()).or_default() += count;
+    }
+    refusals
 }

@@ -3,6 +3,7 @@
 //! The order is: what is remembered; the kernel side, if enough is remembered to close it; the API server; the kernel side,
 //! if this is the first start, once pods and Services are known, so that no ordinary pod is cut off meanwhile.
 
+pub mod events;
 mod gate;
 mod learn;
 mod reload;
@@ -28,6 +29,7 @@ use crate::node::cgroup::processes::pod_of;
 use crate::node::cgroup::{find_root, scan, watch as cgroup_watch};
 use crate::node::config::{NodeConfig, UpstreamConfig};
 use crate::node::controller::{Controller, Parts};
+use crate::node::daemon::events::Watch;
 use crate::node::daemon::gate::Gate;
 use crate::node::daemon::learn::{Learned, learn};
 pub(crate) use crate::node::daemon::reload::Reload;
@@ -35,12 +37,13 @@ use crate::node::kernel::{Destinations, Kernel, Standing};
 use crate::node::policies::Policies;
 use crate::node::programs;
 use crate::node::proxy_process::{ProxyLink, ProxyProcess, Session, Setup, ToProxy, publish};
+use crate::node::refusals::Kind;
 use crate::node::reporting::Reporting;
 use crate::node::state::{Known, State};
 use crate::node::status::{self, Status};
 use crate::proxy::Limits;
 use crate::proxy::upstream::UpstreamPool;
-use crate::recording::writer::SessionFacts;
+use crate::recording::writer::{DiskRecorder, SessionFacts};
 use crate::telemetry::{chain, say};
 use crate::tls::downstream::Leaves;
 use crate::upstream::{
@@ -115,6 +118,10 @@ struct Daemon {
     gate: Gate,
     status: watch::Sender<Status>,
     reporting: Reporting,
+    /// What the kernel programs tell, and its record.
+    watch: Arc<Watch>,
+    /// Packets that were dropped behind the rewriting, as far as was told.
+    forwarding_dropped: u64,
     /// Watches, the status socket, the proxy; they end with it.
     _tasks: JoinSet<()>,
 }
@@ -152,6 +159,7 @@ impl Daemon {
         tasks.spawn(status::serve(status::listen(&config.state)?, status_rx));
         let reporting = Reporting::start(&mut tasks, (&config, &root), &own, &status_tx).await?;
         let node = Session::open(&config.records, node_session())?;
+        let record = DiskRecorder::open(&config.records, node_session())?;
         let proxy = start_proxy(&mut tasks, &endpoint, credentials, process);
         proxy.keep(ToProxy::Leaf(leaves.leaf().clone()));
         let gate = Gate::open(&mut tasks, &config);
@@ -166,6 +174,8 @@ impl Daemon {
             leaves,
         });
         let mut daemon = Self {
+            watch: Watch::start(controller.events()?, record, &mut tasks),
+            forwarding_dropped: 0,
             controller,
             policies,
             reload,
@@ -235,6 +245,27 @@ impl Daemon {
         block_in_place(|| self.controller.verify());
     }
 
+    /// What is counted beside the controller.
+    fn add_refusals(&mut self, status: &mut Status) {
+        self.watch.directory.store(Arc::new(self.controller.directory()));
+        let mut tally = self.watch.tally();
+        tally.keep_only(|pod| status.pods.iter().any(|row| row.cgroup == pod));
+        for row in &mut status.pods {
+            let counts = tally.of(row.cgroup);
+            (row.refused, row.bypass_attempts) = (counts.refused, counts.bypass_attempts);
+        }
+        let new = status.forwarding_dropped.saturating_sub(self.forwarding_dropped);
+        self.forwarding_dropped = status.forwarding_dropped;
+        status.bypass_attempts = tally.bypass_attempts() + status.forwarding_dropped;
+        drop(tally);
+        if new > 0 {
+            let what =
+                format!("the node would have forwarded {new} packets of agents to what is closed to them");
+            tracing::error!("bypass attempted: {what}");
+            self.watch.tell(Kind::BypassAttempted.reason(), what);
+        }
+    }
+
     fn reconcile(&mut self) {
         let mut status = block_in_place(|| self.controller.reconcile(Timestamp::now()));
         let facts = self.proxy.facts();
@@ -247,12 +278,17 @@ impl Daemon {
             .extend(self.reload.problems().chain(facts.problem));
         self.gate.settle(&self.controller, &mut status);
         self.reporting.add_to(&mut status);
+        self.add_refusals(&mut status);
+        for (reason, what) in self.controller.take_notices() {
+            self.watch.tell(reason, what);
+        }
         self.status.send_replace(status);
     }
 
     async fn stop(self) {
         self.proxy.stop(Limits::default().drain).await;
         self.controller.stop().await;
+        self.watch.end().await;
     }
 }
 

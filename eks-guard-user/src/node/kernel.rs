@@ -6,8 +6,11 @@ use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::ebpf::Stats;
+use crate::ebpf::node::Events;
 use crate::ebpf::original_dst::FlowTable;
 use crate::node::config::{Allow, EgressMode, Prefix};
+use crate::node::older::Owner;
 
 /// Destinations by class.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,6 +43,24 @@ pub enum Standing {
     System,
     /// Known not to be an agent.
     Ordinary,
+}
+
+/// What becomes of interfaces that are not named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Others {
+    /// They stay closed: not all agents are known.
+    Stay,
+    /// They are opened: they are no agent's.
+    Open,
+}
+
+/// What became of the layers when they were looked at, one sentence each.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Health {
+    /// What had been taken off, and is back.
+    pub repaired: Vec<String>,
+    /// What does not hold.
+    pub faults: Vec<String>,
 }
 
 /// The kernel refused.
@@ -91,8 +112,50 @@ pub trait Kernel: Send + 'static {
     /// The pin or the entry cannot be removed.
     fn unguard_interface(&mut self, interface: u32) -> Result<(), KernelError>;
 
-    /// Which layers do not hold, one sentence each; none when all do. `below` are cgroups that they must hold for.
-    fn faults(&self, below: &[&Path]) -> Vec<String>;
+    /// Closes what the node forwards for these interfaces, behind every rewriting of destinations.
+    ///
+    /// # Errors
+    /// The kernel refuses: what was closed still is.
+    fn guard_forwarding(&mut self, interfaces: &BTreeSet<u32>, others: Others) -> Result<(), KernelError>;
+
+    /// Packets that were dropped there, as far as was looked.
+    fn forwarding_dropped(&self) -> u64;
+
+    /// Whether that is in force. Where it is not, an address that the node rewrites leads past the other layers, so nobody may
+    /// go to addresses that nothing names.
+    fn is_forwarding_closed(&self) -> bool;
+
+    /// Looks whether all layers hold, and puts back those that do not. `below` are cgroups that they must hold for.
+    fn repair(&mut self, below: &[&Path]) -> Health;
+
+    /// What the programs tell of refusals, for one reader.
+    ///
+    /// # Errors
+    /// They cannot be watched.
+    fn events(&self) -> Result<Option<Events>, KernelError>;
+
+    /// What the programs have counted, exactly, whoever reads the events.
+    ///
+    /// # Errors
+    /// The map is not readable.
+    fn stats(&self) -> Result<Stats, KernelError>;
+
+    /// Ends connections that an agent, of this standing and with a network in this namespace, has and may not have; how many.
+    ///
+    /// # Errors
+    /// The kernel cannot: their packets are dropped all the same.
+    fn end_older(
+        &self,
+        netns: BorrowedFd<'_>,
+        owner: Owner,
+        standing: &Standing,
+    ) -> Result<usize, KernelError>;
+
+    /// Takes off what older versions of the guard have pinned; how many there were. Call it when every pod is on record.
+    ///
+    /// # Errors
+    /// The pins cannot be removed.
+    fn retire_others(&mut self) -> Result<usize, KernelError>;
 
     /// The flows of connections that arrive in the network namespace of a socket.
     ///

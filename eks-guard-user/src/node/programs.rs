@@ -1,6 +1,8 @@
 //! The kernel side in the daemon's own words: what is closed, and what each pod may do, put into the node's programs.
 
-use std::collections::BTreeSet;
+mod forwarding;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -10,14 +12,17 @@ use std::sync::Arc;
 
 use crate::ebpf::cgroup2_mount;
 use crate::ebpf::node::{
-    AllowEntry, Destination, Egress, Infrastructure, NodeConfig as ProgramConfig, NodeLimits, PodEntry,
-    PodKind, Unknown,
+    self, AllowEntry, Destination, Egress, Events, Fault, Infrastructure, NodeConfig as ProgramConfig,
+    NodeLimits, PodEntry, PodKind, Unknown, has_tcx,
 };
 use crate::ebpf::original_dst::FlowTable;
-use crate::ebpf::{NodeDatapath, NodeError, NodeRequest, Prefix, netns_cookie};
+use crate::ebpf::{NodeDatapath, NodeError, NodeRequest, Prefix, Stats, netns_cookie};
 use crate::node::config::{Allow, Closed, EgressMode, NodeConfig, Prefix as ConfigPrefix, Protocol};
 use crate::node::daemon::Failure;
-use crate::node::kernel::{Destinations, Kernel, KernelError, Standing};
+use crate::node::filter;
+use crate::node::kernel::{Destinations, Health, Kernel, KernelError, Others, Standing};
+use crate::node::older::{self, Owner, Rule};
+use crate::node::programs::forwarding::{Forwarding, table_of};
 use crate::node::state::State;
 use crate::telemetry::chain;
 
@@ -61,7 +66,14 @@ pub(crate) fn open(
         config: &program_config,
         limits: NodeLimits::default(),
     })?;
-    Ok(Box::new(Programs { datapath }))
+    let nat64 = config.nat64_prefixes.clone();
+    let closed = node::closed(&closed(destinations), &nat64);
+    Ok(Box::new(Programs {
+        datapath,
+        forwarding: Forwarding::open(table_of(&config.pins), closed, nat64.clone()),
+        nat64,
+        wires: BTreeMap::new(),
+    }))
 }
 
 /// Takes the programs off the node.
@@ -70,19 +82,44 @@ pub(crate) fn open(
 /// A daemon runs, agents run, or the pins cannot be removed.
 pub(crate) fn uninstall(config: &NodeConfig) -> Result<(), Failure> {
     let _nobody_else = State::open(&config.state)?;
-    Ok(NodeDatapath::uninstall(&config.pins)?)
+    NodeDatapath::uninstall(&config.pins)?;
+    filter::remove(&table_of(&config.pins))?;
+    Ok(())
 }
 
 struct Programs {
     datapath: NodeDatapath,
+    forwarding: Forwarding,
+    nat64: Vec<Ipv6Addr>,
+    /// Guarded interfaces, with the cgroups of their agents.
+    wires: BTreeMap<u32, u64>,
+}
+
+impl Programs {
+    /// Puts back the programs of interfaces; what is not put back stays in `faults`.
+    fn repair_wires(&mut self, faults: Vec<Fault>, health: &mut Health) {
+        for fault in faults {
+            let own = fault.ifindex.and_then(|interface| {
+                let cgroup = self.wires.get(&interface)?;
+                Some(self.datapath.guard_interface(interface, *cgroup))
+            });
+            match own {
+                Some(Ok(())) if fault.problem != node::Problem::NotFirst => {
+                    health.repaired.push(fault.to_string());
+                }
+                Some(Err(error)) => health.faults.push(format!("{fault}: {}", chain(&error))),
+                Some(Ok(())) | None => health.faults.push(fault.to_string()),
+            }
+        }
+    }
 }
 
 impl Kernel for Programs {
     fn classify(&mut self, destinations: &Destinations) -> Result<(), KernelError> {
-        let synced = self.datapath.sync_destinations(&closed(destinations));
-        synced
-            .map(drop)
-            .map_err(failed("putting the destinations into the maps"))
+        let destinations = closed(destinations);
+        let synced = self.datapath.sync_destinations(&destinations);
+        synced.map_err(failed("putting the destinations into the maps"))?;
+        self.forwarding.close(node::closed(&destinations, &self.nat64))
     }
 
     fn set_pod(&mut self, cgroup: u64, standing: &Standing) -> Result<(), KernelError> {
@@ -138,25 +175,99 @@ impl Kernel for Programs {
     }
 
     fn guard_interface(&mut self, interface: u32, cgroup: u64) -> Result<(), KernelError> {
+        if !has_tcx() && self.forwarding.is_closed() {
+            // The packet filter has a chain for such kernels.
+            return Ok(());
+        }
         let guarded = self.datapath.guard_interface(interface, cgroup);
         guarded.map_err(failed(format!(
             "closing interface {interface}, which leads to an agent: raw frames are not stopped there"
-        )))
+        )))?;
+        self.wires.insert(interface, cgroup);
+        Ok(())
     }
 
     fn unguard_interface(&mut self, interface: u32) -> Result<(), KernelError> {
         let opened = self.datapath.unguard_interface(interface);
-        opened.map_err(failed(format!("forgetting interface {interface}")))
+        opened.map_err(failed(format!("forgetting interface {interface}")))?;
+        self.wires.remove(&interface);
+        Ok(())
     }
 
-    fn faults(&self, below: &[&Path]) -> Vec<String> {
+    fn guard_forwarding(&mut self, interfaces: &BTreeSet<u32>, others: Others) -> Result<(), KernelError> {
+        self.forwarding.guard(interfaces, others)
+    }
+
+    fn forwarding_dropped(&self) -> u64 {
+        self.forwarding.dropped()
+    }
+
+    fn is_forwarding_closed(&self) -> bool {
+        self.forwarding.is_closed()
+    }
+
+    fn repair(&mut self, below: &[&Path]) -> Health {
+        let mut health = Health::default();
         // A pod that has ended meanwhile needs no layer.
         let open: Vec<File> = below.iter().filter_map(|path| File::open(path).ok()).collect();
         let below: Vec<BorrowedFd<'_>> = open.iter().map(AsFd::as_fd).collect();
-        match self.datapath.verify_attached(&below) {
-            Ok(faults) => faults.iter().map(ToString::to_string).collect(),
-            Err(error) => vec![format!("cannot tell whether the layers hold: {}", chain(&error))],
+        match self.datapath.repair(&below) {
+            Ok(repairs) => {
+                let texts = |faults: &[Fault]| faults.iter().map(ToString::to_string).collect::<Vec<_>>();
+                health.repaired = texts(&repairs.repaired);
+                let (wires, others): (Vec<Fault>, Vec<Fault>) = repairs
+                    .left
+                    .into_iter()
+                    .partition(|fault| fault.ifindex.is_some());
+                health.faults = texts(&others);
+                health
+                    .faults
+                    .extend(repairs.errors.iter().map(|error| chain(error)));
+                self.repair_wires(wires, &mut health);
+            }
+            Err(error) => health
+                .faults
+                .push(format!("cannot tell whether the layers hold: {}", chain(&error))),
         }
+        self.forwarding.repair(&mut health);
+        health
+    }
+
+    fn events(&self) -> Result<Option<Events>, KernelError> {
+        let events = self.datapath.events();
+        events.map_err(failed("watching for events of the programs"))
+    }
+
+    fn stats(&self) -> Result<Stats, KernelError> {
+        let stats = self.datapath.stats();
+        stats.map_err(failed("reading what the programs have counted"))
+    }
+
+    fn end_older(
+        &self,
+        netns: BorrowedFd<'_>,
+        owner: Owner,
+        standing: &Standing,
+    ) -> Result<usize, KernelError> {
+        let Standing::Agent { mode, allow, .. } = standing else {
+            return Ok(0);
+        };
+        let rule = Rule {
+            owner,
+            closed: self.forwarding.closed(),
+            mode: *mode,
+            allow,
+        };
+        older::end(netns, &rule).map_err(|source| KernelError {
+            doing: "ending connections that are older than their agent (their packets are dropped)"
+                .to_owned(),
+            source: source.into(),
+        })
+    }
+
+    fn retire_others(&mut self) -> Result<usize, KernelError> {
+        let retired = self.datapath.retire_others();
+        retired.map_err(failed("taking off the programs of an older version"))
     }
 
     fn flows(&self, socket: BorrowedFd<'_>) -> Result<Arc<dyn FlowTable>, KernelError> {

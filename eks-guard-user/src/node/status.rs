@@ -1,5 +1,6 @@
 //! What the daemon says of itself: a document on a socket that only root can open, shown as a table or as it is.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -44,6 +45,24 @@ pub struct Status {
     pub policy_generation: u64,
     /// Addresses of the API server.
     pub api: Vec<SocketAddr>,
+    /// Whether what the node forwards for agents is looked at behind every rewriting of destinations.
+    #[serde(default)]
+    pub forwarding_closed: bool,
+    /// Packets of agents that were dropped there.
+    #[serde(default)]
+    pub forwarding_dropped: u64,
+    /// What the kernel programs refused, by where.
+    #[serde(default)]
+    pub refusals: BTreeMap<String, u64>,
+    /// Events of refusals that nobody could read: of those there are counts only.
+    #[serde(default)]
+    pub events_lost: u64,
+    /// Attempts of agents to get past the guard since the start.
+    #[serde(default)]
+    pub bypass_attempts: u64,
+    /// What was taken off and put back since the start, with how often.
+    #[serde(default)]
+    pub repairs: BTreeMap<String, u64>,
     /// What is wrong now, one sentence each.
     pub problems: Vec<String>,
     /// Every pod that has a cgroup.
@@ -70,6 +89,12 @@ pub struct PodStatus {
     pub port: Option<u16>,
     /// `allowList` or `blockList`, which is weaker; agents only.
     pub egress: Option<String>,
+    /// What the kernel programs refused it since the start, as far as events were read; agents only.
+    #[serde(default)]
+    pub refused: u64,
+    /// Of those, attempts to get past the guard.
+    #[serde(default)]
+    pub bypass_attempts: u64,
     /// Indices of the node's ends of its cables that are closed to raw frames; agents only.
     pub interfaces: Vec<u32>,
     /// What the last trial from inside came to; agents only, and only where trials are configured.
@@ -165,6 +190,17 @@ pub fn table(status: &Status, out: &mut dyn Write) -> io::Result<()> {
     )?;
     let api: Vec<String> = status.api.iter().map(ToString::to_string).collect();
     writeln!(out, "API server {}", api.join(" "))?;
+    for pod in status.pods.iter().filter(|pod| pod.bypass_attempts > 0) {
+        let attempts = pod.bypass_attempts;
+        writeln!(
+            out,
+            "BYPASS ATTEMPTED {attempts} times by {}/{}",
+            pod.namespace, pod.name
+        )?;
+    }
+    for (what, times) in &status.repairs {
+        writeln!(out, "REPAIRED {times} times: {what}")?;
+    }
     for problem in &status.problems {
         writeln!(out, "PROBLEM {problem}")?;
     }

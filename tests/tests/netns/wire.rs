@@ -11,8 +11,8 @@ use eks_guard::ebpf::{Hook, NodeError, Prefix, Refusal};
 use crate::node_world::{API, Layer, Node, Who};
 use crate::world::PATIENCE;
 
-const IPV4: [u8; 2] = [0x08, 0x00];
-const IPV6: [u8; 2] = [0x86, 0xdd];
+pub(crate) const IPV4: [u8; 2] = [0x08, 0x00];
+pub(crate) const IPV6: [u8; 2] = [0x86, 0xdd];
 const TAGGED: [u8; 2] = [0x81, 0x00];
 const LOCAL_EXPERIMENT: [u8; 2] = [0x88, 0xb5];
 const UDP: u8 = 17;
@@ -37,7 +37,7 @@ fn datagram(port: u16) -> Vec<u8> {
     bytes
 }
 
-fn v4(to: &str, port: u16, options: &[u8]) -> Vec<u8> {
+pub(crate) fn v4(to: &str, port: u16, options: &[u8]) -> Vec<u8> {
     let addr: Ipv4Addr = to.parse().unwrap();
     let payload = datagram(port);
     let words = 5 + options.len() / 4;
@@ -53,7 +53,7 @@ fn v4(to: &str, port: u16, options: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn v6(to: &str, port: u16) -> Vec<u8> {
+pub(crate) fn v6(to: &str, port: u16) -> Vec<u8> {
     let from: Ipv6Addr = "2001:db8::7".parse().unwrap();
     let to: Ipv6Addr = to.parse().unwrap();
     let payload = datagram(port);
@@ -65,7 +65,7 @@ fn v6(to: &str, port: u16) -> Vec<u8> {
 }
 
 /// Both ends of the wire have this address.
-fn frame(ethertype: [u8; 2], payload: &[u8]) -> String {
+pub(crate) fn frame(ethertype: [u8; 2], payload: &[u8]) -> String {
     let mut bytes = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 1];
     bytes.extend(ethertype);
     bytes.extend(payload);

@@ -15,7 +15,7 @@ use crate::ebpf::sys::{self, AttachType};
 /// A layer that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// The program.
+    /// The program, or the map.
     pub program: &'static str,
     /// Of an interface's program, the interface.
     pub ifindex: Option<u32>,
@@ -28,6 +28,8 @@ pub struct Fault {
 pub enum Problem {
     /// Its link has no pin: it ends with whoever holds it.
     NotPinned,
+    /// A map has no pin: whoever starts next makes an empty one.
+    MapNotPinned,
     /// Its link is attached to nothing, or to something else.
     Detached,
     /// The kernel does not run it where it should.
@@ -45,6 +47,7 @@ pub enum Problem {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let problem = match self.problem {
+            Problem::MapNotPinned => return write!(f, "map {} is not pinned", self.program),
             Problem::NotPinned => "is not pinned",
             Problem::Detached => "is detached",
             Problem::NotEffective => "does not run",
@@ -66,8 +69,9 @@ pub(super) struct Attached {
     name: &'static str,
     attach: AttachType,
     tag: Tag,
+    program: OwnedFd,
     /// Should the bpffs be unmounted, the program stays for as long as this.
-    _link: OwnedFd,
+    link: OwnedFd,
 }
 
 /// Attaches what is not attached, replaces what is, and pins both. Nothing is detached first: at every
@@ -103,11 +107,13 @@ pub(super) fn attach_all(
                 link
             }
         };
+        let program = program.try_clone_to_owned().map_err(failed("keep"))?;
         attached.push(Attached {
             name,
             attach,
             tag,
-            _link: link,
+            program,
+            link,
         });
     }
     Ok(attached)
@@ -126,6 +132,11 @@ pub(super) fn live_link(pin: &Path, attach: AttachType, target: u64) -> Result<O
 }
 
 impl Attached {
+    /// Whether this is its name.
+    pub(super) fn is(&self, name: &str) -> bool {
+        self.name == name
+    }
+
     /// What is wrong with it, seen from the cgroup it is attached to and from others below that.
     pub(super) fn fault(
         &self,
@@ -140,6 +151,32 @@ impl Attached {
             ifindex: None,
             problem,
         })
+    }
+
+    /// Puts right what is wrong, as far as one step goes: afterwards it is to be asked again. What still runs goes on until
+    /// another runs in its place.
+    pub(super) fn repair(
+        &mut self,
+        pins: &Pins,
+        cgroup: BorrowedFd<'_>,
+        problem: Problem,
+    ) -> Result<(), NodeError> {
+        let pin = pins.links().join(self.name);
+        match problem {
+            Problem::NotPinned => pins::replace(self.link.as_fd(), &pin),
+            Problem::Detached | Problem::NotEffective | Problem::OtherProgram => {
+                let attached = sys::link_create(self.program.as_fd(), cgroup, self.attach);
+                let link = attached.map_err(|source| NodeError::Attach {
+                    action: "attach",
+                    program: self.name,
+                    source,
+                })?;
+                pins::replace(link.as_fd(), &pin)?;
+                self.link = link;
+                Ok(())
+            }
+            Problem::MapNotPinned | Problem::NotFirst | Problem::NoEntry | Problem::Unknown => Ok(()),
+        }
     }
 
     fn problem(

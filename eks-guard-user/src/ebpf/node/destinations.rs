@@ -1,8 +1,10 @@
 //! What the destination classes of a node are made of: pure, from what the daemon knows to the entries of the maps.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
 
+use eks_guard_ebpf::address::words;
 use eks_guard_ebpf::{Class, class};
 
 use crate::ebpf::prefix::Prefix;
@@ -38,6 +40,33 @@ pub enum Infrastructure {
     Kubelet,
     /// API servers of other clusters.
     OtherCluster,
+}
+
+/// Addresses that agents' packets must not go to, whatever class that is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Closed {
+    /// The addresses; IPv4 in all its disguises is IPv4.
+    pub prefix: Prefix,
+    /// Only these ports of them.
+    pub ports: Option<RangeInclusive<u16>>,
+}
+
+/// What is closed to agents, for those who cannot ask the maps. `nat64` are further NAT64 prefixes of 96 bits.
+#[must_use]
+pub fn closed(destinations: &[Destination], nat64: &[Ipv6Addr]) -> Vec<Closed> {
+    let nat64: Vec<[u32; 3]> = nat64.iter().map(nat64_words).collect();
+    let entries = entries(destinations, &nat64).into_iter();
+    let closed = entries.map(|(prefix, class)| Closed {
+        prefix,
+        ports: (class.port_only == 1).then_some(class.first_port..=class.last_port),
+    });
+    closed.collect()
+}
+
+/// A NAT64 prefix as the programs have it.
+pub(super) fn nat64_words(prefix: &Ipv6Addr) -> [u32; 3] {
+    let [a, b, c, _] = words(&prefix.octets());
+    [a, b, c]
 }
 
 impl Infrastructure {

@@ -43,18 +43,11 @@ impl Wire {
         })
     }
 
-    /// Refuses kernels that have no place for the program.
-    fn check_kernel() -> Result<(), NodeError> {
-        if object::running_kernel().is_some_and(|version| version >= TCX_SINCE) {
-            Ok(())
-        } else {
-            Err(NodeError::NoTcx)
-        }
-    }
-
     /// Attaches to an interface of the calling thread's network namespace, or replaces the program that is there.
     pub(super) fn attach(&mut self, pins: &Pins, ifindex: u32) -> Result<(), NodeError> {
-        Self::check_kernel()?;
+        if !has_tcx() {
+            return Err(NodeError::NoTcx);
+        }
         if self.renew_one(pins, ifindex)? {
             return Ok(());
         }
@@ -133,6 +126,12 @@ impl Wire {
             Err(_) => Some(Problem::Unknown),
         }
     }
+}
+
+/// Whether this kernel has a place for programs on an interface that nobody else's takes away.
+#[must_use]
+pub fn has_tcx() -> bool {
+    object::running_kernel().is_some_and(|version| version >= TCX_SINCE)
 }
 
 /// The entry of an agent's interface.

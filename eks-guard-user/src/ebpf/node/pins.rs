@@ -3,10 +3,11 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use eks_guard_ebpf::ABI_VERSION;
+use rustix::mount::{MountFlags, mount};
 
 use crate::ebpf::node::error::NodeError;
 use crate::ebpf::sys::links;
@@ -20,6 +21,8 @@ const BPF_FS_MAGIC: rustix::fs::FsWord = 0xcafe_4a11;
 pub(super) struct Pins {
     root: PathBuf,
     folder: PathBuf,
+    /// Where the bpffs that they are on was mounted when they were made.
+    mount_point: Option<PathBuf>,
 }
 
 impl Pins {
@@ -28,14 +31,32 @@ impl Pins {
         Self {
             root: root.to_owned(),
             folder: root.join(format!("{ABI_PREFIX}{ABI_VERSION}")),
+            mount_point: None,
         }
     }
 
-    /// Makes the folders, for root's eyes only.
-    pub(super) fn create(&self) -> Result<(), NodeError> {
+    /// Makes the folders, for root's eyes only, and remembers what they are on.
+    pub(super) fn create(&mut self) -> Result<(), NodeError> {
+        self.make_folders()?;
+        self.mount_point = mount_point_of(&self.root);
+        Ok(())
+    }
+
+    /// Makes the folders again if they are gone; if the whole bpffs is, mounts another in its place.
+    pub(super) fn restore(&self) -> Result<(), NodeError> {
+        if let Some(place) = self.mount_point.as_deref().filter(|place| !is_bpffs(place)) {
+            let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+            mount("bpf", place, "bpf", flags, None).map_err(|source| NodeError::Pin {
+                path: place.to_owned(),
+                source: source.into(),
+            })?;
+        }
+        self.make_folders()
+    }
+
+    fn make_folders(&self) -> Result<(), NodeError> {
         let existing = self.root.ancestors().find(|folder| folder.exists());
-        let mounted = rustix::fs::statfs(existing.unwrap_or(&self.root));
-        if !mounted.is_ok_and(|mounted| mounted.f_type == BPF_FS_MAGIC) {
+        if !is_bpffs(existing.unwrap_or(&self.root)) {
             return Err(NodeError::Pin {
                 path: self.root.clone(),
                 source: io::ErrorKind::Unsupported.into(),
@@ -109,6 +130,18 @@ impl Pins {
     }
 }
 
+fn is_bpffs(folder: &Path) -> bool {
+    rustix::fs::statfs(folder).is_ok_and(|mounted| mounted.f_type == BPF_FS_MAGIC)
+}
+
+/// The topmost folder of the file system that a folder is on.
+fn mount_point_of(folder: &Path) -> Option<PathBuf> {
+    let device = |folder: &Path| fs::metadata(folder).ok().map(|found| found.dev());
+    let own = device(folder)?;
+    let above = folder.ancestors().take_while(|above| device(above) == Some(own));
+    above.last().map(Path::to_owned)
+}
+
 /// Opens a pinned object.
 pub(super) fn open(path: &Path) -> Result<Option<OwnedFd>, NodeError> {
     links::open_pinned(path).map_err(|source| NodeError::Pin {
@@ -143,6 +176,21 @@ pub(super) fn remove(path: &Path) -> Result<(), NodeError> {
         }),
         Ok(()) | Err(_) => Ok(()),
     }
+}
+
+/// Takes a pinned link off what it is attached to, whoever else holds it; `false` when there is none.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn detach(pin: &Path) -> Result<bool, NodeError> {
+    let Some(link) = open(pin)? else {
+        return Ok(false);
+    };
+    links::detach(link.as_fd()).map_err(|source| NodeError::Pin {
+        path: pin.to_owned(),
+        source,
+    })?;
+    Ok(true)
 }
 
 /// The links go before the maps: nothing is judged by what is half there.

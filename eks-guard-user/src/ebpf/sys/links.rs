@@ -20,6 +20,7 @@ const BPF_PROG_GET_FD_BY_ID: libc::c_int = 13;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_PROG_QUERY: libc::c_int = 16;
 const BPF_LINK_UPDATE: libc::c_int = 29;
+const BPF_LINK_DETACH: libc::c_int = 34;
 
 const BPF_F_BEFORE: u32 = 1 << 3;
 const BPF_F_QUERY_EFFECTIVE: u32 = 1;
@@ -88,6 +89,12 @@ pub(crate) fn update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Resul
         old_program: 0,
     };
     bpf(BPF_LINK_UPDATE, &mut attr).map(drop)
+}
+
+/// Takes a link off what it is attached to, whoever else holds it.
+pub(crate) fn detach(link: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attr = link.as_raw_fd().cast_unsigned();
+    bpf(BPF_LINK_DETACH, &mut attr).map(drop)
 }
 
 /// Attaches a program to what comes in through an interface, before all others there.

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use crate::node::cgroup::{CgroupsError, PodUid, find_root, parents, pod_uid, scan};
+use crate::node::cgroup::{CgroupsError, PodUid, find_root, ids_below, parents, pod_uid, scan};
 
 const UID: &str = "0f2a9c4e-1b7d-4e8a-9c3f-5d6e7f809a1b";
 const OTHER: &str = "aa2a9c4e-1b7d-4e8a-9c3f-5d6e7f809a1b";
@@ -137,4 +137,16 @@ fn the_root_is_found_or_asked_for() {
         scan(&mount.path().join("gone")),
         Err(CgroupsError::Read { .. })
     ));
+}
+
+#[test]
+fn a_containers_cgroup_is_its_pods() {
+    let folder = tempfile::tempdir().unwrap();
+    let container = folder.path().join("container/below");
+    fs::create_dir_all(&container).unwrap();
+    let id = |path: &Path| fs::metadata(path).unwrap().ino();
+    let ids = ids_below(folder.path());
+    assert_eq!(ids.len(), 3);
+    assert!(ids.contains(&id(&container)) && ids.contains(&id(folder.path())));
+    assert!(ids_below(Path::new("/no/such/cgroup")).is_empty());
 }

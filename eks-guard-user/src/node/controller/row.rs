@@ -42,6 +42,8 @@ pub(super) fn row(
         agent,
         port,
         egress,
+        refused: 0,
+        bypass_attempts: 0,
         interfaces: Vec::new(),
         verified: None,
     }

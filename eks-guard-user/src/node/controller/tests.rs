@@ -10,17 +10,20 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use tempfile::TempDir;
 use uuid::Uuid;
 
+use crate::ebpf::Stats;
+use crate::ebpf::node::Events;
 use crate::ebpf::original_dst::FlowTable;
 use crate::node::agents::Agents;
 use crate::node::config::{EgressMode, NodeConfig};
 use crate::node::controller::{Controller, Parts};
-use crate::node::kernel::{Destinations, Kernel, KernelError, Standing};
+use crate::node::kernel::{Destinations, Health, Kernel, KernelError, Others, Standing};
 use crate::node::kube::{Change, Pod};
+use crate::node::older::Owner;
 use crate::node::proxy_process::{FlowTables, ProxyLink, Resident, Session, ToProxy};
 use crate::node::state::{Known, State};
 use crate::node::status::{PodStatus, Status};
@@ -42,6 +45,11 @@ struct Told {
     wires: BTreeMap<u32, u64>,
     is_full: bool,
     faults: Vec<String>,
+    others: Option<Others>,
+    has_no_filter: bool,
+    lost: Vec<String>,
+    retired: usize,
+    swept: Vec<Owner>,
 }
 
 struct FakeKernel(Arc<Mutex<Told>>);
@@ -83,8 +91,44 @@ impl Kernel for FakeKernel {
         Ok(())
     }
 
-    fn faults(&self, _below: &[&Path]) -> Vec<String> {
-        self.0.lock().unwrap().faults.clone()
+    fn guard_forwarding(&mut self, _interfaces: &BTreeSet<u32>, others: Others) -> Result<(), KernelError> {
+        self.0.lock().unwrap().others = Some(others);
+        Ok(())
+    }
+
+    fn forwarding_dropped(&self) -> u64 {
+        0
+    }
+
+    fn is_forwarding_closed(&self) -> bool {
+        !self.0.lock().unwrap().has_no_filter
+    }
+
+    fn repair(&mut self, _below: &[&Path]) -> Health {
+        let mut told = self.0.lock().unwrap();
+        Health {
+            repaired: std::mem::take(&mut told.lost),
+            faults: told.faults.clone(),
+        }
+    }
+
+    fn events(&self) -> Result<Option<Events>, KernelError> {
+        Ok(None)
+    }
+
+    fn stats(&self) -> Result<Stats, KernelError> {
+        Ok(Stats::default())
+    }
+
+    fn end_older(&self, _: BorrowedFd<'_>, owner: Owner, _: &Standing) -> Result<usize, KernelError> {
+        self.0.lock().unwrap().swept.push(owner);
+        Ok(3)
+    }
+
+    fn retire_others(&mut self) -> Result<usize, KernelError> {
+        let mut told = self.0.lock().unwrap();
+        told.retired += 1;
+        Ok(0)
     }
 
     fn flows(&self, _socket: BorrowedFd<'_>) -> Result<Arc<dyn FlowTable>, KernelError> {
@@ -191,7 +235,11 @@ impl Rig {
     }
 
     fn reconcile(&mut self) -> Status {
-        self.controller.reconcile(Timestamp::now())
+        self.reconcile_at(Timestamp::now())
+    }
+
+    fn reconcile_at(&mut self, now: Timestamp) -> Status {
+        self.controller.reconcile(now)
     }
 }
 
@@ -284,6 +332,13 @@ async fn an_agent_gets_a_listener_when_its_sandbox_is_there() {
             Some(port),
             "the same sandbox keeps its listener"
         );
+        // Its older connections are looked for once, and with others in the network only its own.
+        let swept = std::mem::take(&mut rig.told.lock().unwrap().swept);
+        assert!(
+            matches!(&swept[..], [Owner::Shared(own)] if own.contains(&agent)),
+            "{swept:?}"
+        );
+        assert_eq!(rig.controller.take_notices()[0].0, "ConnectionsEnded");
         // The proxy dies: nobody listens, until the next one is handed another listener and the agent's workload again.
         rig.link.incarnation.store(0, Ordering::SeqCst);
         rig.link.listeners.lock().unwrap().clear();
@@ -348,6 +403,30 @@ async fn destinations_are_told_once_and_never_shrink_to_nothing() {
 }
 
 #[tokio::test]
+async fn a_clock_that_jumps_takes_no_api_server_out() {
+    let mut rig = Rig::start().await;
+    let endpoint: BTreeSet<SocketAddr> = ["198.51.100.1:443".parse().unwrap()].into();
+    let now = Timestamp::now();
+    let years = SignedDuration::from_hours(24 * 365 * 10);
+    for now in [now, now + years, now - years, now] {
+        rig.controller.take_endpoint(&endpoint, now);
+        let status = rig.reconcile_at(now);
+        assert!(
+            endpoint.iter().all(|address| status.api.contains(address)),
+            "{status:?}"
+        );
+        // No answer of the name server at the other time.
+        let status = rig.reconcile_at(now + years);
+        assert!(
+            endpoint.iter().all(|address| status.api.contains(address)),
+            "{status:?}"
+        );
+    }
+    let told = rig.told.lock().unwrap();
+    assert!(told.destinations.iter().all(|told| !told.api.is_empty()));
+}
+
+#[tokio::test]
 async fn the_next_daemon_knows_what_this_one_knew() {
     let mut rig = Rig::start().await;
     let agent = rig.cgroup(AGENT, false);
@@ -384,6 +463,63 @@ async fn a_layer_that_does_not_hold_is_said_until_it_does() {
     rig.told.lock().unwrap().faults.clear();
     rig.controller.verify();
     assert!(rig.reconcile().attached);
+}
+
+#[tokio::test]
+async fn what_was_put_back_is_counted_and_told_once() {
+    let mut rig = Rig::start().await;
+    for _ in 0..2 {
+        rig.told.lock().unwrap().lost = vec!["program connect4 is detached".to_owned()];
+        rig.controller.verify();
+    }
+    let status = rig.reconcile();
+    assert!(status.attached, "{status:?}");
+    let expected = BTreeMap::from([("program connect4 is detached".to_owned(), 2)]);
+    assert_eq!(status.repairs, expected);
+    assert_eq!(rig.controller.take_notices().len(), 2);
+    assert_eq!(rig.controller.take_notices().len(), 0);
+}
+
+#[tokio::test]
+async fn without_a_packet_filter_agents_are_held_to_their_lists() {
+    let mut rig = Rig::start().await;
+    let agent = rig.cgroup(AGENT, false);
+    let egress = "  egress:\n    agents: [{agent: shop, mode: blockList}]\n";
+    rig.controller.configure(config(egress));
+    rig.controller.take_pod(Change::Set(pod(AGENT, Some("shop"))));
+    rig.told.lock().unwrap().has_no_filter = true;
+    let status = rig.reconcile();
+    assert!(!status.forwarding_closed);
+    assert_eq!(rig.standing(agent), Some(agent_without_port()));
+    rig.told.lock().unwrap().has_no_filter = false;
+    rig.reconcile();
+    assert_ne!(rig.standing(agent), Some(agent_without_port()));
+    // Its listener is not there yet: interfaces that are closed stay so.
+    assert_eq!(rig.told.lock().unwrap().others, Some(Others::Stay));
+}
+
+#[tokio::test]
+async fn a_pod_that_the_kernel_forgot_is_told_again() {
+    let mut rig = Rig::start().await;
+    let agent = rig.cgroup(AGENT, false);
+    rig.controller.take_pod(Change::Set(pod(AGENT, Some("shop"))));
+    rig.reconcile();
+    rig.told.lock().unwrap().pods.clear();
+    rig.reconcile();
+    assert_eq!(rig.standing(agent), Some(agent_without_port()));
+}
+
+#[tokio::test]
+async fn older_programs_go_when_every_pod_is_known() {
+    let mut rig = Rig::start().await;
+    rig.reconcile();
+    assert_eq!(rig.told.lock().unwrap().retired, 0);
+    rig.controller.take_pod(Change::Listed(vec![pod(AGENT, None)]));
+    rig.controller.take_service(Change::Listed(Vec::new()));
+    rig.controller.take_slice(Change::Listed(Vec::new()));
+    rig.reconcile();
+    rig.reconcile();
+    assert_eq!(rig.told.lock().unwrap().retired, 1);
 }
 
 #[tokio::test]

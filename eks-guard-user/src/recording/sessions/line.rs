@@ -60,7 +60,8 @@ impl Line {
     }
 
     pub(super) fn is_refused(&self) -> bool {
-        self.decision == "refuse" && (self.is_request() || self.stage == "connection")
+        self.decision == "refuse"
+            && (self.is_request() || matches!(self.stage.as_str(), "connection" | "kernel"))
     }
 
     pub(super) fn is_mutating(&self) -> bool {

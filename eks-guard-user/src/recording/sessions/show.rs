@@ -154,10 +154,10 @@ fn event_row(line: &Line) -> String {
         ("", name) => name.to_owned(),
         (namespace, name) => format!("{namespace}/{name}"),
     };
-    let verb = if line.stage == "connection" {
-        "(connect)"
-    } else {
-        &line.verb
+    let verb = match line.stage.as_str() {
+        "connection" => "(connect)",
+        "kernel" => "(kernel)",
+        _ => &line.verb,
     };
     let status = match (line.stage.as_str(), line.status) {
         ("intent", _) => "unknown".to_owned(),
