@@ -19,8 +19,8 @@ use crate::vm::{BpfLsm, Kernel};
 const BOOT: Duration = Duration::from_secs(90);
 /// An emulated boot fails now and then, when the host is busy; so often it is tried.
 const BOOTS: u32 = 3;
-/// Processor time in which a guest says something, or hangs: ten times what a test needs.
-const SILENCE: Duration = Duration::from_secs(240);
+/// Processor time in which a guest says something, or hangs: several times what its longest test needs.
+const SILENCE: Duration = Duration::from_secs(600);
 /// A guest that sleeps uses no processor time: silence of any kind that is no longer patience.
 const ASLEEP: Duration = Duration::from_secs(900);
 /// How often the limits are looked at.
