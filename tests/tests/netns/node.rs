@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 
 use eks_guard::ebpf::node::{
-    AllowEntry, Destination, Egress, Infrastructure, NodeConfig, NodeLimits, PodEntry, PodKind, Problem,
-    Unknown,
+    AllowEntry, Destination, Egress, Fault, Infrastructure, NodeConfig, NodeLimits, PodEntry, PodKind,
+    Problem, Unknown,
 };
 use eks_guard::ebpf::{Hook, NodeDatapath, NodeError, NodeRequest, Prefix, Refusal};
 
@@ -296,8 +296,8 @@ fn what_is_pinned_outlives_the_daemon_until_it_is_uninstalled() {
     node.datapath.remove_pod(id).unwrap();
     NodeDatapath::uninstall(&node.pins).unwrap();
     let faults = node.datapath.verify_attached(&[]).unwrap();
-    assert!(faults.iter().all(|fault| fault.problem == Problem::NotPinned));
-    assert_eq!(faults.len(), 11);
+    assert_eq!(unpinned(&faults), (11, MAPS));
+    assert_eq!(faults.len(), 11 + MAPS);
     let Node {
         datapath,
         cgroup,
@@ -311,6 +311,15 @@ fn what_is_pinned_outlives_the_daemon_until_it_is_uninstalled() {
     assert!(probe.finish().ends_with("answer far"), "nothing is guarded");
 }
 
+/// Maps that are pinned.
+const MAPS: usize = 12;
+
+/// How many programs and how many maps have lost their pins.
+fn unpinned(faults: &[Fault]) -> (usize, usize) {
+    let count = |problem| faults.iter().filter(|fault| fault.problem == problem).count();
+    (count(Problem::NotPinned), count(Problem::MapNotPinned))
+}
+
 #[test]
 fn without_its_pins_the_node_is_guarded_while_the_daemon_lives() {
     let node = Node::block_list();
@@ -319,7 +328,8 @@ fn without_its_pins_the_node_is_guarded_while_the_daemon_lives() {
     node.assert_refused(Who::Agent, "tcp 169.254.169.254:80");
     node.assert_redirected(&format!("tcp {API}"));
     let faults = node.far.run(|| node.datapath.verify_attached(&[]).unwrap());
-    assert_eq!(faults.len(), 12, "{faults:?}");
+    assert_eq!(unpinned(&faults), (12, MAPS), "{faults:?}");
+    assert_eq!(faults.len(), 12 + MAPS, "{faults:?}");
     // What is in the place of a bpffs is none.
     let again = NodeDatapath::open(&NodeRequest {
         cgroup: node.cgroup.path(),
