@@ -199,7 +199,7 @@ fn what_no_object_stands_for_reaches_nothing() -> Result<()> {
 
 #[test]
 fn what_is_closed_to_agents_is_opened_by_its_name_only() -> Result<()> {
-    let (rig, layout, namespace) = (shared()?, Layout::ALL[3], "kubelets");
+    let (rig, layout, namespace) = (shared()?, Layout::ALL[3], "opened");
     rig.cluster().create_namespace(namespace)?;
     let labelled = |name: &str| {
         let mut spec = spec(rig, layout, namespace, name, false);
