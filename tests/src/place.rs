@@ -70,14 +70,15 @@ pub enum Escalation {
 impl Place {
     /// Moves this process, which must have one thread only.
     pub fn enter(&self) -> Result<()> {
-        if let Some(cgroup) = &self.cgroup {
-            let procs = cgroup.join("cgroup.procs");
-            fs::write(&procs, "0").with_context(|| format!("joining {}", procs.display()))?;
-        }
         if let Some(netns) = &self.netns {
             let file = fs::File::open(netns).with_context(|| format!("opening {}", netns.display()))?;
             move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
                 .context("entering the network namespace")?;
+        }
+        // Last of the two: whoever looks for the cgroup's processes finds them where they stay.
+        if let Some(cgroup) = &self.cgroup {
+            let procs = cgroup.join("cgroup.procs");
+            fs::write(&procs, "0").with_context(|| format!("joining {}", procs.display()))?;
         }
         if let Some(files) = &self.files {
             files.mount()?;

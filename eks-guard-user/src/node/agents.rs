@@ -117,6 +117,8 @@ pub struct Agents {
     link: Arc<dyn ProxyLink>,
     records: PathBuf,
     seats: BTreeMap<PodUid, Seat>,
+    /// The node's own network namespace, which is no pod's sandbox.
+    node_netns: Option<u64>,
     /// The record of connections that nobody vouches for in the node's own network namespace, and the listener in there, for
     /// agents that use it.
     node: (Session, AtProxy),
@@ -133,6 +135,7 @@ impl Agents {
             link,
             records: records.to_owned(),
             seats: BTreeMap::new(),
+            node_netns: None,
             node: (node, AtProxy::default()),
             incarnation: None,
             listeners: 0,
@@ -163,6 +166,11 @@ impl Agents {
         self.node.0.is_healthy()
     }
 
+    /// From now on this is the node's own network namespace: no pod with a network of its own is in it.
+    pub(crate) fn set_node_netns(&mut self, netns: &Netns) {
+        self.node_netns = Some(netns.inode);
+    }
+
     /// Serves an agent: opens its record and its listener if they are missing, and moves the listener when its sandbox has
     /// another network namespace. The port of the listener; none while the pod has no process to find its namespace by, or
     /// while there is no proxy.
@@ -189,6 +197,8 @@ impl Agents {
         };
         if !pod.host_network
             && let Some(netns) = sandbox_netns(cgroup).map_err(listening(&name))?
+            // A runtime puts the first process into the pod's cgroup before it puts it into the pod's network.
+            && Some(netns.inode) != self.node_netns
         {
             seat.netns = Some(netns);
         }

@@ -26,7 +26,7 @@ use crate::ebpf::cgroup2_mount;
 use crate::metrics::Metrics;
 use crate::node::addresses;
 use crate::node::agents::Agents;
-use crate::node::cgroup::processes::pod_of;
+use crate::node::cgroup::processes::{Netns, pod_of};
 use crate::node::cgroup::{find_root, scan, watch as cgroup_watch};
 use crate::node::config::{NodeConfig, UpstreamConfig};
 use crate::node::controller::{Controller, Parts};
@@ -164,7 +164,8 @@ impl Daemon {
         let proxy = start_proxy(&mut tasks, &endpoint, credentials, process);
         proxy.keep(ToProxy::Leaf(leaves.leaf().clone()));
         let gate = Gate::open(&mut tasks, &config);
-        let agents = Agents::new(Arc::clone(&proxy) as _, &config.records, node);
+        let mut agents = Agents::new(Arc::clone(&proxy) as _, &config.records, node);
+        agents.set_node_netns(&Netns::open(Path::new("/proc/self/ns/net"))?);
         let controller = Controller::new(Parts {
             config,
             root,

@@ -19,6 +19,7 @@ use crate::ebpf::Stats;
 use crate::ebpf::node::Events;
 use crate::ebpf::original_dst::FlowTable;
 use crate::node::agents::Agents;
+use crate::node::cgroup::processes::Netns;
 use crate::node::config::{EgressMode, NodeConfig};
 use crate::node::controller::{Controller, Parts};
 use crate::node::kernel::{Destinations, Health, Interfaces, Kernel, KernelError, Others, Standing};
@@ -311,6 +312,18 @@ async fn pods_are_told_to_the_kernel_by_what_they_are() {
     let records = records(rig.folder.path());
     assert!(records.contains("the pod is gone"), "{records}");
     assert!(records.contains(&format!(r#""uid":"{AGENT}""#)), "{records}");
+}
+
+#[tokio::test]
+async fn a_first_process_that_is_still_in_the_nodes_network_gets_no_listener_there() {
+    let mut rig = Rig::start().await;
+    let own = Netns::open(Path::new("/proc/self/ns/net")).unwrap();
+    rig.controller.parts.agents.set_node_netns(&own);
+    let agent = rig.cgroup(AGENT, true);
+    rig.controller.take_pod(Change::Set(pod(AGENT, Some("shop"))));
+    assert_eq!(rig.reconcile().pods[0].port, None);
+    assert_eq!(rig.standing(agent), Some(agent_without_port()));
+    assert!(rig.controller.waits(), "it is looked at again");
 }
 
 #[tokio::test]
