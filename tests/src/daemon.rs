@@ -272,6 +272,17 @@ impl<'a> Guard<'a> {
     }
 }
 
+impl Drop for Guard<'_> {
+    /// The table outlives the daemon, as it must; but the rig's node has other daemons after this one.
+    fn drop(&mut self) {
+        self.daemon = None;
+        let (node, table) = (&self.rig.network().node, self.table());
+        let script = format!("add table inet {table}\ndelete table inet {table}\n");
+        // While the dead daemon's socket is being closed the table is still its own. What is left goes with the node.
+        let _left = eventually("the daemon's table is removed", || Ok(node.nft(&script).is_ok()));
+    }
+}
+
 /// A bpffs has no names with dots.
 fn table(folder: &TempDir) -> String {
     let name = folder.path().file_name().unwrap_or_default().to_string_lossy();
