@@ -277,9 +277,12 @@ impl Drop for Guard<'_> {
     fn drop(&mut self) {
         self.daemon = None;
         let (node, table) = (&self.rig.network().node, self.table());
-        let script = format!("add table inet {table}\ndelete table inet {table}\n");
+        let is_gone = || {
+            let deleted = node.nft(&format!("delete table inet {table}"));
+            Ok(deleted.is_ok() || node.nft_json(&["list", "table", "inet", &table]).is_err())
+        };
         // While the dead daemon's socket is being closed the table is still its own. What is left goes with the node.
-        let _left = eventually("the daemon's table is removed", || Ok(node.nft(&script).is_ok()));
+        let _left = eventually("the daemon's table is removed", is_gone);
     }
 }
 
