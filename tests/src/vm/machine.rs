@@ -106,7 +106,9 @@ impl Machine<'_> {
             "console=ttyS0 panic=-1 rdinit=/init mitigations=off cryptomgr.notests no_timer_check {}",
             self.lsm.argument()
         );
-        let fixed = "-M q35 -accel tcg,thread=multi -cpu qemu64,-cx16 -smp 2 -m 1024 -nic none -nodefaults -display none \
+        // One thread for all processors: attaching programs makes the kernel rewrite its own code, and emulated processors that
+        // run beside each other now and then execute half of what is being written.
+        let fixed = "-M q35 -accel tcg,thread=single -cpu qemu64,-cx16 -smp 2 -m 1024 -nic none -nodefaults -display none \
                      -no-reboot";
         let mut arguments: Vec<String> = fixed.split_whitespace().map(str::to_owned).collect();
         let named: [(&str, String); 5] = [
