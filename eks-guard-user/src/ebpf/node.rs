@@ -30,7 +30,7 @@ pub use self::destinations::{Closed, Destination, Infrastructure, closed};
 pub use self::error::NodeError;
 pub use self::interface::has_tcx;
 pub use self::pins::detach;
-pub use self::pod::{Egress, PodEntry, PodKind};
+pub use self::pod::{Egress, ListenerPlace, PodEntry, PodKind};
 pub use self::repair::Repairs;
 pub use crate::ebpf::events::{Events, NodeEvent};
 

@@ -179,7 +179,7 @@ impl Controller {
     #[must_use]
     pub fn is_ready(&self, cgroup: u64) -> bool {
         match self.standings.get(&cgroup) {
-            Some(Standing::Agent { port, .. }) => port.is_some(),
+            Some(Standing::Agent { listener, .. }) => listener.is_some(),
             Some(Standing::System | Standing::Ordinary) => true,
             None => false,
         }
@@ -388,7 +388,10 @@ impl Controller {
 
     /// Ends what a pod opened before it became an agent, once, as soon as its network is known.
     fn end_older(&mut self, uid: &PodUid, cgroup: &PodCgroup, standing: &Standing) {
-        let Standing::Agent { port: Some(_), .. } = standing else {
+        let Standing::Agent {
+            listener: Some(_), ..
+        } = standing
+        else {
             return;
         };
         let Parts { agents, kernel, .. } = &self.parts;
@@ -420,19 +423,19 @@ impl Controller {
             PodClass::Ordinary => return Standing::Ordinary,
         };
         let Parts { agents, kernel, .. } = &mut self.parts;
-        let port = match agents.serve(uid, pod, name, cgroup, kernel.as_ref()) {
-            Ok(port) => port,
+        let listener = match agents.serve(uid, pod, name, cgroup, kernel.as_ref()) {
+            Ok(listener) => listener,
             Err(error) => {
                 self.problem(&error);
                 None
             }
         };
-        self.waits |= port.is_none();
+        self.waits |= listener.is_none();
         let config = &self.parts.config;
         let own = config.agents.get(name);
         let mode = own.and_then(|own| own.mode).unwrap_or(config.egress);
         Standing::Agent {
-            port,
+            listener,
             mode: if self.parts.kernel.is_forwarding_closed() {
                 mode
             } else {

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::ebpf::Stats;
-use crate::ebpf::node::Events;
+use crate::ebpf::node::{Events, ListenerPlace};
 use crate::ebpf::original_dst::FlowTable;
 use crate::node::api_ports::ApiPorts;
 use crate::node::config::{Allow, EgressMode, Prefix};
@@ -33,8 +33,8 @@ pub struct Destinations {
 pub enum Standing {
     /// Guarded.
     Agent {
-        /// Port of its listener; none: it reaches nothing.
-        port: Option<u16>,
+        /// Its listener; none: it reaches nothing.
+        listener: Option<ListenerPlace>,
         /// What else it may reach.
         mode: EgressMode,
         /// Addresses, in that mode.

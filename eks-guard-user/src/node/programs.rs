@@ -135,14 +135,13 @@ impl Kernel for Programs {
         let doing = || format!("putting cgroup {cgroup} on record");
         let (kind, allow, own) = match standing {
             Standing::Agent {
-                port,
+                listener,
                 mode,
                 allow,
                 own,
             } => {
                 let kind = PodKind::Agent {
-                    // Nobody listens on port 0: the agent's connections are refused.
-                    listener_port: port.unwrap_or(0),
+                    listener: *listener,
                     egress: match mode {
                         EgressMode::AllowList => Egress::AllowList,
                         EgressMode::BlockList => Egress::BlockList,

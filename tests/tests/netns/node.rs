@@ -242,6 +242,22 @@ fn ports_of_a_node_that_are_the_api_servers_are_redirected_and_the_rest_is_the_n
 }
 
 #[test]
+fn connections_from_another_network_than_the_listeners_take_no_flows() {
+    let limits = NodeLimits {
+        flows: 4,
+        ..NodeLimits::default()
+    };
+    let node = Node::with(Egress::BlockList, limits, Unknown::NoClasses);
+    let mut probe = node.probe(Who::Agent, &format!("from-another-network 8 {API}"));
+    assert_eq!(probe.line(), "refused 8");
+    // Their sockets are there still, and so is the room for those of others.
+    node.assert_redirected(&format!("tcp {API}"));
+    let stats = node.datapath.stats().unwrap();
+    assert_eq!(stats.refused_by(Hook::Connect, Refusal::NoListener), 8);
+    assert_eq!(probe.finish(), "closed");
+}
+
+#[test]
 fn what_is_closed_beside_the_api_server_leaves_it_room() {
     let limits = NodeLimits {
         prefixes: 6,

@@ -264,7 +264,7 @@ fn pod(uid: &str, agent: Option<&str>) -> Pod {
 
 fn agent_without_port() -> Standing {
     Standing::Agent {
-        port: None,
+        listener: None,
         mode: EgressMode::AllowList,
         allow: Vec::new(),
         own: vec![OWN.parse().unwrap()],
