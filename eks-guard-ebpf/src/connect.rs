@@ -17,7 +17,9 @@ pub(crate) fn connect(socket: &SockAddr<'_>) -> Result<(), Refusal> {
     reply::forget(socket.sock());
     flow::forget(socket);
     match judge(&destination)? {
-        Judgement::Redirect { cgroup, port } => redirect(socket, &destination, cgroup, port),
+        // In another network nobody listens, and what waits there for ever would take the place of others' flows.
+        Judgement::Redirect { netns, .. } if netns != socket.netns() => Err(Refusal::NoListener),
+        Judgement::Redirect { cgroup, port, .. } => redirect(socket, &destination, cgroup, port),
         Judgement::Pass => Ok(()),
     }
 }

@@ -34,8 +34,8 @@ pub(crate) struct Target {
 pub(crate) enum Judgement {
     /// None of the guard's business.
     Pass,
-    /// The API server: goes to this port of the guard, on behalf of this cgroup.
-    Redirect { cgroup: u64, port: u16 },
+    /// The API server: goes to this port of the guard, on behalf of this cgroup, from a socket in this network namespace.
+    Redirect { cgroup: u64, port: u16, netns: u64 },
 }
 
 /// Who a cgroup on record is.
@@ -82,6 +82,7 @@ fn of_agent(target: &Target, cgroup: u64, pod: &Pod) -> Result<Judgement, Refusa
         Ok(Judgement::Redirect {
             cgroup,
             port: pod.listener_port,
+            netns: pod.listener_netns,
         })
     }
 }

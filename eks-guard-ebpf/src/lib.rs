@@ -8,7 +8,7 @@ pub mod refusal;
 pub mod transport;
 
 /// Version of everything in this crate; a change of layout or meaning raises it.
-pub const ABI_VERSION: u32 = 5;
+pub const ABI_VERSION: u32 = 6;
 
 /// Ancestor levels of a cgroup that are tried when classifying (root is level 0).
 pub const MAX_ANCESTOR_LEVELS: usize = 8;
@@ -57,6 +57,10 @@ pub struct Pod {
     pub addr4: u32,
     /// IPv6 address of the pod, words in network order; zero as above.
     pub addr6: [u32; 4],
+    /// Zero.
+    pub padding: u32,
+    /// Cookie of the network namespace that the listener is in. No namespace has 0.
+    pub listener_netns: u64,
 }
 
 /// Value of the `links` map (HASH, key: interface index, u32 native order): the host side of an agent's interface.

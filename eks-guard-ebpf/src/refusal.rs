@@ -26,7 +26,7 @@ pub enum Refusal {
     Abi = 0,
     /// The caller stands in no cgroup on record, or the interface is not on record.
     Unclassified = 1,
-    /// The cgroup has no listener.
+    /// The cgroup has no listener in the network of its socket.
     NoListener = 2,
     /// A class these programs do not know.
     UnknownClass = 3,

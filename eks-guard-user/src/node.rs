@@ -3,6 +3,7 @@
 pub mod addresses;
 pub(crate) mod admin;
 pub mod agents;
+pub mod api_ports;
 pub mod api_set;
 pub mod cables;
 pub mod canaries;

@@ -17,7 +17,7 @@ use crate::ebpf::classes;
 use crate::ebpf::kernel_log::KernelLog;
 use crate::ebpf::load_error::LoadError;
 use crate::ebpf::object::{self, NODE_PROGRAMS, PROGRAMS, check_kernel, map_error};
-use crate::ebpf::original_dst::{FlowTable, KernelFlows};
+use crate::ebpf::original_dst::{FlowTable, KernelFlows, own_netns};
 use crate::ebpf::prefix::Prefix;
 use crate::ebpf::stats::Stats;
 use crate::ebpf::sys::{self, AttachType};
@@ -194,9 +194,14 @@ fn fill(ebpf: &mut Ebpf, request: &LoadRequest<'_>, abi: u32) -> Result<(), Load
         })?;
     fill_classes(ebpf, entries)?;
     let mut pods = HashMap::<_, u64, Pod>::try_from(map(ebpf, "pods")?).map_err(map_error("pods"))?;
+    let listener_netns = own_netns().map_err(|source| LoadError::Descriptor {
+        what: "a socket that tells its network namespace",
+        source,
+    })?;
     let pod = Pod {
         flags: POD_AGENT,
         listener_port: request.listener_port,
+        listener_netns,
         egress: egress::BLOCK_LIST,
         generation: 1,
         ..Pod::default()

@@ -30,7 +30,7 @@ pub use self::destinations::{Closed, Destination, Infrastructure, closed};
 pub use self::error::NodeError;
 pub use self::interface::has_tcx;
 pub use self::pins::detach;
-pub use self::pod::{Egress, PodEntry, PodKind};
+pub use self::pod::{Egress, ListenerPlace, PodEntry, PodKind};
 pub use self::repair::Repairs;
 pub use crate::ebpf::events::{Events, NodeEvent};
 
@@ -88,6 +88,8 @@ pub struct NodeLimits {
     pub flows: u32,
     /// Cgroups on record.
     pub pods: u32,
+    /// Classed prefixes, per address family.
+    pub prefixes: u32,
     /// Entries of all allow lists together, per address family.
     pub allowed: u32,
     /// Bytes of the ring buffer: a power of two and whole pages.
@@ -101,6 +103,7 @@ impl Default for NodeLimits {
         Self {
             flows: limits::FLOWS,
             pods: limits::PODS,
+            prefixes: limits::PREFIXES,
             allowed: limits::ALLOWED,
             event_bytes: limits::EVENT_BYTES,
             left_out: &[],
@@ -362,6 +365,8 @@ fn parse(pins: &Pins, limits: NodeLimits) -> Result<aya::Ebpf, NodeError> {
     loader
         .map_max_entries("flows", limits.flows)
         .map_max_entries("pods", limits.pods)
+        .map_max_entries("api4", limits.prefixes)
+        .map_max_entries("api6", limits.prefixes)
         .map_max_entries("allow4", limits.allowed)
         .map_max_entries("allow6", limits.allowed)
         .map_max_entries("events", limits.event_bytes);

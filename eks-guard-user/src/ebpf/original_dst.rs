@@ -87,7 +87,7 @@ impl FlowTable for KernelFlows {
 }
 
 /// Any socket tells its namespace; which family the host has does not matter.
-fn own_netns() -> io::Result<u64> {
+pub(crate) fn own_netns() -> io::Result<u64> {
     match UdpSocket::bind((std::net::Ipv4Addr::LOCALHOST, 0)) {
         Ok(socket) => sys::netns_cookie(&socket),
         Err(_) => sys::netns_cookie(&TcpListener::bind((Ipv6Addr::LOCALHOST, 0))?),

@@ -10,6 +10,8 @@ use std::sync::Arc;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+use crate::ebpf::netns_cookie;
+use crate::ebpf::node::ListenerPlace;
 use crate::netlink::{Family, Socket, sockets};
 use crate::node::cgroup::processes::{Netns, sandbox_netns};
 use crate::node::cgroup::{PodCgroup, PodUid, ids_below};
@@ -82,7 +84,7 @@ struct AtProxy {
 /// A listener that is served.
 struct Door {
     listener: u32,
-    port: u16,
+    place: ListenerPlace,
     /// How many sockets it has.
     sockets: usize,
     /// Inode of the network namespace that it is in.
@@ -100,7 +102,8 @@ impl Door {
         });
         match listening {
             Ok(found) => {
-                let is_own = |local: &&SocketAddr| local.ip().is_loopback() && local.port() == self.port;
+                let is_own =
+                    |local: &&SocketAddr| local.ip().is_loopback() && local.port() == self.place.port;
                 found.iter().filter(is_own).count() < self.sockets
             }
             Err(error) => {
@@ -171,7 +174,7 @@ impl Agents {
     }
 
     /// Serves an agent: opens its record and its listener if they are missing, and moves the listener when its sandbox has
-    /// another network namespace. The port of the listener; none while the pod has no process to find its namespace by, or
+    /// another network namespace. Where the listener is; nowhere while the pod has no process to find its namespace by, or
     /// while there is no proxy.
     ///
     /// # Errors
@@ -183,7 +186,7 @@ impl Agents {
         agent: &str,
         cgroup: &PodCgroup,
         kernel: &dyn Kernel,
-    ) -> Result<Option<u16>, AgentError> {
+    ) -> Result<Option<ListenerPlace>, AgentError> {
         if self.seats.get(uid).is_none_or(|seat| seat.cgroup != cgroup.id) {
             let seat = self.open(pod, agent, cgroup)?;
             if let Some(before) = self.seats.insert(uid.clone(), seat) {
@@ -214,7 +217,7 @@ impl Agents {
         };
         let door = seat.at_proxy.door.as_ref();
         if let Some(door) = door.filter(|door| door.netns == netns.inode) {
-            return Ok(Some(door.port));
+            return Ok(Some(door.place));
         }
         let sockets = bind_in(netns).map_err(listening(&name))?;
         self.listeners += 1;
@@ -226,11 +229,11 @@ impl Agents {
             kernel,
             &name,
         )?;
-        let port = opened.port;
+        let place = opened.place;
         if let Some(before) = seat.at_proxy.door.replace(opened) {
             close(&self.link, &before);
         }
-        Ok(Some(port))
+        Ok(Some(place))
     }
 
     /// Lets go of agents whose cgroup is gone, and ends their records.
@@ -327,19 +330,19 @@ impl Agents {
         })
     }
 
-    fn serve_host(&mut self, kernel: &dyn Kernel) -> Result<u16, AgentError> {
+    fn serve_host(&mut self, kernel: &dyn Kernel) -> Result<ListenerPlace, AgentError> {
         let name = "the node";
         let (session, at_proxy) = &mut self.node;
         introduce(&self.link, Resident::Node, session, at_proxy).map_err(telling(name))?;
         if let Some(door) = &at_proxy.door {
-            return Ok(door.port);
+            return Ok(door.place);
         }
         let netns = Netns::open(Path::new("/proc/self/ns/net")).map_err(listening(name))?;
         let sockets = Sockets::bind().map_err(listening(name))?;
         self.listeners += 1;
         let place = (Resident::Node, &netns);
         let door = open_door(&self.link, self.listeners, place, &sockets, kernel, name)?;
-        Ok(at_proxy.door.insert(door).port)
+        Ok(at_proxy.door.insert(door).place)
     }
 }
 
@@ -367,7 +370,10 @@ fn open_door(
     kernel: &dyn Kernel,
     name: &str,
 ) -> Result<Door, AgentError> {
-    let port = sockets.port().map_err(listening(name))?;
+    let place = ListenerPlace {
+        port: sockets.port().map_err(listening(name))?,
+        netns: netns_cookie(sockets).map_err(listening(name))?,
+    };
     let flows = kernel
         .flows(sockets.as_fd())
         .map_err(|source| AgentError::Flows {
@@ -378,7 +384,7 @@ fn open_door(
     link.flows().insert(listener, flows);
     let door = Door {
         listener,
-        port,
+        place,
         sockets: sockets.descriptors().len(),
         netns: netns.inode,
     };

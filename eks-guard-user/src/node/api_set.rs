@@ -18,6 +18,10 @@ const MEMORY: SignedDuration = SignedDuration::from_hours(12);
 /// How often a Service in front of a Service in front of the API server is followed.
 const ALIAS_DEPTH: usize = 8;
 
+/// Addresses of Services in front of the API server that count. Whoever may make Services makes as many as he likes, and the
+/// API server's own addresses must find room beside them.
+const MAX_ALIASES: usize = 1024;
+
 /// The label that ties an EndpointSlice to its Service.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
@@ -27,8 +31,21 @@ const SERVICE_NAME: &str = "kubernetes.io/service-name";
 pub enum Source {
     /// The name in the guard's own configuration, resolved.
     Endpoint,
-    /// The Services and EndpointSlices of the cluster.
+    /// The Service `kubernetes` and its endpoints.
     Cluster,
+    /// Services that lead to it.
+    Aliases,
+}
+
+/// What the cluster says of where the API server is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Named {
+    /// The Service `kubernetes` and its endpoints.
+    pub own: BTreeSet<SocketAddr>,
+    /// Services whose endpoints lead to one of its addresses.
+    pub aliases: BTreeSet<SocketAddr>,
+    /// Ports of every node that lead there.
+    pub node_ports: BTreeSet<u16>,
 }
 
 /// Addresses and when each was named last. What is in it comes from the API server and name servers: an address can be
@@ -48,9 +65,10 @@ struct Seen {
 }
 
 impl ApiSet {
-    /// Takes in what a source names now. An empty answer is no answer: it neither adds nor ages.
+    /// Takes in what a source names now. An empty answer is no answer, as there is always an API server: it neither adds nor
+    /// ages. That there is no alias is one.
     pub fn observe(&mut self, source: Source, named: &BTreeSet<SocketAddr>, now: Timestamp) {
-        if named.is_empty() {
+        if named.is_empty() && source != Source::Aliases {
             return;
         }
         self.seen.retain(|seen| {
@@ -62,6 +80,37 @@ impl ApiSet {
             address,
             last: now,
         }));
+        self.forget_aliases();
+    }
+
+    /// Forgets the aliases that were named longest ago, as far as there are too many.
+    fn forget_aliases(&mut self) {
+        let aliases = self.seen.iter().filter(|seen| seen.source == Source::Aliases);
+        let Some(excess) = aliases
+            .count()
+            .checked_sub(MAX_ALIASES)
+            .filter(|excess| *excess > 0)
+        else {
+            return;
+        };
+        // The sort is stable, and what is named now stands behind what was.
+        self.seen
+            .sort_by_key(|seen| (seen.source != Source::Aliases, seen.last));
+        self.seen.drain(..excess);
+    }
+
+    /// Whether there are as many aliases as count, so that others may not.
+    #[must_use]
+    pub fn is_crowded(&self) -> bool {
+        let aliases = self.seen.iter().filter(|seen| seen.source == Source::Aliases);
+        aliases.count() >= MAX_ALIASES
+    }
+
+    /// Its own addresses, those of aliases left out.
+    #[must_use]
+    pub fn own(&self) -> BTreeSet<SocketAddr> {
+        let own = self.seen.iter().filter(|seen| seen.source != Source::Aliases);
+        own.map(|seen| seen.address).collect()
     }
 
     /// Every address that counts.
@@ -130,38 +179,39 @@ impl Services {
     /// The API server's addresses: those of the Service `kubernetes` and its endpoints, and of every Service whose
     /// endpoints lead to one of these or to one of `known`.
     #[must_use]
-    pub fn api_addresses(&self, known: &BTreeSet<SocketAddr>) -> BTreeSet<SocketAddr> {
+    pub fn api_addresses(&self, known: &BTreeSet<SocketAddr>) -> Named {
         let own = |key: &(String, String)| key.0 == "default" && key.1 == "kubernetes";
-        let mut found = BTreeSet::new();
+        let mut named = Named::default();
         for (key, service) in &self.services.objects {
             if own(key) {
-                found.extend(service_addresses(service));
+                named.own.extend(service_addresses(service));
+                named.node_ports.extend(node_ports(service));
             }
         }
         for slice in self.slices.objects.values() {
             if service_of(slice).is_some_and(|key| own(&key)) {
-                found.extend(slice_addresses(slice));
+                named.own.extend(slice_addresses(slice));
             }
         }
         for _ in 0..ALIAS_DEPTH {
-            let machines: BTreeSet<IpAddr> = found
-                .iter()
-                .chain(known)
-                .map(|address| address.ip().to_canonical())
-                .collect();
-            let before = found.len();
+            let all = named.own.iter().chain(&named.aliases).chain(known);
+            let machines: BTreeSet<IpAddr> = all.map(|address| address.ip().to_canonical()).collect();
+            let before = named.aliases.len();
             for slice in self.slices.objects.values() {
                 if leads_to(slice, &machines)
                     && let Some(service) = service_of(slice).and_then(|key| self.services.objects.get(&key))
                 {
-                    found.extend(service_addresses(service));
+                    named.aliases.extend(service_addresses(service));
+                    named.node_ports.extend(node_ports(service));
                 }
             }
-            if found.len() == before {
+            if named.aliases.len() == before {
                 break;
             }
         }
-        found
+        let Named { own, aliases, .. } = &mut named;
+        aliases.retain(|address| !own.contains(address));
+        named
     }
 }
 
@@ -194,6 +244,12 @@ fn service_addresses(service: &Service) -> BTreeSet<SocketAddr> {
     let texts = spec.cluster_ips.iter().chain(&spec.external_ips).chain(ingress);
     let ports = spec.ports.iter().map(|port| port.port);
     pairs(texts.map(String::as_str), ports)
+}
+
+fn node_ports(service: &Service) -> impl Iterator<Item = u16> {
+    // 0: none.
+    let ports = service.spec.ports.iter().filter_map(|port| port.node_port);
+    ports.filter(|port| *port != 0)
 }
 
 /// Texts that are no address (`None` of a headless Service) name none.

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use crate::ebpf::Stats;
 use crate::ebpf::node::Events;
 use crate::node::agents::Agents;
+use crate::node::api_ports::{ApiPorts, Nodes};
 use crate::node::api_set::{Services, Source};
 use crate::node::cables::Cables;
 use crate::node::cgroup::{PodCgroup, PodUid, scan};
@@ -178,7 +179,7 @@ impl Controller {
     #[must_use]
     pub fn is_ready(&self, cgroup: u64) -> bool {
         match self.standings.get(&cgroup) {
-            Some(Standing::Agent { port, .. }) => port.is_some(),
+            Some(Standing::Agent { listener, .. }) => listener.is_some(),
             Some(Standing::System | Standing::Ordinary) => true,
             None => false,
         }
@@ -313,15 +314,32 @@ impl Controller {
         let api = &mut self.parts.known.api;
         let mut addresses = api.addresses();
         addresses.extend(&config.api_servers);
-        api.observe(Source::Cluster, &self.services.api_addresses(&addresses), now);
+        let named = self.services.api_addresses(&addresses);
+        api.observe(Source::Cluster, &named.own, now);
+        api.observe(Source::Aliases, &named.aliases, now);
         addresses.extend(api.addresses());
+        if !self.nodes.is_empty() {
+            let nodes = Nodes {
+                named: &self.nodes,
+                this: &config.node_name,
+                own: &self.own_addresses,
+            };
+            self.parts.known.api_ports = ApiPorts::of(&addresses, &named.node_ports, nodes);
+        }
+        let own = api.own().into_iter().chain(config.api_servers.iter().copied());
+        let own: Vec<IpAddr> = own.map(|server| server.ip()).collect();
         let destinations = Destinations {
+            api_ports: self.parts.known.api_ports.clone(),
             nodes: &self.parts.known.nodes | &self.own_addresses,
             kubelet_ports: config.kubelet_ports,
             other_clusters: config.other_clusters.clone(),
             api: addresses,
         };
-        match self.parts.leaves.add(destinations.api.iter().map(SocketAddr::ip)) {
+        if api.is_crowded() {
+            let text = "too many Services lead to the API server: those that were named longest ago are not closed to agents";
+            self.problems.push(text.to_owned());
+        }
+        match self.parts.leaves.add(own) {
             Ok(Some(leaf)) => self.parts.agents.link().keep(ToProxy::Leaf(leaf.clone())),
             Ok(None) => {}
             Err(error) => self.problem(&error),
@@ -370,7 +388,10 @@ impl Controller {
 
     /// Ends what a pod opened before it became an agent, once, as soon as its network is known.
     fn end_older(&mut self, uid: &PodUid, cgroup: &PodCgroup, standing: &Standing) {
-        let Standing::Agent { port: Some(_), .. } = standing else {
+        let Standing::Agent {
+            listener: Some(_), ..
+        } = standing
+        else {
             return;
         };
         let Parts { agents, kernel, .. } = &self.parts;
@@ -402,19 +423,19 @@ impl Controller {
             PodClass::Ordinary => return Standing::Ordinary,
         };
         let Parts { agents, kernel, .. } = &mut self.parts;
-        let port = match agents.serve(uid, pod, name, cgroup, kernel.as_ref()) {
-            Ok(port) => port,
+        let listener = match agents.serve(uid, pod, name, cgroup, kernel.as_ref()) {
+            Ok(listener) => listener,
             Err(error) => {
                 self.problem(&error);
                 None
             }
         };
-        self.waits |= port.is_none();
+        self.waits |= listener.is_none();
         let config = &self.parts.config;
         let own = config.agents.get(name);
         let mode = own.and_then(|own| own.mode).unwrap_or(config.egress);
         Standing::Agent {
-            port,
+            listener,
             mode: if self.parts.kernel.is_forwarding_closed() {
                 mode
             } else {
@@ -545,7 +566,8 @@ impl Controller {
         let known = &self.parts.known;
         // Times alone are not worth a write: the addresses and the pods are what a start needs.
         let kept = &self.kept;
-        let is_kept = known.pods == kept.pods && known.nodes == kept.nodes;
+        let is_kept =
+            known.pods == kept.pods && known.nodes == kept.nodes && known.api_ports == kept.api_ports;
         if is_kept && known.api.addresses() == kept.api.addresses() {
             return;
         }

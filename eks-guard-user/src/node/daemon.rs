@@ -366,6 +366,7 @@ fn remembered(known: &Known, config: &NodeConfig) -> Destinations {
     }
     Destinations {
         api,
+        api_ports: known.api_ports.clone(),
         nodes: known.nodes.clone(),
         kubelet_ports: config.kubelet_ports,
         other_clusters: config.other_clusters.clone(),

@@ -7,8 +7,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::ebpf::Stats;
-use crate::ebpf::node::Events;
+use crate::ebpf::node::{Events, ListenerPlace};
 use crate::ebpf::original_dst::FlowTable;
+use crate::node::api_ports::ApiPorts;
 use crate::node::config::{Allow, EgressMode, Prefix};
 use crate::node::older::Owner;
 
@@ -17,6 +18,8 @@ use crate::node::older::Owner;
 pub struct Destinations {
     /// The API server: redirected for agents.
     pub api: BTreeSet<SocketAddr>,
+    /// Ports of nodes that are the API server's, too.
+    pub api_ports: ApiPorts,
     /// Addresses of nodes, whose kubelet ports are closed to agents.
     pub nodes: BTreeSet<IpAddr>,
     /// First and last of these ports.
@@ -30,8 +33,8 @@ pub struct Destinations {
 pub enum Standing {
     /// Guarded.
     Agent {
-        /// Port of its listener; none: it reaches nothing.
-        port: Option<u16>,
+        /// Its listener; none: it reaches nothing.
+        listener: Option<ListenerPlace>,
         /// What else it may reach.
         mode: EgressMode,
         /// Addresses, in that mode.

@@ -135,14 +135,13 @@ impl Kernel for Programs {
         let doing = || format!("putting cgroup {cgroup} on record");
         let (kind, allow, own) = match standing {
             Standing::Agent {
-                port,
+                listener,
                 mode,
                 allow,
                 own,
             } => {
                 let kind = PodKind::Agent {
-                    // Nobody listens on port 0: the agent's connections are refused.
-                    listener_port: port.unwrap_or(0),
+                    listener: *listener,
                     egress: match mode {
                         EgressMode::AllowList => Egress::AllowList,
                         EgressMode::BlockList => Egress::BlockList,
@@ -314,18 +313,30 @@ fn closed(destinations: &Destinations) -> Vec<Destination> {
     let host = |addresses: [IpAddr; 2]| addresses.into_iter().map(Prefix::host);
     let clusters = destinations.other_clusters.iter().filter_map(prefix);
     let api = destinations.api.iter().copied().map(Destination::Api);
-    let every_node = EVERY_NODE
-        .iter()
-        .filter_map(|(address, length)| Prefix::new(*address, *length));
     let nodes = destinations.nodes.iter().copied().map(Prefix::host);
-    api.chain(host(IMDS).map(Destination::Imds))
+    let ports = destinations.api_ports.nodes.iter();
+    let ports = ports.map(|(address, ports)| (Prefix::host(*address), *ports));
+    let here = destinations.api_ports.here;
+    let here = here
+        .into_iter()
+        .flat_map(|ports| every_node().map(move |nodes| (nodes, ports)));
+    let api_ports = ports
+        .chain(here)
+        .map(|(nodes, ports)| Destination::ApiPorts { nodes, ports });
+    api.chain(api_ports)
+        .chain(host(IMDS).map(Destination::Imds))
         .chain(host(POD_IDENTITY).map(Destination::PodIdentity))
-        .chain(nodes.chain(every_node).map(|nodes| Destination::Kubelet {
+        .chain(nodes.chain(every_node()).map(|nodes| Destination::Kubelet {
             nodes,
             ports: destinations.kubelet_ports,
         }))
         .chain(clusters.map(Destination::OtherCluster))
         .collect()
+}
+
+fn every_node() -> impl Iterator<Item = Prefix> {
+    let prefix = |(address, length): &(IpAddr, u32)| Prefix::new(*address, *length);
+    EVERY_NODE.iter().filter_map(prefix)
 }
 
 fn prefix(prefix: &ConfigPrefix) -> Option<Prefix> {
@@ -364,6 +375,7 @@ fn opened(closed: Closed) -> Infrastructure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::node::api_ports::ApiPorts;
 
     #[test]
     fn a_port_alone_is_a_port_of_both_protocols() {
@@ -396,6 +408,10 @@ mod tests {
     fn metadata_services_and_kubelets_are_always_closed() {
         let destinations = Destinations {
             api: ["10.96.0.1:443".parse().unwrap()].into(),
+            api_ports: ApiPorts {
+                nodes: [("192.0.2.7".parse().unwrap(), (6443, 6443))].into(),
+                here: Some((6443, 6443)),
+            },
             nodes: ["192.0.2.7".parse().unwrap()].into(),
             kubelet_ports: (10_250, 10_255),
             other_clusters: vec![ConfigPrefix {
@@ -404,7 +420,15 @@ mod tests {
             }],
         };
         let closed = closed(&destinations);
-        assert_eq!(closed.len(), 11);
+        assert_eq!(closed.len(), 16);
+        for (address, length) in [("192.0.2.7", 32), ("127.0.0.0", 8), ("169.254.0.0", 16)] {
+            let nodes = Prefix::new(address.parse().unwrap(), length).unwrap();
+            let ports = (6443, 6443);
+            assert!(
+                closed.contains(&Destination::ApiPorts { nodes, ports }),
+                "{address}"
+            );
+        }
         let kubelets = |address: &str, length| Destination::Kubelet {
             nodes: Prefix::new(address.parse().unwrap(), length).unwrap(),
             ports: (10_250, 10_255),

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use crate::node::api_ports::ApiPorts;
 use crate::node::api_set::ApiSet;
 use crate::node::pods::Pods;
 use crate::telemetry::chain;
@@ -64,6 +65,9 @@ pub struct Known {
     /// The nodes' addresses.
     #[serde(default)]
     pub nodes: BTreeSet<IpAddr>,
+    /// Ports of theirs that are the API server's.
+    #[serde(default)]
+    pub api_ports: ApiPorts,
     /// What each pod is.
     pub pods: Pods,
 }

@@ -12,7 +12,7 @@ use std::thread;
 
 use anyhow::{Context, Result};
 use eks_guard::ebpf::node::{
-    AllowEntry, Destination, Egress, NodeConfig, NodeLimits, PodEntry, PodKind, Unknown,
+    AllowEntry, Destination, Egress, ListenerPlace, NodeConfig, NodeLimits, PodEntry, PodKind, Unknown,
 };
 use eks_guard::ebpf::{Downstream, FlowTable, NodeDatapath, NodeRequest, Prefix, keep_syns, netns_cookie};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -86,7 +86,10 @@ impl World {
         far.enter(serve_far)?;
         let (taken, accepted) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
         let listeners = pod.enter(listen_in_pod)?;
-        let port = listeners[0].local_addr()?.port();
+        let listener = ListenerPlace {
+            port: listeners[0].local_addr()?.port(),
+            netns: netns_cookie(&listeners[0])?,
+        };
         let pins = mounted.0.path().join("eks-guard");
         let datapath = NodeDatapath::open(&NodeRequest {
             cgroup: &tree.root.join("guarded/kubepods"),
@@ -109,7 +112,7 @@ impl World {
             pod,
             far,
         };
-        world.classify(port)?;
+        world.classify(listener)?;
         for listener in listeners {
             let flows = world.datapath.flow_table(netns_cookie(&listener)?);
             let (taken, accepted) = (Arc::clone(&world.taken), Arc::clone(&world.accepted));
@@ -137,7 +140,7 @@ impl World {
         })
     }
 
-    fn classify(&self, listener_port: u16) -> Result<()> {
+    fn classify(&self, listener: ListenerPlace) -> Result<()> {
         let entry = |kind| PodEntry {
             kind,
             addr4: Some([10, 90, 0, 2].into()),
@@ -148,7 +151,7 @@ impl World {
             self.datapath.put_pod((1 << 40) + id, &entry(PodKind::Ordinary))?;
         }
         let agent = PodKind::Agent {
-            listener_port,
+            listener: Some(listener),
             egress: Egress::AllowList,
         };
         for (who, kind) in [(Who::Ordinary, PodKind::Ordinary), (Who::Agent, agent)] {

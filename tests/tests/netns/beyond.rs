@@ -1,7 +1,9 @@
 //! Routes outside the catalogue that a socket can take: each is tried without a guard, where a witness at the node's end sees
 //! whether it leads to the API server, and by an agent with every capability and no allow list, where nothing may arrive.
 
+use std::fs;
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 use eks_guard::ebpf::node::Egress;
@@ -10,8 +12,9 @@ use eks_guard_core::catalogue::Boundary;
 use eks_guard_core::catalogue::probe::{Answer, Place, Plan};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with, sockopt};
 
-use crate::node_world::{API, API6, Node, Who};
+use crate::node_world::{API, API6, Layer, Node, Who};
 use crate::probe::program;
+use crate::wire::assert_counted;
 use crate::witness::{Witness, api};
 use crate::world::PATIENCE;
 
@@ -88,19 +91,24 @@ fn no_form_of_a_socket_outside_the_catalogue_leads_past_the_guard() {
     }
 }
 
+/// A connection from the API server's address to a listener of the agent, not waited for.
+fn call_from_the_api_server(node: &Node) -> OwnedFd {
+    node.far.run(|| {
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let socket = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None).unwrap();
+        bind(&socket, &"192.0.2.1:0".parse::<SocketAddr>().unwrap()).unwrap();
+        connect(&socket, &"198.51.100.7:7000".parse::<SocketAddr>().unwrap()).unwrap_err();
+        socket
+    })
+}
+
 #[test]
 fn a_connection_from_the_api_server_is_not_answered() {
     let node = Node::allow_list();
     let witness = Witness::of(&node);
     let mut probe = node.probe(Who::Agent, "serve 7000");
     assert_eq!(probe.line(), "ready");
-    let caller = node.far.run(|| {
-        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        let socket = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None).unwrap();
-        bind(&socket, &"192.0.2.1:0".parse::<SocketAddr>().unwrap()).unwrap();
-        connect(&socket, &"198.51.100.7:7000".parse::<SocketAddr>().unwrap()).unwrap_err();
-        socket
-    });
+    let caller = call_from_the_api_server(&node);
     let answers = || {
         let stats = node.datapath.stats().unwrap();
         stats.refused_by(Hook::Packet, Refusal::NotRedirected)
@@ -114,6 +122,47 @@ fn a_connection_from_the_api_server_is_not_answered() {
     let half_open = TcpStream::from(caller);
     half_open.set_nonblocking(true).unwrap();
     assert!(half_open.peer_addr().is_err(), "the connection stands");
+}
+
+/// Under a flood of connections, or where the pod says so, a listener answers by cookie: of such an answer the kernel names no
+/// socket, so that the packet filter of the cgroup is not asked.
+#[test]
+fn an_answer_by_cookie_is_stopped_on_the_wire() {
+    let node = Node::block_list();
+    if node.guard_wire() == Layer::Absent || fs::write("/proc/sys/net/ipv4/tcp_syncookies", "2").is_err() {
+        return;
+    }
+    let witness = Witness::of(&node);
+    let mut probe = node.probe(Who::Agent, "serve 7000");
+    assert_eq!(probe.line(), "ready");
+    let _caller = call_from_the_api_server(&node);
+    assert_counted(&node, Refusal::NotRedirected, 1);
+    let stats = node.datapath.stats().unwrap();
+    assert_eq!(
+        stats.refused_by(Hook::Packet, Refusal::NotRedirected),
+        0,
+        "the packet filter of the cgroup was asked"
+    );
+    witness.assert_api_untouched("an answer by cookie");
+}
+
+#[test]
+fn a_thread_in_a_cgroup_of_its_own_is_its_pods() {
+    let node = Node::block_list();
+    let threaded = node.folder(Who::Agent).join("threaded");
+    fs::create_dir(&threaded).unwrap();
+    fs::write(threaded.join("cgroup.type"), "threaded").unwrap();
+    let threads = threaded.join("cgroup.threads").display().to_string();
+    for to in [API, "169.254.169.254:80"] {
+        node.assert_refused(Who::Agent, &format!("enter {threads} {to}"));
+    }
+    assert_eq!(
+        node.probe(Who::Agent, &format!("enter {threads} 203.0.113.99:53"))
+            .finish(),
+        "sent",
+        "no thread was moved"
+    );
+    assert_eq!(node.far.datagram(), b"x");
 }
 
 #[test]

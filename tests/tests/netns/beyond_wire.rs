@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use std::process::Command;
 use std::time::Instant;
 
-use eks_guard::ebpf::Refusal;
 use eks_guard::ebpf::node::Egress;
+use eks_guard::ebpf::{Hook, Refusal};
 use rig::netns::{Netns, ip, nft};
 
 use crate::node_world::{Layer, Node, Who};
@@ -50,7 +50,7 @@ const PLAIN: Route = Route {
     attempt: Attempt::Frame("wire", MAC),
 };
 
-const ROUTES: [Route; 6] = [
+const ROUTES: [Route; 7] = [
     Route {
         name: "own translation of destinations",
         nft: "table ip own { chain out { type nat hook output priority -100; ip daddr 203.0.113.99 dnat to 192.0.2.1; } }",
@@ -79,6 +79,12 @@ const ROUTES: [Route; 6] = [
     Route {
         name: "a bridge over the cable",
         ip: "link add own type bridge\nlink set wire master own\nlink set own up",
+        attempt: Attempt::Frame("own", BROADCAST),
+        ..PLAIN
+    },
+    Route {
+        name: "a tunnel whose other end is the API server",
+        ip: "link add own type vxlan id 7 local 198.51.100.7 remote 192.0.2.1 dstport 4789\nlink set own up",
         attempt: Attempt::Frame("own", BROADCAST),
         ..PLAIN
     },
@@ -288,6 +294,57 @@ fn a_tunnel_to_a_cooperating_host_is_closed_by_the_allow_list_alone() {
         !seen.contains(&outer) && api().iter().all(|api| !seen.contains(api)),
         "{seen:?}"
     );
+}
+
+/// The beginning of a TCP connection.
+fn syn((from, from_port): ([u8; 4], u16), (to, to_port): ([u8; 4], u16)) -> Vec<u8> {
+    const TCP: u8 = 6;
+    const SYN: u8 = 2;
+    let ports = [from_port.to_be_bytes(), to_port.to_be_bytes()].concat();
+    let mut segment = [
+        &ports[..],
+        &[0, 0, 0, 7, 0, 0, 0, 0, 0x50, SYN, 0xff, 0xff, 0, 0, 0, 0],
+    ]
+    .concat();
+    let check = sum(&[&from[..], &to, &[0, TCP, 0, 20], &segment].concat()).to_be_bytes();
+    segment[16..18].copy_from_slice(&check);
+    let mut header = [&[0x45, 0, 0, 40, 0, 1, 0, 0, 64, TCP, 0, 0][..], &from, &to].concat();
+    let check = sum(&header).to_be_bytes();
+    header[10..12].copy_from_slice(&check);
+    [header, segment].concat()
+}
+
+/// A limit, on record here so that a change of it is noticed: with `NET_RAW` an agent begins a connection to itself in the
+/// name of somebody outside, and what its listener answers counts as a reply. It reaches who is in no class and cooperates.
+#[test]
+fn an_answer_to_a_connection_that_the_pod_has_forged_leaves() {
+    let node = Node::allow_list();
+    if node.guard_wire() == Layer::Absent {
+        return;
+    }
+    let witness = Witness::of(&node);
+    let mut server = node.probe(Who::Agent, "serve 7000");
+    assert_eq!(server.line(), "ready");
+    let mut probe = node.probe(Who::Agent, "frames-on lo");
+    assert_eq!(probe.line(), "ready");
+    let own = ([198, 51, 100, 7], 7000);
+    let mut forge = |from| {
+        let forged = to_mac("000000000000", &syn((from, 443), own));
+        assert_eq!(probe.ask(&forged), "sent");
+    };
+    // In the name of the API server it ends in the pod.
+    let refused = || {
+        let stats = node.datapath.stats().unwrap();
+        stats.refused_by(Hook::Packet, Refusal::NotRedirected)
+    };
+    forge([192, 0, 2, 1]);
+    let deadline = Instant::now() + PATIENCE;
+    while refused() == 0 {
+        assert!(Instant::now() < deadline, "nobody answers");
+    }
+    assert!(api().iter().all(|api| !witness.seen().contains(api)));
+    forge([203, 0, 113, 99]);
+    witness.wait_for(&["203.0.113.99".parse().unwrap()], "the limit is gone");
 }
 
 /// A message of neighbour discovery from a pod, to all nodes of its wire.

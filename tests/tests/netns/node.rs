@@ -214,6 +214,69 @@ fn the_kubelet_is_its_ports_and_the_rest_of_its_node_is_not() {
 }
 
 #[test]
+fn ports_of_a_node_that_are_the_api_servers_are_redirected_and_the_rest_is_the_nodes() {
+    let node = Node::block_list();
+    let ports = |address: &str, len| Destination::ApiPorts {
+        nodes: Prefix::new(address.parse().unwrap(), len).unwrap(),
+        ports: (8080, 8080),
+    };
+    let mut known = destinations();
+    known.extend([ports("192.0.2.7", 32), ports("127.0.0.0", 8)]);
+    node.datapath.sync_destinations(&known).unwrap();
+    for to in [
+        "192.0.2.7:8080",
+        "[::ffff:192.0.2.7]:8080",
+        "127.0.0.1:8080",
+        "127.0.0.9:8080",
+    ] {
+        node.assert_redirected(&format!("tcp {to}"));
+        node.assert_refused(Who::Agent, &format!("udp-send {to}"));
+    }
+    // The kubelet's ports are one range with them.
+    node.assert_redirected("tcp 192.0.2.7:10250");
+    for to in ["192.0.2.7:443", "192.0.2.7:80"] {
+        node.assert_reaches(Who::Agent, to);
+    }
+    node.assert_reaches(Who::Ordinary, "192.0.2.7:8080");
+    node.assert_refused(Who::Unknown, "tcp 192.0.2.7:8080");
+}
+
+#[test]
+fn connections_from_another_network_than_the_listeners_take_no_flows() {
+    let limits = NodeLimits {
+        flows: 4,
+        ..NodeLimits::default()
+    };
+    let node = Node::with(Egress::BlockList, limits, Unknown::NoClasses);
+    let mut probe = node.probe(Who::Agent, &format!("from-another-network 8 {API}"));
+    assert_eq!(probe.line(), "refused 8");
+    // Their sockets are there still, and so is the room for those of others.
+    node.assert_redirected(&format!("tcp {API}"));
+    let stats = node.datapath.stats().unwrap();
+    assert_eq!(stats.refused_by(Hook::Connect, Refusal::NoListener), 8);
+    assert_eq!(probe.finish(), "closed");
+}
+
+#[test]
+fn what_is_closed_beside_the_api_server_leaves_it_room() {
+    let limits = NodeLimits {
+        prefixes: 6,
+        ..NodeLimits::default()
+    };
+    let node = Node::with(Egress::BlockList, limits, Unknown::NoClasses);
+    // One of the two fits, and the other comes first in the order of addresses.
+    let cluster = Prefix::new("198.18.0.0".parse().unwrap(), 15).unwrap();
+    let mut known = destinations();
+    known.extend([
+        Destination::OtherCluster(cluster),
+        Destination::Api("203.0.113.240:443".parse().unwrap()),
+    ]);
+    assert!(node.datapath.sync_destinations(&known).is_err());
+    node.assert_redirected("tcp 203.0.113.240:443");
+    node.assert_redirected(&format!("tcp {API}"));
+}
+
+#[test]
 fn a_redirected_socket_names_its_pod_as_a_direct_one_would() {
     let node = Node::allow_list();
     for (to, own) in [

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use eks_guard::ebpf::node::{
-    Destination, Egress, NodeConfig, NodeLimits, PodEntry, PodKind, Problem, Unknown,
+    Destination, Egress, ListenerPlace, NodeConfig, NodeLimits, PodEntry, PodKind, Problem, Unknown,
 };
 use eks_guard::ebpf::{Flow, NodeDatapath, NodeError, NodeRequest, Prefix, RunCgroup, netns_cookie};
 use nix::mount::{MsFlags, mount};
@@ -145,7 +145,10 @@ impl Node {
     /// The guarded agent.
     pub(crate) fn agent(&self, egress: Egress) -> PodKind {
         PodKind::Agent {
-            listener_port: self.guard.port(),
+            listener: Some(ListenerPlace {
+                port: self.guard.port(),
+                netns: self.guard.netns(),
+            }),
             egress,
         }
     }

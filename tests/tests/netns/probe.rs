@@ -226,6 +226,11 @@ fn past_the_connect_hooks(words: &[&str]) -> io::Result<String> {
         ["packets", family] => packets(number(family)),
         ["frames"] => frames("wire"),
         ["frames-on", interface] => frames(interface),
+        ["from-another-network", times, to] => {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET)?;
+            rig::netns::ip("link set lo up").map_err(io::Error::other)?;
+            refused(number(times), address(to))
+        }
         ["cable", number] => cable_into(number.parse().unwrap()),
         ["early-tcp", to] => {
             let mut stream = TcpStream::connect(address(to))?;
@@ -284,6 +289,16 @@ fn frames(name: &str) -> io::Result<String> {
         sendto(socket.as_raw_fd(), &unhex(line), &wire, MsgFlags::empty())?;
         Ok("sent".to_owned())
     })
+}
+
+/// Connects sockets, one after the other, and keeps all of them; how many were refused.
+fn refused(times: u32, to: SocketAddr) -> io::Result<String> {
+    let sockets: Vec<OwnedFd> = (0..times).map(|_| tcp(to)).collect::<io::Result<_>>()?;
+    let outcomes = sockets.iter().map(|socket| connect(socket, &to));
+    let refused = outcomes.filter(|outcome| *outcome == Err(rustix::io::Errno::CONNREFUSED));
+    println!("probe: refused {}", refused.count());
+    wait_for_end_of_stdin()?;
+    Ok("closed".to_owned())
 }
 
 /// Makes a cable from here into the network namespace that has this number here: `inner` on this side, `cable` on the other.

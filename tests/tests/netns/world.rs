@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use eks_guard::ebpf::{
-    Datapath, Downstream, Flow, FlowTable, Limits, LoadRequest, RunCgroup, keep_syns, remove_leftovers,
+    Datapath, Downstream, Flow, FlowTable, Limits, LoadRequest, RunCgroup, keep_syns, netns_cookie,
+    remove_leftovers,
 };
 use rustix::event::{PollFd, PollFlags, Timespec};
 
@@ -235,6 +236,11 @@ impl Ports {
     /// The port.
     pub(crate) fn port(&self) -> u16 {
         self.v6.local_addr().unwrap().port()
+    }
+
+    /// The network namespace that they are in.
+    pub(crate) fn netns(&self) -> u64 {
+        netns_cookie(&self.v4).unwrap()
     }
 
     /// Second handles of both.

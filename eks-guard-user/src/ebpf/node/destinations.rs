@@ -14,6 +14,13 @@ use crate::ebpf::prefix::Prefix;
 pub enum Destination {
     /// The API server of this cluster: TCP to the port is redirected, the rest of the address refused.
     Api(SocketAddr),
+    /// Ports of nodes that are the API server's, too: TCP to them is redirected, the rest of the address is the node's.
+    ApiPorts {
+        /// The addresses.
+        nodes: Prefix,
+        /// The first and the last of these ports.
+        ports: (u16, u16),
+    },
     /// The instance metadata service.
     Imds(Prefix),
     /// The agent that hands out the cloud credentials of pods.
@@ -90,6 +97,12 @@ impl Destination {
             class,
             ..Class::default()
         };
+        let some = |class, (first_port, last_port)| Class {
+            class,
+            first_port,
+            last_port,
+            port_only: 1,
+        };
         match self {
             Self::Api(server) => (
                 Prefix::host(server.ip()),
@@ -103,18 +116,8 @@ impl Destination {
             Self::Imds(prefix) => (prefix, whole(class::IMDS)),
             Self::PodIdentity(prefix) => (prefix, whole(class::POD_IDENTITY)),
             Self::OtherCluster(prefix) => (prefix, whole(class::OTHER_CLUSTER)),
-            Self::Kubelet {
-                nodes,
-                ports: (first_port, last_port),
-            } => {
-                let ports = Class {
-                    class: class::KUBELET,
-                    first_port,
-                    last_port,
-                    port_only: 1,
-                };
-                (nodes, ports)
-            }
+            Self::ApiPorts { nodes, ports } => (nodes, some(class::API, ports)),
+            Self::Kubelet { nodes, ports } => (nodes, some(class::KUBELET, ports)),
         }
     }
 }
@@ -147,8 +150,8 @@ fn is_host(prefix: Prefix) -> bool {
     prefix == Prefix::host(prefix.addr)
 }
 
-/// One entry that refuses what either refuses. Two ports of the API server become the range between them: what lies there
-/// goes to the guard instead of being refused.
+/// One entry that refuses what either refuses. Ports of one address, be they of two classes, become the range between them:
+/// what lies there is refused, or goes to the guard, instead of being somebody else's.
 fn both(a: Class, b: Class) -> Class {
     let whole = a.port_only == 0 || b.port_only == 0;
     let (kept, other) = match ((a.class, a.port_only), (b.class, b.port_only)) {
@@ -159,7 +162,7 @@ fn both(a: Class, b: Class) -> Class {
         _ if a.class <= b.class => (a, b),
         _ => (b, a),
     };
-    let ports = if kept.class == other.class {
+    let ports = if kept.class == other.class || (a.port_only == 1 && b.port_only == 1) {
         (
             kept.first_port.min(other.first_port),
             kept.last_port.max(other.last_port),
@@ -231,6 +234,20 @@ mod tests {
         let expected = [("192.0.2.7/32".to_owned(), class::API, 6443, 6443, 0)];
         assert_eq!(of(&[kubelet("192.0.2.7"), api("192.0.2.7:6443")]), expected);
         assert_eq!(of(&[api("192.0.2.7:6443"), kubelet("192.0.2.7")]), expected);
+    }
+
+    #[test]
+    fn ports_of_the_api_server_and_of_the_kubelet_are_one_range() {
+        let ports = Destination::ApiPorts {
+            nodes: Prefix::host("192.0.2.7".parse().unwrap()),
+            ports: (6443, 6443),
+        };
+        let expected = [("192.0.2.7/32".to_owned(), class::API, 6443, 10_259, 1)];
+        assert_eq!(of(&[kubelet("192.0.2.7"), ports]), expected);
+        assert_eq!(of(&[ports, kubelet("192.0.2.7")]), expected);
+        // The address of the API server itself stays closed whole.
+        let own = [("192.0.2.7/32".to_owned(), class::API, 443, 6443, 0)];
+        assert_eq!(of(&[ports, api("192.0.2.7:443"), kubelet("192.0.2.7")]), own);
     }
 
     #[test]

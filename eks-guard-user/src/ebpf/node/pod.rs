@@ -21,13 +21,22 @@ pub enum Egress {
     BlockList,
 }
 
+/// Where an agent's connections go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListenerPlace {
+    /// Port on 127.0.0.1 and ::1.
+    pub port: u16,
+    /// Cookie of the network namespace that it is in: sockets in others are refused.
+    pub netns: u64,
+}
+
 /// Who a pod is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PodKind {
     /// An agent: guarded.
     Agent {
-        /// Port of the listener on 127.0.0.1 and ::1 of its network namespace; 0 as long as there is none.
-        listener_port: u16,
+        /// Its listener, once there is one.
+        listener: Option<ListenerPlace>,
         /// What it may reach.
         egress: Egress,
     },
@@ -50,21 +59,24 @@ pub struct PodEntry {
 
 impl PodEntry {
     fn value(&self, index: u32, generation: u32) -> Pod {
-        let (flags, listener_port, mode) = match self.kind {
+        let (flags, listener, mode) = match self.kind {
             PodKind::Agent {
-                listener_port,
+                listener,
                 egress: Egress::AllowList,
-            } => (POD_AGENT, listener_port, egress::ALLOW_LIST),
+            } => (POD_AGENT, listener, egress::ALLOW_LIST),
             PodKind::Agent {
-                listener_port,
+                listener,
                 egress: Egress::BlockList,
-            } => (POD_AGENT, listener_port, egress::BLOCK_LIST),
-            PodKind::System => (POD_SYSTEM, 0, egress::ALLOW_LIST),
-            PodKind::Ordinary => (POD_ORDINARY, 0, egress::ALLOW_LIST),
+            } => (POD_AGENT, listener, egress::BLOCK_LIST),
+            PodKind::System => (POD_SYSTEM, None, egress::ALLOW_LIST),
+            PodKind::Ordinary => (POD_ORDINARY, None, egress::ALLOW_LIST),
         };
         Pod {
             flags,
-            listener_port,
+            // Nobody listens on port 0: the agent's connections are refused.
+            listener_port: listener.map_or(0, |listener| listener.port),
+            listener_netns: listener.map_or(0, |listener| listener.netns),
+            padding: 0,
             egress: mode,
             generation,
             index,
@@ -76,7 +88,10 @@ impl PodEntry {
     fn of(pod: &Pod) -> Option<Self> {
         let kind = if pod.flags & POD_AGENT != 0 {
             PodKind::Agent {
-                listener_port: pod.listener_port,
+                listener: (pod.listener_port != 0).then_some(ListenerPlace {
+                    port: pod.listener_port,
+                    netns: pod.listener_netns,
+                }),
                 egress: if pod.egress == egress::BLOCK_LIST {
                     Egress::BlockList
                 } else {
@@ -186,7 +201,7 @@ mod tests {
     #[test]
     fn what_is_put_on_record_is_read_back() {
         let agent = PodKind::Agent {
-            listener_port: 4000,
+            listener: Some(ListenerPlace { port: 4000, netns: 7 }),
             egress: Egress::BlockList,
         };
         for kind in [agent, PodKind::System, PodKind::Ordinary] {

@@ -10,7 +10,7 @@ use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapData, MapError};
 use eks_guard_ebpf::address::words;
 use eks_guard_ebpf::allow::{Allow, Key4, Key6};
-use eks_guard_ebpf::{Class, Config, Link, Pod};
+use eks_guard_ebpf::{Class, Config, Link, Pod, class};
 
 use crate::ebpf::load_error::LoadError;
 use crate::ebpf::node::allow_list::AllowKey;
@@ -56,7 +56,9 @@ impl Tables {
     /// open in between. Returns how many entries changed.
     pub(super) fn replace_classes(&mut self, wanted: &BTreeMap<Prefix, Class>) -> Result<usize, NodeError> {
         let mut changed = 0;
-        for (prefix, class) in wanted {
+        // The API server's before all others: should the map be full, they are what must have found room.
+        let (api, others): (Vec<_>, Vec<_>) = wanted.iter().partition(|(_, class)| class.class == class::API);
+        for (prefix, class) in api.into_iter().chain(others) {
             if self.classes.get(prefix) == Some(class) {
                 continue;
             }

@@ -1,7 +1,7 @@
 //! Memory of hours, and Services that are the API server under another name.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
@@ -87,7 +87,7 @@ fn the_kubernetes_service_and_its_endpoints_are_the_api_server() {
         ],
     );
     assert_eq!(
-        cluster.api_addresses(&BTreeSet::new()),
+        cluster.api_addresses(&BTreeSet::new()).own,
         set(&["10.96.0.1:443", "[fd96::1]:443", "192.0.2.5:6443"])
     );
 }
@@ -95,6 +95,7 @@ fn the_kubernetes_service_and_its_endpoints_are_the_api_server() {
 #[test]
 fn aliases_are_followed_and_headless_ones_have_no_address() {
     let mut alias = service("shop", "alias", &["10.96.0.20"], 8443);
+    alias["spec"]["ports"] = json!([{"port": 8443, "nodePort": 30443}, {"port": 8443, "nodePort": 0}]);
     alias["spec"]["externalIPs"] = json!(["203.0.113.9"]);
     alias["status"] = json!({"loadBalancer": {"ingress": [{"ip": "198.51.100.3"}, {"hostname": "lb"}]}});
     let mut cluster = services(
@@ -114,26 +115,52 @@ fn aliases_are_followed_and_headless_ones_have_no_address() {
         ],
     );
     let expected = set(&[
-        "10.96.0.1:443",
-        "192.0.2.5:6443",
         "10.96.0.20:8443",
         "203.0.113.9:8443",
         "198.51.100.3:8443",
         "10.96.0.21:443",
     ]);
-    assert_eq!(cluster.api_addresses(&BTreeSet::new()), expected);
+    let named = cluster.api_addresses(&BTreeSet::new());
+    assert_eq!(named.own, set(&["10.96.0.1:443", "192.0.2.5:6443"]));
+    assert_eq!((named.aliases, named.node_ports), (expected, [30_443].into()));
     // An endpoint that only the configuration knows.
     let known = set(&["10.1.0.9:443"]);
     assert!(
         cluster
             .api_addresses(&known)
+            .aliases
             .contains(&"10.96.0.22:80".parse().unwrap())
     );
     let gone = serde_json::from_value(slice("shop", "alias", &[], 1)).unwrap();
     cluster.take_slice(Change::Gone(gone));
+    let named = cluster.api_addresses(&BTreeSet::new());
     assert!(
-        !cluster
-            .api_addresses(&BTreeSet::new())
-            .contains(&"10.96.0.20:8443".parse().unwrap())
+        named.aliases.is_empty() && named.node_ports.is_empty(),
+        "{named:?}"
     );
+}
+
+#[test]
+fn aliases_without_end_leave_room_for_the_api_server_itself() {
+    let mut api = ApiSet::default();
+    let many = |from: u32| -> BTreeSet<SocketAddr> {
+        let ips = (from..from + 600).map(Ipv4Addr::from_bits);
+        ips.map(|ip| SocketAddr::from((ip, 443))).collect()
+    };
+    api.observe(Source::Cluster, &set(&["10.96.0.1:443"]), after(0));
+    api.observe(Source::Aliases, &many(1 << 24), after(0));
+    assert!(!api.is_crowded());
+    api.observe(Source::Aliases, &many(2 << 24), after(1));
+    assert!(api.is_crowded());
+    assert_eq!(api.addresses().len(), 1025);
+    assert!(
+        api.addresses().is_superset(&many(2 << 24)),
+        "those that are there now"
+    );
+    assert_eq!(api.own(), set(&["10.96.0.1:443"]));
+    // No alias any more: those of before count for hours.
+    api.observe(Source::Aliases, &BTreeSet::new(), after(2));
+    assert!(api.is_crowded());
+    api.observe(Source::Aliases, &BTreeSet::new(), after(14));
+    assert_eq!(api.addresses(), set(&["10.96.0.1:443"]));
 }

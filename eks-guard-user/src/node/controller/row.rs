@@ -24,12 +24,12 @@ pub(super) fn row(
         Some(PodClass::System | PodClass::Ordinary) | None => None,
     };
     let (port, egress) = match standing {
-        Some(Standing::Agent { port, mode, .. }) => {
+        Some(Standing::Agent { listener, mode, .. }) => {
             let mode = match mode {
                 EgressMode::AllowList => "allowList",
                 EgressMode::BlockList => "blockList",
             };
-            (*port, Some(mode.to_owned()))
+            (listener.map(|listener| listener.port), Some(mode.to_owned()))
         }
         Some(Standing::System | Standing::Ordinary) | None => (None, None),
     };

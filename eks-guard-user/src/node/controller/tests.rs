@@ -264,7 +264,7 @@ fn pod(uid: &str, agent: Option<&str>) -> Pod {
 
 fn agent_without_port() -> Standing {
     Standing::Agent {
-        port: None,
+        listener: None,
         mode: EgressMode::AllowList,
         allow: Vec::new(),
         own: vec![OWN.parse().unwrap()],
@@ -448,9 +448,20 @@ async fn the_next_daemon_knows_what_this_one_knew() {
     let now = Timestamp::now();
     rig.controller
         .take_endpoint(&["198.51.100.1:443".parse().unwrap()].into(), now);
-    let node = json!({"metadata": {"name": "a"}, "status": {"addresses": [{"address": "192.0.2.7"}]}});
-    let node = serde_json::from_value(node).unwrap();
-    rig.controller.take_node(Change::Listed(vec![node]));
+    let node = |name: &str, addresses: &[&str]| {
+        let addresses: Vec<_> = addresses
+            .iter()
+            .map(|address| json!({"address": address}))
+            .collect();
+        let node = json!({"metadata": {"name": name}, "status": {"addresses": addresses}});
+        serde_json::from_value(node).unwrap()
+    };
+    // The API server runs on the second one.
+    let nodes = vec![
+        node("a", &["192.0.2.7"]),
+        node("b", &["198.51.100.1", "203.0.113.8"]),
+    ];
+    rig.controller.take_node(Change::Listed(nodes));
     rig.reconcile();
     rig.controller.stop().await;
     // The kernel forgot everything and the API server is away.
@@ -459,10 +470,13 @@ async fn the_next_daemon_knows_what_this_one_knew() {
         .take_own_addresses(["169.254.1.1".parse().unwrap()].into());
     let status = next.reconcile();
     assert!(!status.synced);
-    let kubelets: BTreeSet<IpAddr> = ["192.0.2.7", "169.254.1.1"]
+    let kubelets: BTreeSet<IpAddr> = ["192.0.2.7", "198.51.100.1", "203.0.113.8", "169.254.1.1"]
         .map(|text| text.parse().unwrap())
         .into();
-    assert_eq!(next.told.lock().unwrap().destinations[0].nodes, kubelets);
+    let told = next.told.lock().unwrap().destinations[0].clone();
+    assert_eq!(told.nodes, kubelets);
+    let ports: Vec<_> = told.api_ports.nodes.keys().map(ToString::to_string).collect();
+    assert_eq!(ports, ["198.51.100.1", "203.0.113.8"]);
     assert!(
         status.api.contains(&"198.51.100.1:443".parse().unwrap()),
         "{status:?}"

@@ -134,10 +134,12 @@ pub struct Ingress {
 
 /// A port.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Port {
     /// Its number; none in a slice means all.
     pub port: Option<u16>,
+    /// The port of every node that leads to it, if the Service has one.
+    pub node_port: Option<u16>,
 }
 
 /// An EndpointSlice.

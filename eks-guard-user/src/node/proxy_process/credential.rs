@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::node::proxy_process::ProxyLink;
 use crate::node::proxy_process::message::{FromProxy, ToProxy};
@@ -17,6 +17,8 @@ use crate::upstream::{
 
 /// How often the source is asked whether it has another one; it answers from its memory as long as that is good.
 const LOOK: Duration = Duration::from_secs(1);
+/// Between two renewals that the proxy asks for: each may start a plugin, and whoever has taken the proxy over asks without end.
+const RENEWAL_PAUSE: Duration = Duration::from_secs(1);
 /// How long a request waits for a credential that is on its way.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -28,6 +30,7 @@ pub(crate) async fn publish(
     refused: Arc<Notify>,
 ) {
     let mut told = None;
+    let mut next_renewal = Instant::now();
     loop {
         let said = HandedCredential::from(&source.credential().await);
         if told.as_ref() != Some(&said) {
@@ -37,6 +40,8 @@ pub(crate) async fn publish(
         tokio::select! {
             () = sleep(LOOK) => {}
             () = refused.notified() => {
+                sleep_until(next_renewal).await;
+                next_renewal = Instant::now() + RENEWAL_PAUSE;
                 source.invalidate();
                 // Whoever said so waits for an answer, be it the same again.
                 told = None;
@@ -174,6 +179,31 @@ mod tests {
         let second = eventually("another credential", told.credential()).await;
         assert_eq!(token(second), "Bearer guard-token-1");
         assert_eq!(source.renewals(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_proxy_that_complains_without_end_does_not_hurry_the_plugin() {
+        let (_loader, proxy) = Channel::pair().unwrap();
+        let link = Direct {
+            to: ToldCredential::new(proxy),
+            flows: FlowTables::default(),
+        };
+        let (source, refused) = (Arc::new(FakeCredentials::default()), Arc::new(Notify::new()));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(publish(
+            Arc::clone(&source) as _,
+            Arc::new(link),
+            Arc::clone(&refused),
+        ));
+        let begin = Instant::now();
+        let complaining = async {
+            while source.renewals() < 2 {
+                refused.notify_one();
+                tokio::task::yield_now().await;
+            }
+        };
+        eventually("it is renewed twice", complaining).await;
+        assert!(begin.elapsed() >= RENEWAL_PAUSE, "{:?}", begin.elapsed());
     }
 
     #[test]
