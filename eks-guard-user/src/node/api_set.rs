@@ -127,41 +127,70 @@ impl Services {
         self.services.is_listed && self.slices.is_listed
     }
 
-    /// The API server's addresses: those of the Service `kubernetes` and its endpoints, and of every Service whose
-    /// endpoints lead to one of these or to one of `known`.
+    /// The API server: the Service `kubernetes` and its endpoints, and every Service whose endpoints lead to one of these or
+    /// to one of `known`.
     #[must_use]
-    pub fn api_addresses(&self, known: &BTreeSet<SocketAddr>) -> BTreeSet<SocketAddr> {
+    pub fn api_server(&self, known: &BTreeSet<SocketAddr>) -> ApiServer {
         let own = |key: &(String, String)| key.0 == "default" && key.1 == "kubernetes";
-        let mut found = BTreeSet::new();
+        let mut found = ApiServer::default();
         for (key, service) in &self.services.objects {
             if own(key) {
-                found.extend(service_addresses(service));
+                found.take(service);
             }
         }
         for slice in self.slices.objects.values() {
             if service_of(slice).is_some_and(|key| own(&key)) {
-                found.extend(slice_addresses(slice));
+                found.addresses.extend(slice_addresses(slice));
             }
         }
         for _ in 0..ALIAS_DEPTH {
-            let machines: BTreeSet<IpAddr> = found
-                .iter()
-                .chain(known)
-                .map(|address| address.ip().to_canonical())
-                .collect();
-            let before = found.len();
+            let addresses = found.addresses.iter().chain(known);
+            let machines: BTreeSet<IpAddr> = addresses.map(|address| address.ip().to_canonical()).collect();
+            let before = found.clone();
             for slice in self.slices.objects.values() {
                 if leads_to(slice, &machines)
                     && let Some(service) = service_of(slice).and_then(|key| self.services.objects.get(&key))
                 {
-                    found.extend(service_addresses(service));
+                    found.take(service);
                 }
             }
-            if found.len() == before {
+            if found == before {
                 break;
             }
         }
         found
+    }
+}
+
+/// Where the cluster's objects say that the API server is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ApiServer {
+    /// Its addresses.
+    pub addresses: BTreeSet<SocketAddr>,
+    /// Ports by which every node leads to it. Nodes are no machines of the API server for that: a Service whose endpoints are
+    /// on nodes leads to the API server no more than before.
+    pub node_ports: BTreeSet<u16>,
+}
+
+impl ApiServer {
+    fn take(&mut self, service: &Service) {
+        self.addresses.extend(service_addresses(service));
+        // What a Service has no port for is 0, or not there.
+        let ports = service.spec.ports.iter().filter_map(|port| port.node_port);
+        self.node_ports.extend(ports.filter(|port| *port != 0));
+    }
+
+    /// The same ports on nodes with these addresses. Loopback is everybody's own, the guard's listeners in pods included.
+    #[must_use]
+    pub fn on_nodes(&self, nodes: &BTreeSet<IpAddr>) -> BTreeSet<SocketAddr> {
+        let ports = |node: &IpAddr| {
+            let node = *node;
+            self.node_ports
+                .iter()
+                .map(move |port| SocketAddr::new(node, *port))
+        };
+        let nodes = nodes.iter().filter(|node| !node.to_canonical().is_loopback());
+        nodes.flat_map(ports).collect()
     }
 }
 

@@ -64,6 +64,8 @@ pub struct Controller {
     /// Every address of this node, those that its object does not name included.
     own_addresses: BTreeSet<IpAddr>,
     are_pods_listed: bool,
+    /// Addresses of the API server.
+    api: BTreeSet<SocketAddr>,
     /// What the kernel was told last.
     destinations: Option<Destinations>,
     standings: BTreeMap<u64, Standing>,
@@ -104,6 +106,7 @@ impl Controller {
             nodes: BTreeMap::new(),
             own_addresses: BTreeSet::new(),
             are_pods_listed: false,
+            api: BTreeSet::new(),
             destinations: None,
             standings: BTreeMap::new(),
             problems: Vec::new(),
@@ -250,9 +253,12 @@ impl Controller {
         Status {
             node: self.parts.config.node_name.clone(),
             attached: self.faults.is_empty(),
+            lost: self.faults.clone(),
             synced: self.is_synced(),
-            api: self.parts.known.api.addresses().into_iter().collect(),
+            api: self.api.iter().copied().collect(),
             forwarding_closed: self.parts.kernel.is_forwarding_closed(),
+            redirected: stats.redirected,
+            flows: stats.flows,
             refusals: refusals(&stats),
             events_lost: stats.events_lost,
             bypass_attempts: 0,
@@ -313,10 +319,14 @@ impl Controller {
         let api = &mut self.parts.known.api;
         let mut addresses = api.addresses();
         addresses.extend(&config.api_servers);
-        api.observe(Source::Cluster, &self.services.api_addresses(&addresses), now);
+        let server = self.services.api_server(&addresses);
+        api.observe(Source::Cluster, &server.addresses, now);
         addresses.extend(api.addresses());
+        let nodes = &self.parts.known.nodes | &self.own_addresses;
+        addresses.extend(server.on_nodes(&nodes));
+        self.api.clone_from(&addresses);
         let destinations = Destinations {
-            nodes: &self.parts.known.nodes | &self.own_addresses,
+            nodes,
             kubelet_ports: config.kubelet_ports,
             other_clusters: config.other_clusters.clone(),
             api: addresses,

@@ -87,7 +87,7 @@ fn the_kubernetes_service_and_its_endpoints_are_the_api_server() {
         ],
     );
     assert_eq!(
-        cluster.api_addresses(&BTreeSet::new()),
+        cluster.api_server(&BTreeSet::new()).addresses,
         set(&["10.96.0.1:443", "[fd96::1]:443", "192.0.2.5:6443"])
     );
 }
@@ -121,19 +121,61 @@ fn aliases_are_followed_and_headless_ones_have_no_address() {
         "198.51.100.3:8443",
         "10.96.0.21:443",
     ]);
-    assert_eq!(cluster.api_addresses(&BTreeSet::new()), expected);
+    assert_eq!(cluster.api_server(&BTreeSet::new()).addresses, expected);
     // An endpoint that only the configuration knows.
     let known = set(&["10.1.0.9:443"]);
     assert!(
         cluster
-            .api_addresses(&known)
+            .api_server(&known)
+            .addresses
             .contains(&"10.96.0.22:80".parse().unwrap())
     );
     let gone = serde_json::from_value(slice("shop", "alias", &[], 1)).unwrap();
     cluster.take_slice(Change::Gone(gone));
     assert!(
         !cluster
-            .api_addresses(&BTreeSet::new())
+            .api_server(&BTreeSet::new())
+            .addresses
             .contains(&"10.96.0.20:8443".parse().unwrap())
+    );
+}
+
+#[test]
+fn the_ports_of_nodes_that_lead_to_the_api_server_are_its_own() {
+    let mut kubernetes = service("default", "kubernetes", &["10.96.0.1"], 443);
+    kubernetes["spec"]["ports"][0]["nodePort"] = json!(30_443);
+    let mut alias = service("shop", "alias", &["10.96.0.20"], 8443);
+    alias["spec"]["ports"][0]["nodePort"] = json!(30_444);
+    let mut shop = service("shop", "shop", &["10.96.0.22"], 80);
+    shop["spec"]["ports"][0]["nodePort"] = json!(30_080);
+    let cluster = services(
+        &[
+            kubernetes,
+            alias,
+            shop,
+            service("shop", "exporter", &["10.96.0.23"], 9100),
+        ],
+        &[
+            slice("default", "kubernetes", &["192.0.2.5"], 6443),
+            slice("shop", "alias", &["192.0.2.5"], 6443),
+            slice("shop", "shop", &["10.1.0.9"], 8080),
+            slice("shop", "exporter", &["192.0.2.7"], 9100),
+        ],
+    );
+    let server = cluster.api_server(&BTreeSet::new());
+    let nodes = ["192.0.2.7", "2001:db8::7", "127.0.0.1", "::1"]
+        .map(|node| node.parse().unwrap())
+        .into();
+    let expected = [
+        "192.0.2.7:30443",
+        "192.0.2.7:30444",
+        "[2001:db8::7]:30443",
+        "[2001:db8::7]:30444",
+    ];
+    assert_eq!(server.on_nodes(&nodes), set(&expected));
+    // A node is no machine of the API server for that.
+    assert_eq!(
+        server.addresses,
+        set(&["10.96.0.1:443", "192.0.2.5:6443", "10.96.0.20:8443"])
     );
 }

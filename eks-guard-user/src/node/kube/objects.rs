@@ -138,6 +138,9 @@ pub struct Ingress {
 pub struct Port {
     /// Its number; none in a slice means all.
     pub port: Option<u16>,
+    /// The port by which every node takes it, of a Service that has one.
+    #[serde(rename = "nodePort")]
+    pub node_port: Option<u16>,
 }
 
 /// An EndpointSlice.
