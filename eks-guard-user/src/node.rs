@@ -16,6 +16,7 @@ pub mod filter;
 pub mod kernel;
 pub mod kube;
 pub mod listener;
+pub(crate) mod metrics;
 pub(crate) mod nri;
 pub mod older;
 pub mod pods;
@@ -29,12 +30,12 @@ pub mod status;
 pub mod trial;
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 use crate::config::{Surroundings, exit};
-use crate::node::config::NodeConfig;
+use crate::node::config::{NodeConfig, NodeConfigError};
 use crate::node::daemon::Reload;
 use crate::node::status::{Status, ask, table};
 use crate::telemetry::{chain, say};
@@ -46,7 +47,8 @@ const EXAMPLES: &str = "\
 Examples:
   eks-guard node --config node.yaml --check
   eks-guard node --config node.yaml
-  eks-guard node status --config node.yaml --json
+  eks-guard node status --config node.yaml -o json
+  eks-guard node status --state /var/lib/eks-guard/node
   eks-guard node uninstall --config node.yaml
 
 Exit codes: 0 ended by SIGTERM or SIGINT, 2 wrong configuration, 3 this machine or the cluster cannot be used.
@@ -82,9 +84,26 @@ enum NodeCommand {
 /// `eks-guard node status`
 #[derive(Debug, Args)]
 pub struct StatusArgs {
-    /// As JSON
-    #[arg(long)]
+    /// The daemon's state folder [default: what the configuration says, even one with mistakes]
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// How it is printed
+    #[arg(short, long, value_enum, value_name = "FORMAT", default_value = "table")]
+    output: Output,
+    /// As JSON; the same as `-o json`
+    #[arg(long, conflicts_with = "output")]
     json: bool,
+}
+
+/// How a status is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+    /// For programs and people.
+    Yaml,
 }
 
 impl NodeArgs {
@@ -96,7 +115,11 @@ impl NodeArgs {
         let node_name = around
             .variable(NODE_NAME)
             .map(|name| name.to_string_lossy().into_owned());
-        let config = match NodeConfig::load(&self.config, node_name.as_deref()) {
+        let config = NodeConfig::load(&self.config, node_name.as_deref());
+        if let Some(NodeCommand::Status(args)) = self.command {
+            return args.run(&self.config, config, out);
+        }
+        let config = match config {
             Ok(config) => config,
             Err(error) => {
                 say(&chain(&error));
@@ -108,7 +131,8 @@ impl NodeArgs {
                 writeln!(out, "{}: valid", self.config.display())?;
                 Ok(0)
             }
-            None => {
+            Some(NodeCommand::Uninstall) => Ok(code(programs::uninstall(&config))),
+            Some(NodeCommand::Status(_)) | None => {
                 let problems = around.problems();
                 problems.iter().for_each(|problem| say(problem));
                 if !problems.is_empty() {
@@ -120,14 +144,33 @@ impl NodeArgs {
                 let reload = Reload::of(self.config, node_name, config.clone());
                 Ok(code(daemon::run(config, reload, log)))
             }
-            Some(NodeCommand::Status(args)) => match ask(&config.state) {
-                Ok(status) => show(&status, args.json, out),
-                Err(error) => {
-                    say(&chain(&error));
-                    Ok(exit::MACHINE)
-                }
-            },
-            Some(NodeCommand::Uninstall) => Ok(code(programs::uninstall(&config))),
+        }
+    }
+}
+
+impl StatusArgs {
+    /// Asks the daemon. It goes on with its last good configuration, so mistakes in the file are no reason not to answer.
+    fn run(
+        self,
+        file: &Path,
+        config: Result<NodeConfig, NodeConfigError>,
+        out: &mut dyn Write,
+    ) -> io::Result<u8> {
+        let state = match (self.state, config) {
+            (Some(state), _) => state,
+            (None, Ok(config)) => config.state,
+            (None, Err(error)) => {
+                say(&format!("warning: {}", chain(&error)));
+                NodeConfig::state_of(file)
+            }
+        };
+        let output = if self.json { Output::Json } else { self.output };
+        match ask(&state) {
+            Ok(status) => show(&status, output, out),
+            Err(error) => {
+                say(&chain(&error));
+                Ok(exit::MACHINE)
+            }
         }
     }
 }
@@ -142,12 +185,17 @@ fn code(ended: Result<(), daemon::Failure>) -> u8 {
     }
 }
 
-fn show(status: &Status, json: bool, out: &mut dyn Write) -> io::Result<u8> {
-    if json {
-        serde_json::to_writer_pretty(&mut *out, status)?;
-        writeln!(out)?;
-    } else {
-        table(status, out)?;
+fn show(status: &Status, output: Output, out: &mut dyn Write) -> io::Result<u8> {
+    match output {
+        Output::Table => table(status, out)?,
+        Output::Json => {
+            serde_json::to_writer_pretty(&mut *out, status)?;
+            writeln!(out)?;
+        }
+        Output::Yaml => {
+            let yaml = serde_saphyr::to_string(status).map_err(io::Error::other)?;
+            write!(out, "{yaml}")?;
+        }
     }
     Ok(0)
 }

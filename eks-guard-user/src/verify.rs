@@ -11,6 +11,7 @@ mod node;
 mod render;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::fs;
 use std::io::{self, Write};
@@ -40,6 +41,8 @@ const RESTRICTED: &str = "restricted";
 const ROOT: &str = "root";
 /// What containers may have and `run` never gives.
 const NOT_OFFERED: [&str; 3] = ["default capabilities", "+NET_RAW", "+NET_ADMIN"];
+const RUN_IS_NOT_WATCHED: &str = "--watch is for --node: every `eks-guard run` builds a boundary of its own, and \
+                                  `verify --run` tries one that is built for it. To try that again and again, call it again and again";
 const NO_CAPABILITY: &str = "`run` gives the command no capability whatever";
 
 impl VerifyArgs {
@@ -48,6 +51,20 @@ impl VerifyArgs {
     /// # Errors
     /// Only when `out` cannot be written.
     pub fn run(&self, around: &Surroundings, out: &mut dyn Write, now: Timestamp) -> io::Result<u8> {
+        if self.watch && self.boundary {
+            say(RUN_IS_NOT_WATCHED);
+            return Ok(exit::USAGE);
+        }
+        if self.watch {
+            return match self.watch_node(around, out) {
+                Ok(code) => Ok(code),
+                Err(VerifyError::Output(error)) => Err(error),
+                Err(error) => {
+                    say(&chain(&error));
+                    Ok(error.code())
+                }
+            };
+        }
         let statement = match &self.check {
             Some(file) => check(file, self.key.as_deref(), out)?,
             None => self.verify(around, now),
@@ -122,7 +139,7 @@ impl VerifyArgs {
         Ok(ProfileReport::new(Boundary::Run, name, &inside, &outside))
     }
 
-    fn probe(&self) -> Result<PathBuf, VerifyError> {
+    pub(crate) fn probe(&self) -> Result<PathBuf, VerifyError> {
         let beside = || Some(std::env::current_exe().ok()?.with_file_name("eks-guard-probe"));
         let path = self
             .probe

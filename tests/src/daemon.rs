@@ -190,6 +190,16 @@ impl<'a> Guard<'a> {
         command::run(nsenter)
     }
 
+    /// The same as something that goes on; what it says stands in a file of this name.
+    pub fn start_on_the_node(&self, words: &[&str], log: &str) -> Result<Leashed> {
+        let place = Place {
+            netns: Some(self.rig.network().node.path()),
+            ..Place::default()
+        };
+        let nsenter = Path::new("/usr/bin/nsenter");
+        Leashed::start(words[0], &place, nsenter, &self.args(words)?, &self.file(log))
+    }
+
     /// What the daemon says of itself.
     pub fn status(&self) -> Result<Value> {
         let text = self.ask(&["node", "status", "--json"])?.ok()?;
@@ -297,7 +307,8 @@ pub fn row<'s>(status: &'s Value, uid: &str) -> Option<&'s Value> {
     status["pods"].as_array()?.iter().find(|row| row["uid"] == uid)
 }
 
-fn eventually(what: &str, mut is_so: impl FnMut() -> Result<bool>) -> Result<()> {
+/// Waits for something that must happen.
+pub fn eventually(what: &str, mut is_so: impl FnMut() -> Result<bool>) -> Result<()> {
     for _ in 0..PATIENCE {
         if is_so()? {
             return Ok(());

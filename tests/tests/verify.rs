@@ -1,6 +1,10 @@
 //! `eks-guard verify --run` against a real API server, in a network of the test's own: every route is closed, the report can be
 //! checked, and the documents say what was found. Needs root.
 
+#[path = "verify/displaced.rs"]
+mod displaced;
+#[path = "verify/layers.rs"]
+mod layers;
 #[path = "verify/matrix.rs"]
 mod matrix;
 #[path = "verify/pods.rs"]

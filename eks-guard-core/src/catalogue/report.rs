@@ -39,6 +39,12 @@ pub struct Facts {
     pub config_digest: String,
     /// When it began, RFC 3339.
     pub time: String,
+    /// What this kernel cannot close, whatever the guard does, one sentence each. It is no failure, but to be known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_closed: Vec<String>,
+    /// Layers that did not hold when it began, as the daemon of the node said. Others may hold in their place.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lost: Vec<String>,
 }
 
 /// What was tried under one profile.
@@ -213,7 +219,9 @@ impl Report {
     /// What speaks against the boundary, one line each; empty when it holds. A report without a profile shows nothing.
     #[must_use]
     pub fn problems(&self) -> Vec<String> {
-        let mut problems: Vec<String> = self.profiles.iter().flat_map(ProfileReport::problems).collect();
+        let lost = self.facts.lost.iter().map(|layer| format!("layer lost: {layer}"));
+        let mut problems: Vec<String> = lost.collect();
+        problems.extend(self.profiles.iter().flat_map(ProfileReport::problems));
         if self.profiles.iter().all(|profile| profile.not_offered.is_some()) {
             problems.push("nothing was tried".to_owned());
         }

@@ -106,6 +106,19 @@ fn a_report_of_nothing_does_not_pass() {
 }
 
 #[test]
+fn a_layer_that_is_gone_does_not_pass_although_others_hold() {
+    let mut report = Report {
+        facts: Facts::default(),
+        profiles: vec![ProfileReport::new(Boundary::Pod, "p", &closed(), &[])],
+    };
+    assert_eq!(report.problems(), [""; 0]);
+    report.facts.not_closed.push("of another kernel".to_owned());
+    assert_eq!(report.problems(), [""; 0], "it is no failure");
+    report.facts.lost.push("program egress is detached".to_owned());
+    assert_eq!(report.problems(), ["layer lost: program egress is detached"]);
+}
+
+#[test]
 fn what_the_kernel_does_not_know_is_not_the_boundarys_merit() {
     let blocked = |errno| [answer("N12", Tried::Verdict(Verdict::Blocked), Some(errno))];
     let result = |outside: &[Answer]| {

@@ -34,6 +34,20 @@ pub enum Verb {
 }
 
 impl Verb {
+    /// Every verb.
+    pub const ALL: [Self; 10] = [
+        Self::Get,
+        Self::List,
+        Self::Watch,
+        Self::Create,
+        Self::Update,
+        Self::Patch,
+        Self::Delete,
+        Self::DeleteCollection,
+        Self::Post,
+        Self::Put,
+    ];
+
     /// The text that policies, records and kube-apiserver's audit log use.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -40,10 +40,8 @@ pub(crate) fn warnings(config: &RunConfig, upstream: &Upstream) {
             "warning: the command may write start-up files, which your next shell or session runs outside the boundary",
         );
     }
-    if Scopes::of_kernel() == Scopes::Unsupported {
-        say(
-            "warning: this kernel cannot keep the command from abstract sockets (X11, session buses) of programs outside: it is older than 6.12, or Landlock is off",
-        );
+    if let Some(gap) = Scopes::of_kernel().gap() {
+        say(&format!("warning: {gap}"));
     }
     for warning in &upstream.warnings {
         say(&format!("warning: {warning}"));

@@ -16,7 +16,7 @@ use crate::ebpf::cgroup::RunCgroup;
 use crate::ebpf::classes;
 use crate::ebpf::kernel_log::KernelLog;
 use crate::ebpf::load_error::LoadError;
-use crate::ebpf::object::{self, NODE_PROGRAMS, PROGRAMS, check_kernel, map_error};
+use crate::ebpf::object::{self, NODE_PROGRAMS, PROGRAMS, WIRE, check_kernel, map_error};
 use crate::ebpf::original_dst::{FlowTable, KernelFlows, own_netns};
 use crate::ebpf::prefix::Prefix;
 use crate::ebpf::stats::Stats;
@@ -161,11 +161,11 @@ pub(crate) enum Programs {
 pub(crate) fn program_tags(which: Programs) -> Result<BTreeMap<String, String>, LoadError> {
     let mut ebpf = parse(Limits::default())?;
     let mut tags = BTreeMap::new();
-    let more: &[_] = match which {
-        Programs::OfARun => &[],
-        Programs::OfANode => &NODE_PROGRAMS,
+    let (more, wire): (&[_], _) = match which {
+        Programs::OfARun => (&[], None),
+        Programs::OfANode => (&NODE_PROGRAMS, Some((WIRE, AttachType::TcxIngress))),
     };
-    for &(name, attach) in PROGRAMS.iter().chain(more) {
+    for &(name, attach) in PROGRAMS.iter().chain(more).chain(&wire) {
         let program = object::load(&mut ebpf, name, attach)?;
         let tag = sys::links::tag(program).map_err(|source| LoadError::Descriptor {
             what: "the tags of the programs",

@@ -126,7 +126,7 @@ pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener, ListenErr
 
 /// Nobody can ask for metrics.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address} for /metrics: choose another `metrics.listen`")]
+#[error("cannot listen on {address} for /metrics: choose another address")]
 pub(crate) struct ListenError {
     address: SocketAddr,
     #[source]

@@ -46,6 +46,26 @@ pub struct Named {
     pub aliases: BTreeSet<SocketAddr>,
     /// Ports of every node that lead there.
     pub node_ports: BTreeSet<u16>,
+    /// Those of the Service `kubernetes`.
+    pub own_node_ports: BTreeSet<u16>,
+}
+
+impl Named {
+    /// The node ports of the Service `kubernetes` on these addresses. Loopback is everybody's own, the guard's listeners in
+    /// pods included.
+    #[must_use]
+    pub fn on_node(&self, addresses: &BTreeSet<IpAddr>) -> BTreeSet<SocketAddr> {
+        let addresses = addresses
+            .iter()
+            .filter(|address| !address.to_canonical().is_loopback());
+        let ports = |address: &IpAddr| {
+            let address = *address;
+            self.own_node_ports
+                .iter()
+                .map(move |port| SocketAddr::new(address, *port))
+        };
+        addresses.flat_map(ports).collect()
+    }
 }
 
 /// Addresses and when each was named last. What is in it comes from the API server and name servers: an address can be
@@ -185,7 +205,7 @@ impl Services {
         for (key, service) in &self.services.objects {
             if own(key) {
                 named.own.extend(service_addresses(service));
-                named.node_ports.extend(node_ports(service));
+                named.own_node_ports.extend(node_ports(service));
             }
         }
         for slice in self.slices.objects.values() {
@@ -209,6 +229,7 @@ impl Services {
                 break;
             }
         }
+        named.node_ports.extend(&named.own_node_ports);
         let Named { own, aliases, .. } = &mut named;
         aliases.retain(|address| !own.contains(address));
         named

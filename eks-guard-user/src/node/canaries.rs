@@ -55,7 +55,8 @@ impl Canaries {
         let canaries = Arc::new(self);
         loop {
             let known = status.borrow().clone();
-            let is_ready = known.synced && known.attached;
+            // With a layer lost it is worth knowing what the others hold.
+            let is_ready = known.synced && (known.attached || !known.lost.is_empty());
             if is_ready {
                 let (round, canaries) = (known.clone(), Arc::clone(&canaries));
                 let before = trials.borrow().clone();

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use eks_guard_core::yaml::{self, DocumentError, Origin};
+use serde::Deserialize;
 
 pub use egress::{AgentEgress, Allow, Closed, EgressMode, Protocol};
 pub use nri::{NriConfig, NriMode};
@@ -167,6 +168,28 @@ impl NodeConfig {
             source,
         })?;
         Self::parse(&path.display().to_string(), &text, node_name).map_err(NodeConfigError::Document)
+    }
+
+    /// The folder of the state, as a configuration names it that may have mistakes elsewhere; the default folder when it
+    /// cannot be read at all. For questions to a daemon, which goes on with its last good configuration.
+    #[must_use]
+    pub fn state_of(path: &Path) -> PathBuf {
+        #[derive(Default, Deserialize)]
+        struct Loose {
+            #[serde(default)]
+            spec: LooseSpec,
+        }
+        #[derive(Default, Deserialize)]
+        struct LooseSpec {
+            state: Option<PathBuf>,
+        }
+        let mut text = String::new();
+        let read = File::open(path).and_then(|file| file.take(READ_LIMIT).read_to_string(&mut text));
+        let document = read
+            .ok()
+            .and_then(|_| serde_saphyr::from_str::<Loose>(&text).ok());
+        let named = document.and_then(|document| document.spec.state);
+        named.unwrap_or_else(|| check::STATE.into())
     }
 
     /// Reads the text of a configuration; `file` is only used in messages.

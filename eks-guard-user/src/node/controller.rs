@@ -65,6 +65,8 @@ pub struct Controller {
     /// Every address of this node, those that its object does not name included.
     own_addresses: BTreeSet<IpAddr>,
     are_pods_listed: bool,
+    /// Addresses of the API server.
+    api: BTreeSet<SocketAddr>,
     /// What the kernel was told last.
     destinations: Option<Destinations>,
     standings: BTreeMap<u64, Standing>,
@@ -105,6 +107,7 @@ impl Controller {
             nodes: BTreeMap::new(),
             own_addresses: BTreeSet::new(),
             are_pods_listed: false,
+            api: BTreeSet::new(),
             destinations: None,
             standings: BTreeMap::new(),
             problems: Vec::new(),
@@ -251,9 +254,12 @@ impl Controller {
         Status {
             node: self.parts.config.node_name.clone(),
             attached: self.faults.is_empty(),
+            lost: self.faults.clone(),
             synced: self.is_synced(),
-            api: self.parts.known.api.addresses().into_iter().collect(),
+            api: self.api.iter().copied().collect(),
             forwarding_closed: self.parts.kernel.is_forwarding_closed(),
+            redirected: stats.redirected,
+            flows: stats.flows,
             refusals: refusals(&stats),
             events_lost: stats.events_lost,
             bypass_attempts: 0,
@@ -326,8 +332,15 @@ impl Controller {
             };
             self.parts.known.api_ports = ApiPorts::of(&addresses, &named.node_ports, nodes);
         }
+        let this_node = self.nodes.get(&config.node_name).cloned().unwrap_or_default();
+        let on_node = named.on_node(&(&this_node | &self.own_addresses));
         let own = api.own().into_iter().chain(config.api_servers.iter().copied());
-        let own: Vec<IpAddr> = own.map(|server| server.ip()).collect();
+        let own: Vec<IpAddr> = own
+            .chain(on_node.iter().copied())
+            .map(|server| server.ip())
+            .collect();
+        addresses.extend(on_node);
+        self.api.clone_from(&addresses);
         let destinations = Destinations {
             api_ports: self.parts.known.api_ports.clone(),
             nodes: &self.parts.known.nodes | &self.own_addresses,

@@ -7,6 +7,7 @@ pub mod events;
 mod gate;
 mod learn;
 mod reload;
+pub(crate) mod upstream;
 
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
@@ -15,41 +16,41 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use prometheus_client::registry::Registry;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::task::{JoinSet, block_in_place, spawn_blocking};
+use tokio::task::{JoinSet, block_in_place};
 use tokio::time::{interval, sleep, timeout};
 use uuid::Uuid;
 
 use crate::ebpf::cgroup2_mount;
-use crate::metrics::Metrics;
 use crate::node::addresses;
 use crate::node::agents::Agents;
+use crate::node::canaries::{Canaries, default_probe};
 use crate::node::cgroup::processes::{Netns, pod_of};
 use crate::node::cgroup::{find_root, scan, watch as cgroup_watch};
-use crate::node::config::{NodeConfig, UpstreamConfig};
+use crate::node::config::NodeConfig;
 use crate::node::controller::{Controller, Parts};
 use crate::node::daemon::events::Watch;
 use crate::node::daemon::gate::Gate;
 use crate::node::daemon::learn::{Learned, learn};
 pub(crate) use crate::node::daemon::reload::Reload;
+use crate::node::enforcement::{Owner, Teller};
 use crate::node::kernel::{Destinations, Kernel, Standing};
 use crate::node::policies::Policies;
 use crate::node::programs;
 use crate::node::proxy_process::{ProxyLink, ProxyProcess, Session, Setup, ToProxy, publish};
 use crate::node::refusals::Kind;
-use crate::node::reporting::Reporting;
+use crate::node::reporting::{Plan, Reporting};
 use crate::node::state::{Known, State};
 use crate::node::status::{self, Status};
 use crate::proxy::Limits;
 use crate::proxy::upstream::UpstreamPool;
 use crate::recording::writer::{DiskRecorder, SessionFacts};
-use crate::telemetry::{chain, say};
+use crate::telemetry::say;
 use crate::tls::downstream::Leaves;
-use crate::upstream::{
-    CredentialSource, Endpoint, KubeconfigOptions, UpstreamError, load, load_service_account,
-};
+use crate::upstream::{CredentialSource, Endpoint};
 
 /// What the node's own events say instead of an agent's name.
 const NODE_SESSION: &str = "eks-guard-node";
@@ -61,8 +62,6 @@ const WAITING: usize = 1024;
 const LISTENER_RETRY: Duration = Duration::from_millis(200);
 /// How often files are looked at for changes.
 const RELOAD: Duration = Duration::from_secs(5);
-/// Pause between tries to resolve the API server's name at the start.
-const RESOLVE_RETRY: Duration = Duration::from_secs(2);
 /// How long what still runs inside the runtime may take to notice that it is over.
 const SHUTDOWN: Duration = Duration::from_secs(1);
 
@@ -138,12 +137,12 @@ impl Daemon {
         } else {
             Some(block_in_place(|| open_kernel(&config, &root, &remembered))?)
         };
-        let (endpoint, credentials) = upstream(&config).await?;
+        let (endpoint, credentials) = upstream::patiently(&config.upstream).await?;
         let policies = Policies::of(&config.policies);
         let leaves = Leaves::new(state.authority()?, &endpoint)?;
         let mut tasks = JoinSet::new();
         let (learned_tx, mut learned_rx) = mpsc::channel(WAITING);
-        let own = Arc::new(own_upstream(&endpoint, &credentials)?);
+        let own = Arc::new(upstream::own_pool(&endpoint, &credentials)?);
         learn(&mut tasks, &config.node_name, &own, &endpoint, &learned_tx);
         let (kernel, looked) = match early {
             Some(kernel) => (kernel, Vec::new()),
@@ -158,10 +157,11 @@ impl Daemon {
         let cgroups = cgroup_watch::watch(&root)?;
         let (status_tx, status_rx) = watch::channel(Status::default());
         tasks.spawn(status::serve(status::listen(&config.state)?, status_rx));
-        let reporting = Reporting::start(&mut tasks, (&config, &root), &own, &status_tx).await?;
         let node = Session::open(&config.records, node_session())?;
         let record = DiskRecorder::open(&config.records, node_session())?;
         let proxy = start_proxy(&mut tasks, &endpoint, credentials, process);
+        let plan = report_plan((&config, &root), &own, &proxy);
+        let reporting = Reporting::start(&mut tasks, plan, &status_tx).await?;
         proxy.keep(ToProxy::Leaf(leaves.leaf().clone()));
         let gate = Gate::open(&mut tasks, &config);
         let mut agents = Agents::new(Arc::clone(&proxy) as _, &config.records, node);
@@ -298,19 +298,33 @@ impl Daemon {
     }
 }
 
-/// The way of the loader's own questions.
-fn own_upstream(
-    endpoint: &Endpoint,
-    credentials: &Arc<dyn CredentialSource>,
-) -> Result<UpstreamPool, Failure> {
-    let limits = Limits::default();
-    Ok(UpstreamPool::new(
-        endpoint.clone(),
-        Arc::clone(credentials),
-        Arc::new(Metrics::default()),
-        limits.connect,
-        limits.response_head,
-    )?)
+/// What the daemon says beyond its status socket.
+fn report_plan(
+    (config, root): (&NodeConfig, &Path),
+    upstream: &Arc<UpstreamPool>,
+    proxy: &ProxyProcess,
+) -> Plan {
+    let mut registry = Registry::default();
+    proxy.metrics().register(&mut registry);
+    let trying = config.verify.as_ref().map(|verify| {
+        let canaries = Canaries {
+            config: config.clone(),
+            root: root.to_owned(),
+            probe: verify.probe.clone().unwrap_or_else(default_probe),
+            interval: verify.interval,
+        };
+        let teller = Teller {
+            upstream: Arc::clone(upstream),
+            node: config.node_name.clone(),
+            owner: Owner::Daemon,
+        };
+        (canaries, teller)
+    });
+    Plan {
+        listen: config.metrics,
+        registry,
+        trying,
+    }
 }
 
 /// Starts the proxy of all agents; it ends with the tasks.
@@ -380,41 +394,6 @@ fn node_session() -> SessionFacts {
         model_claimed: None,
         pod: None,
         command: None,
-    }
-}
-
-/// The API server's addresses and the guard's credential. A name that does not resolve yet is waited for: name servers may
-/// start after this.
-async fn upstream(config: &NodeConfig) -> Result<(Endpoint, Arc<dyn CredentialSource>), Failure> {
-    loop {
-        let upstream = config.upstream.clone();
-        match spawn_blocking(move || load_upstream(&upstream)).await? {
-            Ok(loaded) => return Ok(loaded),
-            Err(error @ UpstreamError::Resolve { .. }) => {
-                tracing::error!(error = %chain(&error), "the API server is not known; it is tried again");
-                sleep(RESOLVE_RETRY).await;
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-}
-
-fn load_upstream(upstream: &UpstreamConfig) -> Result<(Endpoint, Arc<dyn CredentialSource>), UpstreamError> {
-    match upstream {
-        UpstreamConfig::Kubeconfig { file, context } => {
-            let loaded = load(&KubeconfigOptions {
-                file: Some(file.clone()),
-                context: context.clone(),
-                home: Path::new("/").to_owned(),
-                ..KubeconfigOptions::default()
-            })?;
-            Ok((loaded.endpoint, loaded.credentials))
-        }
-        UpstreamConfig::ServiceAccount {
-            server,
-            token_file,
-            certificate_authority,
-        } => load_service_account(server, token_file, certificate_authority),
     }
 }
 

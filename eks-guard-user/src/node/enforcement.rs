@@ -72,8 +72,11 @@ impl Verdict {
             let problems = pod.verified.iter().flat_map(|trial| &trial.problems);
             problems.map(|problem| format!("{}/{}: {problem}", pod.namespace, pod.name))
         });
-        let (verdict, reason, message) = if !status.attached {
-            ("False", "LayerLost", status.problems.join("; "))
+        let (verdict, reason, message) = if !status.lost.is_empty() {
+            let all: Vec<String> = status.lost.iter().cloned().chain(failed).collect();
+            ("False", "LayerLost", all.join("; "))
+        } else if !status.attached {
+            ("Unknown", "Starting", "nothing has been looked at yet".to_owned())
         } else if let Some(first) = failed.next() {
             let all: Vec<String> = std::iter::once(first).chain(failed).collect();
             ("False", "RouteOpen", all.join("; "))
@@ -94,32 +97,66 @@ impl Verdict {
     }
 }
 
-/// Tells the cluster what becomes of the node, until the status is not written any more.
-pub(crate) async fn tell(upstream: Arc<UpstreamPool>, node: String, mut status: watch::Receiver<Status>) {
-    let mut told: Option<Verdict> = None;
-    loop {
-        let verdict = Verdict::of(&status.borrow_and_update());
-        if told.as_ref() != Some(&verdict) {
-            if let Err(error) = tell_once(&upstream, &node, &verdict).await {
-                tracing::warn!(error = %chain(&error), "the node's condition is not told");
-                sleep(RETRY).await;
-                continue;
-            }
-            if told.as_ref().map(|told| told.status) != Some(verdict.status) {
-                tracing::info!(
-                    status = verdict.status,
-                    reason = verdict.reason,
-                    message = verdict.message,
-                    "{CONDITION}"
-                );
-            }
-            told = Some(verdict);
+/// Who tells the cluster. Of the two that can try a node's agents at the same time, one owns what the node is told to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// The daemon, as soon as it tries its agents itself.
+    Daemon,
+    /// A command beside it, as long as the daemon does not.
+    Command,
+}
+
+impl Owner {
+    /// Whether a node with this status is this one's to tell of.
+    pub(crate) fn tells(self, status: &Status) -> bool {
+        match self {
+            Self::Daemon => true,
+            Self::Command => !status.watches,
         }
-        match timeout(AGAIN, status.changed()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) => return,
-            // Somebody may have taken the taint away.
-            Err(_) => told = None,
+    }
+}
+
+/// Tells the cluster of a node.
+pub(crate) struct Teller {
+    /// The way to the API server.
+    pub(crate) upstream: Arc<UpstreamPool>,
+    /// Name of the Node object.
+    pub(crate) node: String,
+    /// On whose behalf.
+    pub(crate) owner: Owner,
+}
+
+impl Teller {
+    /// Tells what becomes of the node, until the status is not written any more.
+    pub(crate) async fn tell(self, mut status: watch::Receiver<Status>) {
+        let mut told: Option<Verdict> = None;
+        loop {
+            let verdict = {
+                let status = status.borrow_and_update();
+                self.owner.tells(&status).then(|| Verdict::of(&status))
+            };
+            if let Some(verdict) = verdict.filter(|verdict| told.as_ref() != Some(verdict)) {
+                if let Err(error) = tell_once(&self.upstream, &self.node, &verdict).await {
+                    tracing::warn!(error = %chain(&error), "the node's condition is not told");
+                    sleep(RETRY).await;
+                    continue;
+                }
+                if told.as_ref().map(|told| told.status) != Some(verdict.status) {
+                    tracing::info!(
+                        status = verdict.status,
+                        reason = verdict.reason,
+                        message = verdict.message,
+                        "{CONDITION}"
+                    );
+                }
+                told = Some(verdict);
+            }
+            match timeout(AGAIN, status.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return,
+                // Somebody may have taken the taint away.
+                Err(_) => told = None,
+            }
         }
     }
 }
@@ -248,8 +285,20 @@ mod tests {
         assert_eq!((open.status, open.reason), ("False", "RouteOpen"));
         assert_eq!(open.message, "shop/bot: N01 reached");
         let mut lost = status(Some(&[]));
-        lost.attached = false;
-        assert_eq!(Verdict::of(&lost).reason, "LayerLost");
+        (lost.attached, lost.lost) = (false, vec!["program egress is detached".to_owned()]);
+        let lost = Verdict::of(&lost);
+        assert_eq!((lost.status, lost.reason), ("False", "LayerLost"));
+        assert_eq!(lost.message, "program egress is detached");
+        // A daemon that starts again taints no node.
+        assert_eq!(Verdict::of(&Status::default()).status, "Unknown");
+    }
+
+    #[test]
+    fn a_command_tells_nothing_while_the_daemon_does() {
+        let mut status = status(Some(&[]));
+        assert!(Owner::Command.tells(&status) && Owner::Daemon.tells(&status));
+        status.watches = true;
+        assert!(!Owner::Command.tells(&status) && Owner::Daemon.tells(&status));
     }
 
     #[test]

@@ -1,61 +1,58 @@
-//! What the daemon says of the node beyond its status socket: metrics, the node's condition, and trials of the agents from inside.
+//! What is said of a node beyond the status socket: metrics, the node's condition, and trials of the agents from inside. For the
+//! daemon, and for `eks-guard verify --node --watch`.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::net::SocketAddr;
 
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::metrics::{Enforced, NodeMetrics};
-use crate::node::admin::{Admin, listen};
-use crate::node::canaries::{Canaries, Trials, default_probe};
-use crate::node::config::NodeConfig;
-use crate::node::daemon::Failure;
-use crate::node::enforcement;
+use crate::node::admin::{Admin, ListenError, listen};
+use crate::node::canaries::{Canaries, Trials};
+use crate::node::enforcement::{Owner, Teller};
+use crate::node::metrics;
 use crate::node::status::Status;
-use crate::proxy::upstream::UpstreamPool;
 
-/// What goes on beside the daemon's own loop.
+/// What is to be said, and where.
+pub(crate) struct Plan {
+    /// Where `/metrics` and `/healthz` are answered; nowhere when not given.
+    pub(crate) listen: Option<SocketAddr>,
+    /// Metrics beside those of the status.
+    pub(crate) registry: Registry,
+    /// What tries the agents again and again, and what tells the cluster of it.
+    pub(crate) trying: Option<(Canaries, Teller)>,
+}
+
+/// What goes on beside the loop of whoever reports.
 pub(crate) struct Reporting {
     trials: watch::Receiver<Trials>,
-    metrics: NodeMetrics,
+    /// Who tells the cluster; none where the agents are not tried.
+    owner: Option<Owner>,
 }
 
 impl Reporting {
-    /// Starts what the configuration asks for; it ends with the tasks.
+    /// Starts what the plan asks for; it ends with the tasks.
     ///
     /// # Errors
     /// The address for `/metrics` cannot be listened on.
     pub(crate) async fn start(
         tasks: &mut JoinSet<()>,
-        (config, root): (&NodeConfig, &Path),
-        upstream: &Arc<UpstreamPool>,
+        plan: Plan,
         status: &watch::Sender<Status>,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, ListenError> {
         let (trials_tx, trials) = watch::channel(Trials::default());
-        let metrics = NodeMetrics::default();
-        if let Some(address) = config.metrics {
-            let mut registry = Registry::default();
-            metrics.register(&mut registry);
-            let admin = Admin {
-                registry,
-                status: status.subscribe(),
-            };
-            tasks.spawn(admin.serve(listen(address).await?));
+        if let Some(address) = plan.listen {
+            let mut registry = plan.registry;
+            metrics::register(&mut registry, status.subscribe());
+            let status = status.subscribe();
+            tasks.spawn(Admin { registry, status }.serve(listen(address).await?));
         }
-        if let Some(verify) = &config.verify {
-            let canaries = Canaries {
-                config: config.clone(),
-                root: root.to_owned(),
-                probe: verify.probe.clone().unwrap_or_else(default_probe),
-                interval: verify.interval,
-            };
+        let owner = plan.trying.as_ref().map(|(_, teller)| teller.owner);
+        if let Some((canaries, teller)) = plan.trying {
             tasks.spawn(canaries.run(status.subscribe(), trials_tx));
-            let node = config.node_name.clone();
-            tasks.spawn(enforcement::tell(Arc::clone(upstream), node, status.subscribe()));
+            tasks.spawn(teller.tell(status.subscribe()));
         }
-        Ok(Self { trials, metrics })
+        Ok(Self { trials, owner })
     }
 
     /// Waits for the end of a round of trials; for ever where there are none.
@@ -65,17 +62,15 @@ impl Reporting {
         }
     }
 
-    /// Adds what the last trials came to, and shows all of it to monitoring.
+    /// Adds what the last trials came to.
     pub(crate) fn add_to(&mut self, status: &mut Status) {
+        let Some(owner) = self.owner else {
+            return;
+        };
+        status.watches |= owner == Owner::Daemon;
         let trials = self.trials.borrow_and_update();
         for pod in status.pods.iter_mut().filter(|pod| pod.agent.is_some()) {
             pod.verified = trials.get(&pod.uid).cloned();
         }
-        let pods = status.pods.iter().filter_map(|pod| {
-            let is_closed = pod.verified.as_ref()?.problems.is_empty();
-            let enforced = if is_closed { Enforced::Yes } else { Enforced::No };
-            Some((pod.namespace.as_str(), pod.name.as_str(), enforced))
-        });
-        self.metrics.set(status.problems.len(), pods);
     }
 }

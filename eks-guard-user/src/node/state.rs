@@ -23,6 +23,7 @@ const KEY: &str = "ca.key";
 const CERTIFICATE: &str = "ca.crt";
 const KNOWN: &str = "known.json";
 const LOCK: &str = "lock";
+const WATCH_LOCK: &str = "watch.lock";
 
 /// Why the state folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +43,9 @@ pub enum StateError {
         /// The folder.
         path: PathBuf,
     },
+    /// Somebody else tries the node's agents already.
+    #[error("another `eks-guard verify --node --watch` runs on this node: end it first")]
+    Watched,
     /// The authority's key cannot be used.
     #[error("the key {} cannot be used: restore it, or remove it and give every agent the new ca.crt", path.display())]
     Key {
@@ -79,6 +83,33 @@ pub struct State {
     _lock: File,
 }
 
+/// What keeps others from watching the same node, as long as it is held.
+#[derive(Debug)]
+pub struct Watch(#[expect(dead_code, reason = "the lock is held as long as the file is open")] File);
+
+/// Takes the place of the one command that watches a node.
+///
+/// # Errors
+/// The folder cannot be used, or another command has the place.
+pub fn watch(folder: &Path) -> Result<Watch, StateError> {
+    let lock = lock_file(&folder.join(WATCH_LOCK))?;
+    lock.try_lock().map_err(|_| StateError::Watched)?;
+    Ok(Watch(lock))
+}
+
+fn lock_file(path: &Path) -> Result<File, StateError> {
+    let opened = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path);
+    opened.map_err(|source| StateError::Use {
+        path: path.to_owned(),
+        source,
+    })
+}
+
 impl State {
     /// Makes the folder (mode 0700) if need be, and takes it.
     ///
@@ -94,14 +125,7 @@ impl State {
             .mode(0o700)
             .create(folder)
             .map_err(failed(folder))?;
-        let path = folder.join(LOCK);
-        let lock = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .map_err(failed(&path))?;
+        let lock = lock_file(&folder.join(LOCK))?;
         lock.try_lock().map_err(|_| StateError::Taken {
             path: folder.to_owned(),
         })?;

@@ -51,6 +51,15 @@ pub struct Status {
     /// Packets of agents that were dropped there.
     #[serde(default)]
     pub forwarding_dropped: u64,
+    /// Whether the daemon tries its agents itself; the node's condition and taint are its own then.
+    #[serde(default)]
+    pub watches: bool,
+    /// connect() calls that were redirected to the guard.
+    #[serde(default)]
+    pub redirected: u64,
+    /// Flow entries that the kernel programs wrote: connections that came to the guard's listeners.
+    #[serde(default)]
+    pub flows: u64,
     /// What the kernel programs refused, by where.
     #[serde(default)]
     pub refusals: BTreeMap<String, u64>,
@@ -63,6 +72,9 @@ pub struct Status {
     /// What was taken off and put back since the start, with how often.
     #[serde(default)]
     pub repairs: BTreeMap<String, u64>,
+    /// Layers that do not hold and could not be put back, one sentence each; all of them are among the problems.
+    #[serde(default)]
+    pub lost: Vec<String>,
     /// What is wrong now, one sentence each.
     pub problems: Vec<String>,
     /// Every pod that has a cgroup.
@@ -109,6 +121,15 @@ pub struct StatusError {
     path: PathBuf,
     #[source]
     source: io::Error,
+}
+
+impl StatusError {
+    /// The question could not be asked.
+    #[must_use]
+    pub fn broken(source: io::Error) -> Self {
+        let path = PathBuf::from(SOCKET);
+        Self { path, source }
+    }
 }
 
 /// Answers on the socket until dropped.

@@ -198,6 +198,14 @@ impl Channel {
     /// # Errors
     /// The frame is torn or is not what was expected.
     pub fn receive<T: DeserializeOwned>(&self) -> io::Result<Option<T>> {
+        self.receive_up_to(MAX_FRAME)
+    }
+
+    /// The same from an end that is not trusted with more than so many bytes.
+    ///
+    /// # Errors
+    /// The frame is torn, longer, or not what was expected.
+    pub fn receive_up_to<T: DeserializeOwned>(&self, most: usize) -> io::Result<Option<T>> {
         let mut length = [0_u8; 4];
         match (&self.stream).read_exact(&mut length) {
             Ok(()) => {}
@@ -206,7 +214,7 @@ impl Channel {
             Err(error) => return Err(error),
         }
         let length = u32::from_le_bytes(length) as usize;
-        if length > MAX_FRAME {
+        if length > most {
             return Err(io::Error::other("frame too long"));
         }
         let mut body = Zeroizing::new(vec![0; length]);

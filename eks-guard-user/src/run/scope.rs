@@ -27,6 +27,18 @@ impl Scopes {
         }
     }
 
+    /// What stays open where they are missing, in a sentence.
+    #[must_use]
+    pub fn gap(self) -> Option<&'static str> {
+        match self {
+            Scopes::Required => None,
+            Scopes::Unsupported => Some(
+                "this kernel cannot keep the command from abstract sockets (X11, session buses) and processes of programs \
+                 outside: it is older than 6.12, or Landlock is off",
+            ),
+        }
+    }
+
     /// Scopes the calling thread and whatever it becomes and starts, for good.
     ///
     /// # Errors

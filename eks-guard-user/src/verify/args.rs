@@ -18,6 +18,7 @@ Examples:
   sudo eks-guard verify --run --kubeconfig staging.yaml --user nobody --report report.json
   eks-guard verify --node --config node.yaml --report report.json
   eks-guard verify --node --pod shop/bot --profile restricted -o json
+  eks-guard verify --node --watch --interval 60 --listen 127.0.0.1:9474
   eks-guard verify --check report.json
   eks-guard verify --check report.json --key PUBLICKEY -o json
 
@@ -25,11 +26,13 @@ What --run does: starts the boundary of `eks-guard run` on this machine with a p
 
 What --node does: asks `eks-guard node` which pods of this node are agents, and starts the probe in the network, files and cgroup of each, under each profile that fits: restricted, default capabilities, +NET_RAW, +NET_ADMIN, hostNetwork. The agent's own processes are not touched; the probe has a cgroup of its own below that of a container, which is removed. What the runtime adds (a system call filter, a security module) is left out, so that the node's own layers are what is tried.
 
+What --watch does: tries a few routes for each layer from inside every agent, round after round, until it is ended. It prints what changed to a terminal and every round to a file, answers /metrics with --listen, and tells the cluster: the node's condition EksGuardEnforced and the taint eks-guard.dev/not-enforced. Where the daemon tries its agents itself (`verify` in its configuration), condition and taint are the daemon's, and this command leaves them alone. What was told last stays when it ends.
+
 What the signature says: the report was written by whoever holds the key in the state folder of that machine, and has not been changed since. It does not say that the machine is honest: its root can write any report.
 
 Exit codes:
   0  every route is closed
-  1  a route leads out, or could not be tried
+  1  a route leads out or could not be tried, or a layer is lost; with --watch: in the last round
   2  wrong usage, configuration or kubeconfig, or a report that is not valid
   3  this machine cannot hold the boundary, or no daemon answers
   4  the API server cannot be used";
@@ -82,6 +85,15 @@ pub struct VerifyArgs {
     /// Somebody who passes on to the API server; may be repeated. A listener of this program on the node is always tried
     #[arg(long = "relay", value_name = "ADDRESS:PORT", conflicts_with_all = ["boundary", "check"])]
     pub relays: Vec<SocketAddr>,
+    /// Try again and again until ended; exit code and metrics say how the last round went
+    #[arg(long, conflicts_with_all = ["check", "pods", "profiles", "aliases", "relays", "report"])]
+    pub watch: bool,
+    /// Seconds from the end of a round to the next [default: the configuration's, else 300]
+    #[arg(long, value_name = "SECONDS", requires = "watch", value_parser = clap::value_parser!(u32).range(5..=86_400))]
+    pub interval: Option<u32>,
+    /// Answer /metrics and /healthz here while watching
+    #[arg(long, value_name = "ADDRESS:PORT", requires = "watch")]
+    pub listen: Option<SocketAddr>,
     /// The probe [default: eks-guard-probe beside this program]
     #[arg(long, value_name = "FILE")]
     pub probe: Option<PathBuf>,

@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 
 use crate::config::{ConfigError, exit};
 use crate::ebpf::LoadError;
+use crate::node::admin::ListenError;
 use crate::node::config::NodeConfigError;
 use crate::node::daemon::Failure;
+use crate::node::state::StateError;
 use crate::node::status::StatusError;
 use crate::node::trial::TrialError;
 use crate::probe::ProbeError;
@@ -40,12 +42,18 @@ pub(crate) enum VerifyError {
     NodeConfig(#[from] NodeConfigError),
     #[error(transparent)]
     Status(#[from] StatusError),
-    #[error("cannot find the cgroups of the pods")]
+    #[error("this node cannot be tried")]
     Node(#[source] Failure),
     #[error(transparent)]
     Trial(#[from] TrialError),
     #[error("{0}")]
     NoPod(String),
+    #[error(transparent)]
+    State(#[from] StateError),
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    #[error("cannot write the output")]
+    Output(#[source] io::Error),
     #[error("cannot {action} the key of the reports {}", path.display())]
     Key { action: &'static str, path: PathBuf },
     #[error("the report is not valid: {0}")]
@@ -74,6 +82,9 @@ impl VerifyError {
             | Self::Probe(ProbeError::Run(_) | ProbeError::Answer(_))
             | Self::Status(_)
             | Self::Node(_)
+            | Self::State(_)
+            | Self::Listen(_)
+            | Self::Output(_)
             | Self::Trial(_) => exit::MACHINE,
             Self::Upstream(UpstreamError::Resolve { .. }) | Self::NoApiServer => exit::API_SERVER,
             Self::Upstream(_)

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use crate::config::{RunConfig, Surroundings};
 use crate::ebpf::{loader, object};
+use crate::run::scope::Scopes;
 use crate::upstream::Upstream;
 use crate::verify::envelope::{Digests, Subject};
 use crate::verify::error::VerifyError;
@@ -35,6 +36,8 @@ pub(crate) fn facts(
         program_tags: loader::program_tags(loader::Programs::OfARun)?,
         config_digest: hex(asked.to_string().as_bytes()),
         time: now.to_string(),
+        not_closed: Scopes::of_kernel().gap().map(str::to_owned).into_iter().collect(),
+        lost: Vec::new(),
     })
 }
 

@@ -8,16 +8,28 @@ use serde_json::json;
 
 use crate::config::Surroundings as Machine;
 use crate::ebpf::loader;
+use crate::ebpf::node::has_tcx;
 use crate::node::NODE_NAME;
 use crate::node::config::NodeConfig;
 use crate::node::daemon::kubepods_root;
-use crate::node::status::ask;
+use crate::node::status::{Status, ask};
 use crate::node::trial::{Compare, Surroundings, Target, open_probe, targets, try_pod};
 use crate::probe::profile::Profile;
 use crate::telemetry::say;
 use crate::verify::args::VerifyArgs;
 use crate::verify::error::VerifyError;
 use crate::verify::facts::hex;
+
+/// What this kernel cannot close to agents, whatever the guard does.
+fn not_closed(status: &Status) -> Vec<String> {
+    const NO_TCX: &str = "raw frames of agents are stopped for closed addresses only and not held to allow lists: this \
+                          kernel is older than 6.6";
+    const NO_FILTER: &str = "what the node rewrites is not looked at again, so every agent is held to its allow list: the \
+                             packet filter is missing";
+    let missing = [(has_tcx(), NO_TCX), (status.forwarding_closed, NO_FILTER)];
+    let missing = missing.into_iter().filter(|(is_there, _)| !is_there);
+    missing.map(|(_, text)| text.to_owned()).collect()
+}
 
 impl VerifyArgs {
     /// Tries every agent of this node, or those that were named. The folder of the daemon's state comes with it.
@@ -27,9 +39,7 @@ impl VerifyArgs {
         now: Timestamp,
     ) -> Result<(Report, PathBuf), VerifyError> {
         let probe = open_probe(&self.probe()?)?;
-        let node_name = around.variable(NODE_NAME);
-        let node_name = node_name.map(|name| name.to_string_lossy().into_owned());
-        let config = NodeConfig::load(&self.config, node_name.as_deref())?;
+        let config = self.node_config(around)?;
         let status = ask(&config.state)?;
         let root = kubepods_root(&config).map_err(VerifyError::Node)?;
         let targets = self.chosen(targets(&status, &root)?)?;
@@ -63,12 +73,21 @@ impl VerifyArgs {
             program_tags: loader::program_tags(loader::Programs::OfANode)?,
             config_digest: hex(asked.to_string().as_bytes()),
             time: now.to_string(),
+            not_closed: not_closed(&status),
+            lost: status.lost.clone(),
         };
         let report = Report {
             facts,
             profiles: found,
         };
         Ok((report, config.state))
+    }
+
+    /// The configuration of the daemon.
+    pub(crate) fn node_config(&self, around: &Machine) -> Result<NodeConfig, VerifyError> {
+        let node_name = around.variable(NODE_NAME);
+        let node_name = node_name.map(|name| name.to_string_lossy().into_owned());
+        Ok(NodeConfig::load(&self.config, node_name.as_deref())?)
     }
 
     /// Those that were named; all when none was.

@@ -38,6 +38,12 @@ fn table(statement: &Statement, colour: Colour, out: &mut dyn Write) -> io::Resu
         facts.version, facts.kernel, facts.boundary, facts.time
     )?;
     writeln!(out, "key {}", statement.predicate.public_key)?;
+    for gap in &facts.not_closed {
+        writeln!(out, "NOT CLOSED {gap}")?;
+    }
+    for layer in &facts.lost {
+        writeln!(out, "LOST {layer}")?;
+    }
     for profile in &report.profiles {
         match &profile.not_offered {
             Some(reason) => writeln!(out, "\nprofile {}: not offered: {reason}", profile.title())?,

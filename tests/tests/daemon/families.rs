@@ -1,12 +1,14 @@
 //! The same node with IPv4, with IPv6 and with both: what is guarded does not depend on what the cluster speaks.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use rig::node::{
     API, API_PORT, API_SERVICE, Families, IMDS, Layout, NODE, NodeRig, OTHER_CLUSTER, OUTSIDE, Pod,
     PodNetwork, PodSpec, Profile, shared,
 };
+use rig::place::SERVICE_ACCOUNT;
 use rig::{command, programs};
 use serde_json::json;
 
@@ -26,7 +28,8 @@ fn a_node_with_ipv6_only_is_guarded() -> Result<()> {
 #[test]
 fn a_node_with_ipv4_only_is_guarded() -> Result<()> {
     let rig = NodeRig::start(Families::V4)?;
-    agents_are_guarded_and_others_are_not(&rig, Layout::ALL[3])
+    agents_are_guarded_and_others_are_not(&rig, Layout::ALL[3])?;
+    a_node_port_of_the_api_server_is_redirected(&rig, Layout::ALL[3])
 }
 
 #[test]
@@ -72,6 +75,59 @@ fn agents_are_guarded_and_others_are_not(rig: &NodeRig, layout: Layout) -> Resul
     ensure!(
         direct_packets(rig, &ordinary.addresses())? > before,
         "not reached"
+    );
+    Ok(())
+}
+
+/// A Service of type NodePort in front of the API server: every node leads to it.
+fn a_node_port_of_the_api_server_is_redirected(rig: &NodeRig, layout: Layout) -> Result<()> {
+    let namespace = "node-ports";
+    rig.cluster().create_namespace(namespace)?;
+    let agent = rig.run_pod(&spec(rig, layout, namespace, "agent", true))?;
+    let ordinary = rig.run_pod(&spec(rig, layout, namespace, "ordinary", false))?;
+    let mut guard = Guard::start(rig, layout)?;
+    guard.serve(&agent)?;
+    let patch = json!({"spec": {"type": "NodePort"}});
+    let service = "/api/v1/namespaces/default/services/kubernetes";
+    let patched = rig.cluster().admin().merge(service, &patch)?;
+    let port = &patched["spec"]["ports"][0]["nodePort"];
+    let port = u16::try_from(port.as_u64().context("no port of nodes")?)?;
+    rig.network().forward(NODE, "tcp", port, API, API_PORT)?;
+    let address = NODE.sockets(rig.families(), port)[0];
+    guard.wait_until("the port is the API server's", |status| {
+        let api = status["api"].as_array();
+        api.is_some_and(|api| api.contains(&json!(address)))
+    })?;
+    let before = direct_packets(rig, &agent.addresses())?;
+    let authority = format!("{SERVICE_ACCOUNT}/ca.crt");
+    let url = format!("https://{address}/api/v1/namespaces/{namespace}/pods");
+    let mut curl = agent.command(Profile::Restricted, Path::new("/usr/bin/curl"))?;
+    curl.args([
+        "--silent",
+        "--fail",
+        "--max-time",
+        "30",
+        "--cacert",
+        &authority,
+        &url,
+    ]);
+    let listed = command::run(curl)?.ok()?;
+    ensure!(listed.contains("\"agent\""), "{listed}");
+    guard.recorded("the request by the port of the node", |event| {
+        event["originalDestination"] == json!(address) && event["verb"] == "list"
+    })?;
+    ensure!(
+        direct_packets(rig, &agent.addresses())? == before,
+        "the node led past the guard"
+    );
+    let before = direct_packets(rig, &ordinary.addresses())?;
+    ensure!(
+        dial(&ordinary, address)? == CONNECTED,
+        "closed to an ordinary pod"
+    );
+    ensure!(
+        direct_packets(rig, &ordinary.addresses())? > before,
+        "the port of the node does not lead to the API server by itself"
     );
     Ok(())
 }

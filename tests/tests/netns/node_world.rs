@@ -216,6 +216,13 @@ impl Node {
         own
     }
 
+    /// Lets the bpffs take no pin any more; those that are there stay.
+    pub(crate) fn take_no_pins(&self) {
+        let (none, path): (Option<&str>, _) = (None, self.mounted.0.path());
+        let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
+        mount(none, path, none, flags, none).unwrap();
+    }
+
     /// Takes the bpffs away, and every pin with it.
     pub(crate) fn unmount(&self) {
         nix::mount::umount2(self.mounted.0.path(), nix::mount::MntFlags::MNT_DETACH).unwrap();

@@ -80,6 +80,16 @@ fn pins_that_are_removed_come_back_as_they_were() {
 }
 
 #[test]
+fn a_program_runs_again_although_the_bpffs_takes_no_pin() {
+    let mut node = Node::block_list();
+    node.take_no_pins();
+    assert!(detach(&pins(&node).join("links/connect4")).unwrap());
+    let repairs = node.far.run(|| node.datapath.repair(&[]).unwrap());
+    assert!(!repairs.errors.is_empty(), "it is said");
+    node.assert_redirected(&format!("tcp {API}"));
+}
+
+#[test]
 fn a_bpffs_that_is_unmounted_is_mounted_again_with_everything_on_it() {
     let mut node = Node::block_list();
     let is_wired = node.guard_wire() == Layer::Present;

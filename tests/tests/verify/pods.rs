@@ -48,7 +48,7 @@ fn direct_packets(rig: &NodeRig, addresses: &[IpAddr]) -> Result<u64> {
     Ok(rig.fixtures().api.arrivals_from(addresses)?.packets)
 }
 
-fn report_of(text: &str) -> Result<Report> {
+pub(crate) fn report_of(text: &str) -> Result<Report> {
     let statement: Value = serde_json::from_str(text)?;
     Ok(serde_json::from_value(statement["predicate"]["report"].clone())?)
 }

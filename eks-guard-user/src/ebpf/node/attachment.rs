@@ -171,9 +171,9 @@ impl Attached {
                     program: self.name,
                     source,
                 })?;
-                pins::replace(link.as_fd(), &pin)?;
+                // Held before it is pinned: a bpffs that takes no pin must not take the program off again.
                 self.link = link;
-                Ok(())
+                pins::replace(self.link.as_fd(), &pin)
             }
             Problem::MapNotPinned | Problem::NotFirst | Problem::NoEntry | Problem::Unknown => Ok(()),
         }

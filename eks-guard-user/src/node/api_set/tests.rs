@@ -164,3 +164,24 @@ fn aliases_without_end_leave_room_for_the_api_server_itself() {
     api.observe(Source::Aliases, &BTreeSet::new(), after(14));
     assert_eq!(api.addresses(), set(&["10.96.0.1:443"]));
 }
+
+#[test]
+fn node_ports_of_the_kubernetes_service_are_named_on_this_node_alone() {
+    let mut kubernetes = service("default", "kubernetes", &["10.96.0.1"], 443);
+    kubernetes["spec"]["ports"][0]["nodePort"] = json!(30_443);
+    let mut alias = service("shop", "alias", &["10.96.0.20"], 8443);
+    alias["spec"]["ports"][0]["nodePort"] = json!(30_444);
+    let cluster = services(
+        &[kubernetes, alias],
+        &[
+            slice("default", "kubernetes", &["192.0.2.5"], 6443),
+            slice("shop", "alias", &["192.0.2.5"], 6443),
+        ],
+    );
+    let named = cluster.api_addresses(&BTreeSet::new());
+    assert_eq!(named.node_ports, [30_443, 30_444].into());
+    let node = ["192.0.2.7", "2001:db8::7", "127.0.0.1", "::1", "::ffff:127.0.0.1"];
+    let node = node.map(|address| address.parse().unwrap()).into();
+    let expected = set(&["192.0.2.7:30443", "[2001:db8::7]:30443"]);
+    assert_eq!(named.on_node(&node), expected);
+}

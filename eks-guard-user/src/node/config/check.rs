@@ -13,7 +13,7 @@ use crate::node::config::wire::{Document, Metrics, Spec, SystemPod as WireSystem
 use crate::node::config::{NodeConfig, Prefix, SystemPod, UpstreamConfig, VerifyConfig, Which, egress, nri};
 
 const PINS: &str = "/sys/fs/bpf/eks-guard";
-const STATE: &str = "/var/lib/eks-guard/node";
+pub(super) const STATE: &str = "/var/lib/eks-guard/node";
 const POLICIES: &str = "/etc/eks-guard/policies";
 const RECORDS: &str = "/var/lib/eks-guard/records";
 const AGENT_LABEL: &str = "eks-guard.dev/agent";

@@ -5,20 +5,23 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use eks_guard_core::policy::Snapshot;
 use jiff::Timestamp;
 use tokio::runtime::{Builder, Runtime};
+use tokio::task::block_in_place;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::ebpf::original_dst::Flow;
-use crate::metrics::Metrics;
+use crate::metrics::{Counts, Metrics};
 use crate::node::policies::PolicyTexts;
 use crate::node::proxy_process::confine::confine;
 use crate::node::proxy_process::credential::ToldCredential;
-use crate::node::proxy_process::message::{FromProxy, Resident, Setup, ToProxy, principal};
+use crate::node::proxy_process::message::{FromProxy, Resident, Setup, ToLoader, ToProxy, principal};
 use crate::node::proxy_process::origins::{Asker, RemoteOrigins};
 use crate::node::proxy_process::record::RemoteFile;
 use crate::policy;
@@ -28,6 +31,8 @@ use crate::run::channel::Channel;
 use crate::telemetry::{self, Colour, chain, say};
 use crate::tls::downstream::{PresentLeaf, following};
 
+/// How often the loader is told what was counted.
+const COUNTS: Duration = Duration::from_secs(1);
 /// It could not serve, or was not served itself.
 const FAILED: u8 = 3;
 
@@ -83,6 +88,24 @@ fn serve(loader: &Channel) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Tells the loader what was counted, as often as there is something new, until it does not listen any more.
+async fn tell_counts(metrics: Arc<Metrics>, loader: Arc<ToLoader>) {
+    let mut told = Counts::default();
+    loop {
+        sleep(COUNTS).await;
+        let counts = metrics.counts();
+        if counts == told {
+            continue;
+        }
+        let message = FromProxy::Counts(Box::new(counts.clone()));
+        if let Err(error) = block_in_place(|| loader.say(&message)) {
+            tracing::debug!(%error, "the loader cannot be told what was counted");
+            return;
+        }
+        told = counts;
+    }
+}
+
 /// Whose a connection is, by the cgroup in its flow entry.
 #[derive(Default)]
 struct ByCgroup {
@@ -114,7 +137,9 @@ impl Child {
     fn new(setup: Setup, questions: OwnedFd, loader: &Channel, runtime: Runtime) -> Result<Self, Failure> {
         let _inside = runtime.enter();
         let limits = Limits::default();
-        let credential = ToldCredential::new(loader.try_clone()?);
+        let to_loader = ToLoader::on(loader.try_clone()?);
+        let metrics = Arc::new(Metrics::default());
+        let credential = ToldCredential::new(Arc::clone(&to_loader));
         let leaf = Arc::new(PresentLeaf::default());
         let snapshot = Arc::new(ArcSwap::from_pointee(policy::compile_texts(&[], 0)?));
         let proxy = Proxy::new(ProxyParts {
@@ -122,7 +147,7 @@ impl Child {
             endpoint: setup.endpoint.try_into()?,
             credentials: Arc::clone(&credential) as _,
             tls: following(&leaf)?,
-            metrics: Arc::new(Metrics::default()),
+            metrics: Arc::clone(&metrics),
             limits: limits.clone(),
             clock: Timestamp::now,
         })?;
@@ -135,6 +160,7 @@ impl Child {
                 tracing::error!(%error, "the loader's answers are not heard any more");
             }
         });
+        runtime.spawn(tell_counts(metrics, to_loader));
         Ok(Self {
             runtime,
             proxy,

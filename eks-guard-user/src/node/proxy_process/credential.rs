@@ -9,8 +9,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::node::proxy_process::ProxyLink;
-use crate::node::proxy_process::message::{FromProxy, ToProxy};
-use crate::run::channel::Channel;
+use crate::node::proxy_process::message::{FromProxy, ToLoader, ToProxy};
 use crate::upstream::{
     Credential, CredentialError, CredentialFuture, CredentialSource, HandedCredential, HandoverError,
 };
@@ -62,11 +61,11 @@ pub(super) struct ToldCredential {
     said: watch::Sender<Said>,
     /// Number of the last one that the API server refused.
     refused: AtomicU64,
-    loader: Channel,
+    loader: Arc<ToLoader>,
 }
 
 impl ToldCredential {
-    pub(super) fn new(loader: Channel) -> Arc<Self> {
+    pub(super) fn new(loader: Arc<ToLoader>) -> Arc<Self> {
         Arc::new(Self {
             said: watch::channel(Said::default()).0,
             refused: AtomicU64::new(0),
@@ -103,7 +102,7 @@ impl CredentialSource for ToldCredential {
     fn invalidate(&self) {
         let number = self.said.borrow().number;
         if self.refused.fetch_max(number, Ordering::AcqRel) < number
-            && self.loader.send(&FromProxy::CredentialRefused).is_err()
+            && self.loader.say(&FromProxy::CredentialRefused).is_err()
         {
             tracing::error!("the loader cannot be told that the credential was refused");
         }
@@ -119,6 +118,7 @@ mod tests {
 
     use super::*;
     use crate::node::proxy_process::FlowTables;
+    use crate::run::channel::Channel;
     use crate::testing::{FakeCredentials, eventually};
 
     /// Hands what is kept straight to the proxy's side.
@@ -157,7 +157,7 @@ mod tests {
     #[tokio::test]
     async fn a_refused_credential_is_replaced_by_another() {
         let (loader, proxy) = Channel::pair().unwrap();
-        let told = ToldCredential::new(proxy);
+        let told = ToldCredential::new(ToLoader::on(proxy));
         let link = Direct {
             to: Arc::clone(&told),
             flows: FlowTables::default(),

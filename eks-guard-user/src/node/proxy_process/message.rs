@@ -1,12 +1,16 @@
 //! What the loader and the proxy process say to each other.
 
+use std::io;
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use eks_guard_core::principal::Principal;
 use serde::{Deserialize, Serialize};
 
+use crate::metrics::Counts;
 use crate::node::policies::PolicyTexts;
 use crate::recording::writer::SessionFacts;
+use crate::run::channel::Channel;
 use crate::tls::ca::Leaf;
 use crate::upstream::{HandedCredential, HandedEndpoint};
 
@@ -77,12 +81,33 @@ impl ToProxy {
 }
 
 /// Proxy to loader.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum FromProxy {
     /// It has given everything up, and found that it has.
     Confined,
     /// The API server refused the credential.
     CredentialRefused,
+    /// What it has counted since it started.
+    Counts(Box<Counts>),
+}
+
+/// Longest message of a proxy: counts with every name there is are a tenth of it.
+pub(super) const LONGEST: usize = 64 << 10;
+
+/// The way to the loader, which says one thing after the other.
+pub(super) struct ToLoader(Mutex<Channel>);
+
+impl ToLoader {
+    pub(super) fn on(channel: Channel) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(channel)))
+    }
+
+    pub(super) fn say(&self, message: &FromProxy) -> io::Result<()> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .send(message)
+    }
 }
 
 /// The principal of a session's requests.

@@ -13,7 +13,8 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::{sleep, timeout};
 
-use crate::node::proxy_process::message::{FromProxy, Setup, ToProxy};
+use crate::metrics::{Counts, Metrics};
+use crate::node::proxy_process::message::{FromProxy, LONGEST, Setup, ToProxy};
 use crate::node::proxy_process::origins::{FlowTables, answer, pair, watched};
 use crate::node::proxy_process::{PROXY, ProxyLink};
 use crate::run::channel::Channel;
@@ -25,6 +26,8 @@ const READING: Duration = Duration::from_secs(10);
 /// Pause before the next start; doubled with each that follows soon.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// Pause between two things that the proxy says: however fast it talks, hearing it costs next to nothing.
+const PACE: Duration = Duration::from_millis(10);
 /// A proxy that lived so long was no failed start.
 const LIVED: Duration = Duration::from_secs(60);
 /// How much longer than its requests the proxy may take to end.
@@ -50,6 +53,7 @@ pub(crate) struct ProxyProcess {
     setup: Setup,
     flows: Arc<FlowTables>,
     refused: Arc<Notify>,
+    metrics: Metrics,
     changes: watch::Sender<u64>,
     state: Mutex<State>,
 }
@@ -91,6 +95,7 @@ impl ProxyProcess {
             setup,
             flows: Arc::default(),
             refused,
+            metrics: Metrics::default(),
             changes: watch::channel(0).0,
             state: Mutex::default(),
         })
@@ -99,6 +104,11 @@ impl ProxyProcess {
     /// Changes when a proxy has come or gone.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
+    }
+
+    /// What all proxies together have counted, as far as they said.
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// What there is to say.
@@ -179,9 +189,11 @@ impl ProxyProcess {
         send(&channel, &ToProxy::Setup(self.setup.clone()), &[theirs.as_fd()])
             .map_err(step("tell the proxy what to serve"))?;
         drop(theirs);
-        match channel.receive() {
+        match channel.receive_up_to(LONGEST) {
             Ok(Some(FromProxy::Confined)) => {}
-            Ok(Some(FromProxy::CredentialRefused) | None) | Err(_) => return Err(Ended::NotConfined),
+            Ok(Some(FromProxy::CredentialRefused | FromProxy::Counts(_)) | None) | Err(_) => {
+                return Err(Ended::NotConfined);
+            }
         }
         channel
             .set_patience(None, Some(READING))
@@ -219,13 +231,26 @@ impl ProxyProcess {
         Ok(())
     }
 
+    /// Until it says nothing any more, or what is no message: then it is ended.
     fn hear(&self, channel: &Channel) {
-        while let Ok(Some(said)) = channel.receive() {
-            match said {
-                FromProxy::CredentialRefused => self.refused.notify_one(),
-                FromProxy::Confined => {}
+        let mut counted = Counts::default();
+        loop {
+            match channel.receive_up_to(LONGEST) {
+                Ok(Some(FromProxy::CredentialRefused)) => self.refused.notify_one(),
+                Ok(Some(FromProxy::Counts(counts))) => {
+                    self.metrics.add(&counts, &counted);
+                    counted = *counts;
+                }
+                Ok(Some(FromProxy::Confined)) => {}
+                Ok(None) => break,
+                Err(error) => {
+                    tracing::error!(%error, "what the proxy says is not understood; it is ended");
+                    break;
+                }
             }
+            thread::sleep(PACE);
         }
+        self.metrics.add(&counted.closed(), &counted);
     }
 
     /// Whether that was the last one.
