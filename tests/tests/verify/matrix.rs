@@ -24,9 +24,8 @@ compared.
 `run` gives its command no capability, whoever it is. In a pod the runtime's system call filter is left out. A pod in the node's network
 has capabilities in no column: that must be refused at admission (rows P10, N17, N18, P11).
 
-Suite `kernels` tries the pods' rows on 6.12 as well, without a column of its own here: nothing was reached. On kernels before 6.6
-another layer guards the pod's cable ([node.md](node.md)); rows P02, P03, P04, N17 and N18 have not been tried with it, and there is no
-column.
+Suite `kernels` tries the pods' rows on 6.1 and 6.12 as well, without columns of their own here: nothing was reached. On kernels before
+6.6 another layer guards the pod's cable ([node.md](node.md)).
 ";
 
 /// In the reason of a row that the kernel of the machine does not know.
