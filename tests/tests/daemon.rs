@@ -15,5 +15,7 @@ mod others;
 mod proxy;
 #[path = "daemon/reach.rs"]
 mod reach;
+#[path = "daemon/sandbox.rs"]
+mod sandbox;
 
 use rig::daemon as guard;

@@ -11,7 +11,6 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::netlink::{Family, Socket, sockets};
-use crate::node::cables::Cables;
 use crate::node::cgroup::processes::{Netns, sandbox_netns};
 use crate::node::cgroup::{PodCgroup, PodUid, ids_below};
 use crate::node::kernel::{Kernel, KernelError};
@@ -280,22 +279,6 @@ impl Agents {
             dropped.push("the listener of the node was ended".to_owned());
         }
         dropped
-    }
-
-    /// The node's ends of the agents' cables, each with the cgroup of its agent. Agents in the node's own network have none.
-    ///
-    /// # Errors
-    /// The kernel does not say.
-    pub fn cables(&self) -> io::Result<BTreeMap<u32, u64>> {
-        let mut all = Cables::list()?;
-        let mut cables = BTreeMap::new();
-        for seat in self.seats.values() {
-            if let Some(netns) = &seat.netns {
-                let own = all.leading_into(netns.file.as_fd())?;
-                cables.extend(own.into_iter().map(|interface| (interface, seat.cgroup)));
-            }
-        }
-        Ok(cables)
     }
 
     /// Ends every record. The proxy has ended before.

@@ -6,8 +6,10 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::path::Path;
 
 use crate::netlink::{Attributes, DUMP, Family, Message, Socket};
+use crate::node::cgroup::processes::networks;
 
 /// Message types of the kernel's `linux/rtnetlink.h`.
 const RTM_NEWLINK: u16 = 16;
@@ -43,6 +45,35 @@ impl Cables {
         let links = links.iter().filter(|(kind, _)| *kind == RTM_NEWLINK);
         let leads = links.filter_map(|(_, body)| lead(body)).collect();
         Ok(Self { socket, leads })
+    }
+
+    /// Interfaces that lead into namespaces with these numbers.
+    #[cfg(test)]
+    pub(crate) fn leading(leads: &[(u32, u32)]) -> Self {
+        Self {
+            socket: Socket::open(Family::Route).unwrap(),
+            leads: leads.to_vec(),
+        }
+    }
+
+    /// Whether an interface with this index leads into any namespace.
+    #[must_use]
+    pub fn has(&self, interface: u32) -> bool {
+        self.leads.iter().any(|(index, _)| *index == interface)
+    }
+
+    /// Indices of those that lead to a pod, by its cgroup: into any namespace that a process of it is in. Which of them its
+    /// sandbox has, nobody on the node can tell from the processes alone, and every one of them may send.
+    ///
+    /// # Errors
+    /// The pod is gone, or the kernel does not answer.
+    pub fn of_pod(&mut self, cgroup: &Path) -> io::Result<BTreeSet<u32>> {
+        let mut own = BTreeSet::new();
+        networks(cgroup, |netns| {
+            own.extend(self.leading_into(netns.file.as_fd())?);
+            Ok(())
+        })?;
+        Ok(own)
     }
 
     /// Indices of those that lead into a namespace.

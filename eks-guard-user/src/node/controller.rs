@@ -16,6 +16,7 @@ use crate::ebpf::Stats;
 use crate::ebpf::node::Events;
 use crate::node::agents::Agents;
 use crate::node::api_set::{Services, Source};
+use crate::node::cables::Cables;
 use crate::node::cgroup::{PodCgroup, PodUid, scan};
 use crate::node::config::{EgressMode, NodeConfig};
 use crate::node::controller::row::row;
@@ -446,12 +447,14 @@ impl Controller {
     fn wire_agents(&mut self, mut rows: Vec<PodStatus>) -> Vec<PodStatus> {
         if std::mem::take(&mut self.look_at_wires) {
             self.wire_problems.clear();
-            let wired = self.parts.agents.cables().map_err(|error| chain(&error));
-            match wired {
-                Ok(cables) => self.change_wires(&cables),
-                Err(problem) => self
+            match Cables::list() {
+                Ok(cables) => {
+                    let cables = self.agents_cables(cables);
+                    self.change_wires(&cables);
+                }
+                Err(error) => self
                     .wire_problems
-                    .push(format!("looking for the interfaces of agents: {problem}")),
+                    .push(format!("looking for the interfaces of agents: {}", chain(&error))),
             }
         }
         for row in &mut rows {
@@ -459,6 +462,28 @@ impl Controller {
             row.interfaces = own.map(|(interface, _)| *interface).collect();
         }
         rows
+    }
+
+    /// The node's ends of agents' cables, each with the cgroup of its agent. Agents in the node's own network have none. What
+    /// was an agent's cable stays its as long as both are there: a socket sends where it was made, and no process of the pod
+    /// has to be there any more.
+    fn agents_cables(&mut self, mut cables: Cables) -> BTreeMap<u32, u64> {
+        let mut own = self.wires.clone();
+        own.retain(|interface, cgroup| cables.has(*interface) && self.residents.contains_key(cgroup));
+        for (cgroup, resident) in &self.residents {
+            match cables.of_pod(&resident.path) {
+                Ok(found) => own.extend(found.into_iter().map(|interface| (interface, *cgroup))),
+                // The pod has ended meanwhile.
+                Err(_) if !resident.path.exists() => {}
+                Err(error) => self.wire_problems.push(format!(
+                    "looking for the interfaces of pod {}/{}: {}",
+                    resident.identity.namespace,
+                    resident.identity.name,
+                    chain(&error)
+                )),
+            }
+        }
+        own
     }
 
     fn change_wires(&mut self, cables: &BTreeMap<u32, u64>) {

@@ -5,7 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use nix::ifaddrs::getifaddrs;
 
 use crate::netns::Netns;
 use crate::node::network::{Addresses, Families, NODE, Network};
@@ -75,6 +76,17 @@ impl Sandbox {
     #[must_use]
     pub fn cable(&self) -> &str {
         &self.cable
+    }
+
+    /// Hardware address of the node's end of the cable: where every frame of the pod goes.
+    pub fn gateway(&self) -> Result<String> {
+        let link = self.node.enter(|| {
+            let own = getifaddrs()?.filter(|interface| interface.interface_name == self.cable);
+            let mut links = own.filter_map(|interface| interface.address?.as_link_addr()?.addr());
+            links.next().context("no address of the cable")
+        })?;
+        let bytes: Vec<String> = link.iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(bytes.join(":"))
     }
 
     /// The pod's addresses, IPv4 first.

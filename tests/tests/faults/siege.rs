@@ -182,19 +182,9 @@ pub(crate) fn run_in(netns: &Path, program: &[&str]) -> Result<command::Output> 
 }
 
 fn start_hammer(rig: &NodeRig, agent: &Pod<'_>) -> Result<Leashed> {
-    let cable = agent
-        .sandbox()
-        .context("no network of its own")?
-        .cable()
-        .to_owned();
-    let link = rig.network().node.enter(|| {
-        let own = nix::ifaddrs::getifaddrs()?.filter(|interface| interface.interface_name == cable);
-        let mut links = own.filter_map(|interface| interface.address?.as_link_addr()?.addr());
-        links.next().context("no address of the cable")
-    })?;
-    let mac: Vec<String> = link.iter().map(|byte| format!("{byte:02x}")).collect();
+    let sandbox = agent.sandbox().context("no network of its own")?;
     let mut command = agent.command(Profile::NetRaw, &programs::beside("hammer")?)?;
-    command.arg(mac.join(":"));
+    command.arg(sandbox.gateway()?);
     for host in [API, API_SERVICE] {
         let sockets = host.sockets(Families::Dual, API_PORT);
         command.args(sockets.iter().map(ToString::to_string));

@@ -26,7 +26,7 @@ use rustix::net::{AddressFamily, SocketType, connect, socket};
 use crate::barrier::Barrier;
 use crate::catalogue::{Admits, GUARD, Server};
 use crate::node_world::{API, API6, Node, Who};
-use crate::world::PATIENCE;
+use crate::world::{PATIENCE, take};
 
 /// What a pod with a network of its own may be.
 const OWN_NETWORK: [Profile; 4] = [
@@ -75,7 +75,7 @@ impl Ground {
         let listeners = node.guard.listeners();
         let cookie = netns_cookie(&listeners[0]).unwrap();
         let flows: Arc<dyn FlowTable> = node.datapath.flow_table(cookie);
-        let with_flow: Admits = Arc::new(move |peer| flows.take(DownstreamAddr(peer)).is_some());
+        let with_flow: Admits = Arc::new(move |stream, peer| take(&*flows, stream, peer).is_some());
         let guard = Server::start(listeners, GUARD, &with_flow);
         let barrier = (wire == Wire::Guarded).then(|| Barrier::close(&node));
         let witness = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();

@@ -1,6 +1,6 @@
-//! The processes of a pod, and the network namespace its sandbox has.
+//! The processes of a pod, the network namespaces that they are in, and the one its sandbox has.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -37,7 +37,7 @@ impl Netns {
 /// no sandbox is. `None` while the pod has no process.
 ///
 /// # Errors
-/// The pod's cgroup is gone.
+/// The pod's cgroup is gone, or has more processes than are looked at.
 pub fn sandbox_netns(pod: &PodCgroup) -> io::Result<Option<Netns>> {
     for Process { pid, .. } in oldest_first(pod)? {
         let Ok(netns) = Netns::open(&PathBuf::from(format!("/proc/{pid}/ns/net"))) else {
@@ -49,6 +49,36 @@ pub fn sandbox_netns(pod: &PodCgroup) -> io::Result<Option<Netns>> {
         }
     }
     Ok(None)
+}
+
+/// Every network namespace that a process of a pod is in, each once. All processes are looked at, however many there are: to
+/// stop early is to be led past the one that matters.
+///
+/// # Errors
+/// The pod's cgroup is gone, or `each` fails.
+pub fn networks(pod: &Path, mut each: impl FnMut(&Netns) -> io::Result<()>) -> io::Result<()> {
+    let mut seen = BTreeSet::new();
+    let mut folders = vec![pod.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let pids = match pids(&folder) {
+            Ok(pids) => pids,
+            Err(error) if folder == pod => return Err(error),
+            // A container that ended meanwhile.
+            Err(_) => continue,
+        };
+        for pid in pids {
+            let Ok(netns) = Netns::open(&PathBuf::from(format!("/proc/{pid}/ns/net"))) else {
+                continue;
+            };
+            // A process id is used again, as in `sandbox_netns`.
+            if !seen.contains(&netns.inode) && self::pids(&folder)?.contains(&pid) {
+                seen.insert(netns.inode);
+                each(&netns)?;
+            }
+        }
+        folders.extend(children(&folder));
+    }
+    Ok(())
 }
 
 /// The pod that a process is in, if it is in one.
@@ -72,7 +102,7 @@ pub struct Process {
 /// The processes of a pod, the oldest first.
 ///
 /// # Errors
-/// The pod's cgroup is gone.
+/// The pod's cgroup is gone, or has more processes than are looked at: the oldest may be among the rest.
 pub fn oldest_first(pod: &PodCgroup) -> io::Result<Vec<Process>> {
     let mut found: Vec<Process> = processes(&pod.path)?
         .into_iter()
@@ -87,35 +117,37 @@ pub fn oldest_first(pod: &PodCgroup) -> io::Result<Vec<Process>> {
 
 /// Ids of the processes in a cgroup and below it, with the folders that they are in.
 fn processes(root: &Path) -> io::Result<Vec<(u32, PathBuf)>> {
-    let mut found = pids(root)?;
+    let mut found = Vec::new();
     let mut folders = vec![root.to_owned()];
     let mut seen = 0;
     while let Some(folder) = folders.pop() {
-        // Containers come and go while they are read.
-        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
-            let path = entry.path();
-            if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                continue;
-            }
-            seen += 1;
-            if seen > MAX_CGROUPS || found.len() > MAX_PROCESSES {
-                return Ok(found);
-            }
-            found.extend(pids(&path).unwrap_or_default());
-            folders.push(path);
+        let pids = match pids(&folder) {
+            Err(error) if folder == root => return Err(error),
+            // Containers come and go while they are read.
+            pids => pids.unwrap_or_default(),
+        };
+        found.extend(pids.into_iter().map(|pid| (pid, folder.clone())));
+        folders.extend(children(&folder));
+        seen += 1;
+        if seen > MAX_CGROUPS || found.len() > MAX_PROCESSES {
+            let text = format!("a pod has more than {MAX_PROCESSES} processes or {MAX_CGROUPS} cgroups");
+            return Err(io::Error::other(text));
         }
     }
     Ok(found)
 }
 
-fn pids(cgroup: &Path) -> io::Result<Vec<(u32, PathBuf)>> {
+fn children(cgroup: &Path) -> impl Iterator<Item = PathBuf> {
+    let entries = fs::read_dir(cgroup).into_iter().flatten().flatten();
+    let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    folders.map(|entry| entry.path())
+}
+
+fn pids(cgroup: &Path) -> io::Result<Vec<u32>> {
     let text = fs::read_to_string(cgroup.join("cgroup.procs"))?;
     // 0 stands for a process of another PID namespace.
     let pids = text.lines().filter_map(|line| line.parse::<u32>().ok());
-    Ok(pids
-        .filter(|pid| *pid != 0)
-        .map(|pid| (pid, cgroup.to_owned()))
-        .collect())
+    Ok(pids.filter(|pid| *pid != 0).collect())
 }
 
 /// When a process was started, in clock ticks since boot: field 22 of `/proc/PID/stat`. The name before it may hold
@@ -161,6 +193,20 @@ mod tests {
             path: "/no/such/cgroup".into(),
         };
         assert!(sandbox_netns(&gone).is_err());
+    }
+
+    #[test]
+    fn a_pod_with_more_processes_than_are_looked_at_has_no_oldest() {
+        let own = std::process::id();
+        let (_folder, crowd) = pod(&vec![own; MAX_PROCESSES + 1]);
+        assert!(sandbox_netns(&crowd).is_err());
+        let mut found = 0;
+        networks(&crowd.path, |_| {
+            found += 1;
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(found, 1, "what they are in is known all the same");
     }
 
     #[test]

@@ -19,6 +19,7 @@ use crate::ebpf::Stats;
 use crate::ebpf::node::Events;
 use crate::ebpf::original_dst::FlowTable;
 use crate::node::agents::Agents;
+use crate::node::cables::Cables;
 use crate::node::cgroup::processes::Netns;
 use crate::node::config::{EgressMode, NodeConfig};
 use crate::node::controller::{Controller, Parts};
@@ -556,6 +557,18 @@ async fn interfaces_follow_their_agents() {
     };
     rig.controller.look_at_wires = false;
     assert_eq!(rig.controller.wire_agents(vec![row])[0].interfaces, [7]);
+}
+
+#[tokio::test]
+async fn an_agents_cable_stays_closed_when_its_processes_are_elsewhere() {
+    let mut rig = Rig::start().await;
+    let agent = rig.cgroup(AGENT, false);
+    rig.controller.take_pod(Change::Set(pod(AGENT, Some("shop"))));
+    rig.reconcile();
+    // The second is gone, and the third is that of an agent that is.
+    rig.controller.wires = BTreeMap::from([(7, agent), (8, agent), (9, agent + 1)]);
+    let cables = rig.controller.agents_cables(Cables::leading(&[(7, 0), (9, 1)]));
+    assert_eq!(cables, BTreeMap::from([(7, agent)]));
 }
 
 #[tokio::test]
