@@ -15,6 +15,7 @@ pub mod http;
 pub mod kubeconfig;
 pub mod kubelet;
 pub mod leash;
+pub mod matrix;
 pub mod netns;
 pub mod node;
 pub mod nri;

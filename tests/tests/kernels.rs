@@ -2,6 +2,9 @@
 //! A test harness of its own: each test of a guest counts as a test here, and one more for each guest itself.
 #![expect(clippy::print_stdout, reason = "what a test harness prints is its result")]
 
+#[path = "kernels/columns.rs"]
+mod columns;
+
 use std::collections::BTreeMap;
 use std::env;
 use std::path::Path;
@@ -58,6 +61,7 @@ fn run(filter: Option<&str>) -> Result<usize> {
     let payload = image::payload()?;
     let tests = tests_of(&payload)?;
     let (mut passed, mut failed) = (0, 0);
+    let (mut columns, mut expected) = (Vec::new(), 0);
     for series in SERIES {
         for lsm in [BpfLsm::On, BpfLsm::Off] {
             let name = format!("{series}/{}", lsm.word());
@@ -67,10 +71,24 @@ fn run(filter: Option<&str>) -> Result<usize> {
                 continue;
             }
             let guest = Guest::run(name, series, lsm, &payload, &chosen)?;
+            expected += columns::expected(&chosen);
+            columns.extend(guest.columns.iter().cloned());
             let failures = guest.failures();
             failed += failures;
             passed += guest.verdicts.len() - failures;
         }
+    }
+    if expected > 0 {
+        let verdict = match columns::check(&columns, expected) {
+            Ok(()) => Verdict::Passed,
+            Err(error) => {
+                println!("\n{error:#}");
+                Verdict::Failed
+            }
+        };
+        println!("test matrix ... {}", word(verdict));
+        passed += usize::from(verdict == Verdict::Passed);
+        failed += usize::from(verdict == Verdict::Failed);
     }
     let word = if failed == 0 { "ok" } else { "FAILED" };
     println!("\ntest result: {word}. {passed} passed; {failed} failed; 0 ignored");
@@ -123,6 +141,8 @@ struct Guest {
     name: String,
     /// Of each test that was to run, and of the guest.
     verdicts: BTreeMap<String, Verdict>,
+    /// Columns of the matrix.
+    columns: Vec<String>,
 }
 
 impl Guest {
@@ -163,7 +183,11 @@ impl Guest {
             begin.elapsed().as_secs_f32()
         );
         verdicts.insert(String::new(), whole);
-        let guest = Self { name, verdicts };
+        let guest = Self {
+            name,
+            verdicts,
+            columns: heard.columns,
+        };
         if guest.failures() > 0 {
             // Results are counted once, below.
             let said: Vec<&str> = heard.text.iter().map(String::as_str).collect();
@@ -208,12 +232,15 @@ struct Heard {
     verdicts: BTreeMap<String, Verdict>,
     release: String,
     lsm: String,
+    columns: Vec<String>,
     ended: String,
 }
 
 impl Heard {
     fn hear(&mut self, guest: &str, text: &str, line: &Line) {
-        self.text.push(text.to_owned());
+        if !matches!(line, Line::Column(_)) {
+            self.text.push(text.to_owned());
+        }
         match line {
             Line::Test(test, verdict) => {
                 println!("test {guest}/{test} ... {}", word(*verdict));
@@ -221,6 +248,7 @@ impl Heard {
             }
             Line::Release(release) => self.release.clone_from(release),
             Line::Lsm(lsm) => self.lsm.clone_from(lsm),
+            Line::Column(column) => self.columns.push(column.clone()),
             Line::Ended(how) => self.ended.clone_from(how),
             Line::Up | Line::Failed(_) | Line::Other => {}
         }

@@ -6,6 +6,8 @@
     reason = "all of this is a test; probes answer on standard output"
 )]
 
+#[path = "netns/barrier.rs"]
+mod barrier;
 #[path = "netns/beyond.rs"]
 mod beyond;
 #[path = "netns/beyond_wire.rs"]

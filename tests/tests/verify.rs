@@ -5,8 +5,6 @@
 mod displaced;
 #[path = "verify/layers.rs"]
 mod layers;
-#[path = "verify/matrix.rs"]
-mod matrix;
 #[path = "verify/pods.rs"]
 mod pods;
 #[path = "verify/watch.rs"]
@@ -22,9 +20,9 @@ use eks_guard_core::catalogue::{Boundary, Check, rows};
 use rig::cluster::{Cluster, ClusterOptions};
 use rig::command::{self, Output};
 use rig::kubeconfig::Credential;
+use rig::matrix::page::{self, OtherKernel};
+use rig::matrix::{self, Column, RUN};
 use rig::{daemon as guard, leash, netns, programs};
-
-use crate::matrix::Column;
 
 /// What is tried as TCP, and ends at the guard.
 const REDIRECTED: [&str; 11] = [
@@ -110,7 +108,9 @@ fn every_route_is_closed_and_the_report_says_so() -> Result<()> {
     ensure!(report.facts.program_tags.len() == 9, "{:?}", report.facts);
     let key = predicate["publicKey"].as_str().context("a public key")?;
     the_report_can_be_checked(&operator, key)?;
-    matrix::is_up_to_date("run", &columns(&report)?)
+    let columns = columns(&report)?;
+    matrix::record("verify-run", &columns)?;
+    page::is_up_to_date("run", &columns, OtherKernel::Passed)
 }
 
 fn columns(report: &Report) -> Result<Vec<Column>> {
@@ -118,10 +118,10 @@ fn columns(report: &Report) -> Result<Vec<Column>> {
     for name in ["restricted", "root"] {
         let profile = report.profiles.iter().find(|profile| profile.name == name);
         let profile = profile.with_context(|| format!("profile {name}"))?;
-        columns.push(Column::tried("run", profile, &report.facts.kernel));
-        columns.push(Column::without("run", profile));
+        columns.push(Column::tried(RUN, profile, &report.facts.kernel)?);
+        columns.push(Column::without(RUN, profile));
         if name == "restricted" {
-            columns.push(Column::closed_by("run", profile));
+            columns.push(Column::closed_by(RUN, profile));
         }
     }
     Ok(columns)

@@ -1,6 +1,7 @@
 //! `cargo xtask test`: suites of tests, their output as it comes, and one last line that counts.
 
 pub(crate) mod count;
+mod matrix;
 mod payload;
 
 use std::collections::BTreeSet;
@@ -50,6 +51,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         .filter(|name| options.suites.is_empty() || options.suites.contains(name))
         .collect();
     prepare(&chosen)?;
+    matrix::begin()?;
     let mut total = Count::default();
     for suite in chosen {
         console::headline(&format!("suite {suite}"));
@@ -66,6 +68,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         ));
         total += count;
     }
+    matrix::show()?;
     println!("{total}");
     if total.failed > 0 || total == Count::default() {
         // The last line is the count; everything about the failures is above.
@@ -166,6 +169,7 @@ fn test_files(folder: &Path) -> Result<Vec<String>> {
 fn rig_suite(name: &str, options: &Options) -> Result<Count> {
     // The whole workspace is named, or dependencies would be built a second time with other features.
     let mut cargo = process::cargo(&["test", "--locked", "--workspace", "--test", name]);
+    matrix::collect(&mut cargo);
     process::run_as_root(&mut cargo);
     count::run(cargo, options.filter.as_deref())
 }

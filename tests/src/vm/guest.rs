@@ -11,6 +11,7 @@ use rustix::process::{Pid, WaitOptions, WaitStatus, wait};
 use rustix::system::{RebootCommand, finit_module, reboot, uname};
 use rustix::termios::tcdrain;
 
+use crate::matrix;
 use crate::vm::report::Line;
 
 /// The test binary.
@@ -22,6 +23,8 @@ pub(super) const MODULES: &str = "/modules";
 /// The path on which tests look for programs.
 pub(super) const PROGRAMS: &str = "/usr/bin";
 
+/// Where tests leave columns of the matrix.
+const COLUMNS: &str = "/tmp/matrix";
 /// The serial line for results; the kernel has the first.
 const RESULTS: &str = "/dev/ttyS1";
 /// `MODULE_INIT_COMPRESSED_FILE` of linux/module.h.
@@ -62,7 +65,22 @@ fn serve() -> Result<()> {
     let lsm =
         fs::read_to_string("/sys/kernel/security/lsm").context("reading the active security modules")?;
     say(&Line::Lsm(lsm.trim().to_owned()))?;
-    say(&Line::Ended(run_tests()?))
+    let ended = run_tests()?;
+    tell_columns()?;
+    say(&Line::Ended(ended))
+}
+
+/// Only then: nobody else writes to the serial line any more.
+fn tell_columns() -> Result<()> {
+    if !Path::new(COLUMNS).exists() {
+        return Ok(());
+    }
+    for entry in fs::read_dir(COLUMNS).context("reading the folder of columns")? {
+        let text = fs::read_to_string(entry?.path()).context("reading columns")?;
+        text.lines()
+            .try_for_each(|line| say(&Line::Column(line.to_owned())))?;
+    }
+    Ok(())
 }
 
 fn load_modules() -> Result<()> {
@@ -92,6 +110,7 @@ fn run_tests() -> Result<String> {
         .args(tests.lines())
         .env("PATH", PROGRAMS)
         .env("RUST_BACKTRACE", "0")
+        .env(matrix::FOLDER, COLUMNS)
         .stdin(Stdio::null())
         .stdout(results()?)
         .stderr(results()?);

@@ -13,6 +13,8 @@ pub enum Line {
     Lsm(String),
     /// What became of a test.
     Test(String, Verdict),
+    /// A column of the matrix that a test has recorded.
+    Column(String),
     /// The test binary has ended: its exit code, or what killed it.
     Ended(String),
     /// The guest could not do its work.
@@ -40,6 +42,7 @@ impl Line {
                 "up" => Self::Up,
                 "release" => Self::Release(rest.to_owned()),
                 "lsm" => Self::Lsm(rest.to_owned()),
+                "column" => Self::Column(rest.to_owned()),
                 "ended" => Self::Ended(rest.to_owned()),
                 _ => Self::Failed(own.to_owned()),
             };
@@ -61,6 +64,7 @@ impl Line {
             Self::Up => Some(format!("{OWN}up")),
             Self::Release(release) => Some(format!("{OWN}release {release}")),
             Self::Lsm(lsm) => Some(format!("{OWN}lsm {lsm}")),
+            Self::Column(column) => Some(format!("{OWN}column {column}")),
             Self::Ended(how) => Some(format!("{OWN}ended {how}")),
             Self::Failed(why) => Some(format!("{OWN}failed {why}")),
             Self::Test(..) | Self::Other => None,
@@ -78,6 +82,7 @@ mod tests {
             Line::Up,
             Line::Release("6.1.0-9-cloud-amd64".to_owned()),
             Line::Lsm("capability,bpf".to_owned()),
+            Line::Column("{\"cells\": []}".to_owned()),
             Line::Ended("exit status: 0".to_owned()),
         ] {
             assert_eq!(Line::read(&line.write().unwrap()), line);

@@ -10,6 +10,7 @@ use eks_guard::ebpf::node::Egress;
 use eks_guard::ebpf::{Hook, Refusal};
 use rig::netns::{Netns, ip, nft};
 
+use crate::barrier::Barrier;
 use crate::node_world::{Layer, Node, Who};
 use crate::wire::{IPV4, IPV6, assert_counted, frame, sum, v4, v6, wire_count};
 use crate::witness::{Witness, api};
@@ -147,11 +148,9 @@ fn whatever_a_pod_makes_of_its_network_the_wire_is_its_end() {
         route.send(&node, Who::Ordinary);
         witness.wait_for(&api(), route.name);
         witness.all();
-        if node.guard_wire() == Layer::Absent {
-            return;
-        }
+        let mut barrier = Barrier::close(&node);
         route.send(&node, Who::Agent);
-        witness.assert_api_untouched(route.name);
+        barrier.assert_api_untouched(&node, &witness, route.name);
     }
     assert!(laid > 0, "nothing was tried");
 }
@@ -169,9 +168,7 @@ fn an_address_of_the_api_server_on_the_pods_own_loopback_leads_nowhere() {
 #[test]
 fn a_cable_moved_to_another_network_stays_guarded() {
     let node = Node::block_list();
-    if node.guard_wire() == Layer::Absent {
-        return;
-    }
+    let mut barrier = Barrier::close(&node);
     let witness = Witness::of(&node);
     let other = Netns::create().unwrap();
     ip(&format!("link set wire netns {}", other.path().display())).unwrap();
@@ -182,16 +179,15 @@ fn a_cable_moved_to_another_network_stays_guarded() {
             Ok(())
         })
         .unwrap();
-    assert_counted(&node, Refusal::NotRedirected, 1);
-    assert!(api().iter().all(|api| !witness.seen().contains(api)));
+    barrier.assert_stopped(&node, &[(Refusal::NotRedirected, 1)]);
+    // It would have seen what the table drops.
+    assert!(!barrier.is_program() || api().iter().all(|api| !witness.seen().contains(api)));
 }
 
 #[test]
 fn frames_in_every_disguise_are_read_as_what_they_are() {
     let node = Node::block_list();
-    if node.guard_wire() == Layer::Absent {
-        return;
-    }
+    let mut barrier = Barrier::close(&node);
     let witness = Witness::of(&node);
     let mut probe = node.probe(Who::Agent, "frames");
     assert_eq!(probe.line(), "ready");
@@ -209,26 +205,27 @@ fn frames_in_every_disguise_are_read_as_what_they_are() {
     let mut atomic = v6("2001:db8::a", 443);
     atomic[4..7].copy_from_slice(&[0, 19, 44]);
     atomic.splice(40..40, [17, 0, 0, 0, 0, 0, 0, 7]);
-    let frames = [
+    let mut frames = vec![
         ("another pod's address", frame(IPV4, &spoofed)),
         ("broadcast", to_mac(BROADCAST, &to_api)),
         ("multicast", to_mac(MULTICAST, &to_api)),
-        ("jumbogram", frame(IPV6, &jumbo)),
         ("atomic fragment", frame(IPV6, &atomic)),
     ];
+    if barrier.is_program() {
+        // Before the table sees a jumbogram, the kernel finds it too short.
+        frames.push(("jumbogram", frame(IPV6, &jumbo)));
+    }
     for (count, (name, bytes)) in (1..).zip(&frames) {
         assert_eq!(probe.ask(bytes), "sent", "{name}");
-        assert_counted(&node, Refusal::NotRedirected, count);
+        barrier.assert_stopped(&node, &[(Refusal::NotRedirected, count)]);
     }
-    witness.assert_api_untouched("disguised frames");
+    barrier.assert_api_untouched(&node, &witness, "disguised frames");
 }
 
 #[test]
 fn a_later_fragment_does_not_rewrite_the_port_of_the_first() {
     let node = Node::block_list();
-    if node.guard_wire() == Layer::Absent {
-        return;
-    }
+    let mut barrier = Barrier::close(&node);
     let witness = Witness::of(&node);
     let mut probe = node.probe(Who::Agent, "frames");
     assert_eq!(probe.line(), "ready");
@@ -245,11 +242,12 @@ fn a_later_fragment_does_not_rewrite_the_port_of_the_first() {
     witness.wait_for(&["192.0.2.7".parse().unwrap()], "the first fragment");
     for (count, field) in [(1, [0x20, 0]), (2, [0x20, 0])] {
         assert_eq!(probe.ask(&fragment(field, 10_250)), "sent");
-        assert_counted(&node, Refusal::Infrastructure, count);
+        barrier.assert_stopped(&node, &[(Refusal::Infrastructure, count)]);
     }
     assert_eq!(probe.ask(&fragment([0, 1], 10_250)), "sent");
-    assert_counted(&node, Refusal::Unreadable, 1);
-    assert!(!witness.all().contains(&"192.0.2.7".parse::<IpAddr>().unwrap()));
+    barrier.assert_stopped(&node, &[(Refusal::Infrastructure, 2), (Refusal::Unreadable, 1)]);
+    let all = witness.all();
+    assert!(!barrier.is_program() || !all.contains(&"192.0.2.7".parse::<IpAddr>().unwrap()));
 }
 
 /// A tunnel that ends outside carries anything: an allow list is what keeps a pod from its other end.
@@ -412,9 +410,7 @@ fn a_pod_does_not_become_the_nodes_router() {
 #[test]
 fn a_pod_that_may_administer_networks_lays_a_cable_of_its_own() {
     let node = Node::block_list();
-    if node.guard_wire() == Layer::Absent {
-        return;
-    }
+    let _barrier = Barrier::close(&node);
     let witness = Witness::of(&node);
     ip("link show wire").unwrap();
     let made = node.probe(Who::Agent, "cable 0").finish();

@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::process::Child;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use eks_guard::ebpf::{Datapath, FlowTable, Limits, LoadRequest, RunCgroup, keep_syns};
 use eks_guard_core::catalogue::Boundary;
@@ -16,10 +17,12 @@ use rustls::{ServerConfig, ServerConnection};
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use crate::probe::program;
-use crate::world::{API_PORT, PATIENCE, chain, enter_new_network, run_id, take};
+use crate::world::{API_PORT, chain, enter_new_network, run_id, take};
 
 pub(crate) const GUARD: &str = "guard of the test";
 const CONNECT: [&str; 2] = ["connect4", "connect6"];
+/// How long somebody connected may say nothing: a socket that is handed on waits until its row is tried.
+const IDLE: Duration = Duration::from_secs(3600);
 const SEND: [&str; 2] = ["sendmsg4", "sendmsg6"];
 
 /// Serves TLS with a certificate of `authority` to whom `admits` says, and closes to the others; until dropped.
@@ -65,7 +68,7 @@ impl Drop for Server {
 
 /// The first flight of a handshake; the probe goes no further.
 fn answer(mut stream: TcpStream, config: Arc<ServerConfig>) {
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(IDLE)).unwrap();
     let mut connection = ServerConnection::new(config).unwrap();
     while connection
         .complete_io(&mut stream)

@@ -12,11 +12,13 @@ use crate::node_world::{Node, Who, destinations, kernel};
 use crate::wire::{IPV4, IPV6, frame, v4, v6};
 use crate::world::{PATIENCE, enter_new_network};
 
-const TABLE: &str = "eks-guard-test";
+/// Name of the tests' table.
+pub(crate) const TABLE: &str = "eks-guard-test";
 /// First kernel with tables that outlive their owner.
 const KEPT_SINCE: (u32, u32) = (6, 9);
 
-fn wanted(interface: u32) -> Wanted {
+/// Everything that agents must not reach, closed to what comes in through an interface.
+pub(crate) fn wanted(interface: u32) -> Wanted {
     let nat64 = vec!["2001:db8:64::".parse().unwrap()];
     Wanted {
         interfaces: closed_to(interface),

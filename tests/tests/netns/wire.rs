@@ -8,6 +8,7 @@ use std::time::Instant;
 use eks_guard::ebpf::node::{AllowEntry, Egress, NodeLimits, Problem, Unknown};
 use eks_guard::ebpf::{Hook, NodeError, Prefix, Refusal};
 
+use crate::barrier::Barrier;
 use crate::node_world::{API, Layer, Node, Who};
 use crate::world::PATIENCE;
 
@@ -107,9 +108,7 @@ fn a_forged_frame_reaches_the_api_server_until_the_wire_is_guarded() {
     let to_api = frame(IPV4, &v4("192.0.2.1", 443, &[]));
     assert_eq!(probe.ask(&to_api), "sent");
     assert_eq!(node.far.datagram(), b"raw", "the other layers do not see it");
-    if node.guard_wire() == Layer::Absent {
-        return;
-    }
+    let mut barrier = Barrier::close(&node);
     for to in ["192.0.2.1", "169.254.169.254", "169.254.170.23", "203.0.113.1"] {
         assert_eq!(probe.ask(&frame(IPV4, &v4(to, 443, &[]))), "sent");
     }
@@ -122,9 +121,10 @@ fn a_forged_frame_reaches_the_api_server_until_the_wire_is_guarded() {
     ] {
         assert_eq!(probe.ask(&frame(IPV6, &v6(to, 443))), "sent");
     }
-    assert_counted(&node, Refusal::NotRedirected, 5);
-    assert_counted(&node, Refusal::Infrastructure, 4);
-    node.far.assert_untouched("frames to the classes");
+    barrier.assert_stopped(
+        &node,
+        &[(Refusal::NotRedirected, 5), (Refusal::Infrastructure, 4)],
+    );
     assert_eq!(probe.ask(&frame(IPV4, &v4("203.0.113.99", 443, &[]))), "sent");
     assert_eq!(node.far.datagram(), b"raw", "the rest passes");
 }
@@ -210,12 +210,9 @@ fn a_socket_from_elsewhere_is_stopped_on_the_wire() {
     let foreign = UdpSocket::bind("198.51.100.7:0").unwrap();
     foreign.send_to(b"x", API).unwrap();
     assert_eq!(node.far.datagram(), b"x");
-    if node.guard_wire() == Layer::Absent {
-        return;
-    }
+    let mut barrier = Barrier::close(&node);
     foreign.send_to(b"x", API).unwrap();
-    assert_counted(&node, Refusal::NotRedirected, 1);
-    node.far.assert_untouched("a foreign socket");
+    barrier.assert_stopped(&node, &[(Refusal::NotRedirected, 1)]);
 }
 
 #[test]
@@ -318,9 +315,7 @@ fn refusals_are_told_as_they_happen_and_counted_when_they_cannot_be() {
 fn an_agent_answers_those_who_connect_to_it_and_no_others() {
     let node = Node::allow_list();
     for guarded in [false, true] {
-        if guarded && node.guard_wire() == Layer::Absent {
-            continue;
-        }
+        let _barrier = guarded.then(|| Barrier::close(&node));
         let mut probe = node.probe(Who::Agent, "serve 7000");
         assert_eq!(probe.line(), "ready");
         let answer = node.far.run(|| {

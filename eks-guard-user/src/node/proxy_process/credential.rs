@@ -185,7 +185,7 @@ mod tests {
     async fn a_proxy_that_complains_without_end_does_not_hurry_the_plugin() {
         let (_loader, proxy) = Channel::pair().unwrap();
         let link = Direct {
-            to: ToldCredential::new(proxy),
+            to: ToldCredential::new(ToLoader::on(proxy)),
             flows: FlowTables::default(),
         };
         let (source, refused) = (Arc::new(FakeCredentials::default()), Arc::new(Notify::new()));
