@@ -1,31 +1,24 @@
 //! connect(), sendto(), getpeername() and getsockname() of a guarded socket.
 
-use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use eks_guard_ebpf::address::{self, Form, LOOPBACK4, LOOPBACK6};
 use eks_guard_ebpf::refusal::Refusal;
-use eks_guard_ebpf::{OriginalDst, stat};
+use eks_guard_ebpf::stat;
 
 use crate::context::{self, Destination, SockAddr};
 use crate::judge::{Judgement, judge};
-use crate::maps::{PODS, SK_ORIG};
-use crate::{reply, report};
+use crate::maps::PODS;
+use crate::{flow, reply, report};
 
-/// Redirects, passes or refuses a connect(). Whatever is not redirected leaves nothing in the socket's storage:
-/// a socket that was redirected, disconnected and connected again must not name its former destination.
+/// Redirects, passes or refuses a connect(). What the socket was before, it is no more: one that was redirected, disconnected
+/// and connected again must not name its former destination.
 #[inline(always)]
 pub(crate) fn connect(socket: &SockAddr<'_>) -> Result<(), Refusal> {
     let destination = socket.destination();
     reply::forget(socket.sock());
-    match judge(&destination) {
-        Ok(Judgement::Redirect { cgroup, port }) => redirect(socket, &destination, cgroup, port),
-        Ok(Judgement::Pass) => {
-            forget(socket);
-            Ok(())
-        }
-        Err(refusal) => {
-            forget(socket);
-            Err(refusal)
-        }
+    flow::forget(socket);
+    match judge(&destination)? {
+        Judgement::Redirect { cgroup, port } => redirect(socket, &destination, cgroup, port),
+        Judgement::Pass => Ok(()),
     }
 }
 
@@ -41,7 +34,7 @@ pub(crate) fn send(socket: &SockAddr<'_>) -> Result<(), Refusal> {
 /// Answers getpeername() of a redirected socket with where it meant to go.
 #[inline(always)]
 pub(crate) fn peer_name(socket: &SockAddr<'_>) {
-    if let Some(original) = original(socket) {
+    if let Some(original) = flow::original(socket) {
         socket.set(&context::peer(original), original.port);
     }
 }
@@ -51,7 +44,9 @@ pub(crate) fn peer_name(socket: &SockAddr<'_>) {
 /// this host, loopback is what it says: a guess would be worse. Its port is its own either way.
 #[inline(always)]
 pub(crate) fn own_name(socket: &SockAddr<'_>) {
-    let Some(original) = original(socket) else { return };
+    let Some(original) = flow::original(socket) else {
+        return;
+    };
     let form = address::form(&original.addr);
     if address::is_loopback(form, &original.addr) {
         return;
@@ -69,27 +64,13 @@ pub(crate) fn own_name(socket: &SockAddr<'_>) {
 }
 
 #[inline(always)]
-fn original<'a>(socket: &SockAddr<'a>) -> Option<&'a OriginalDst> {
-    // SAFETY: the socket of the context; the pointer is checked before use and lives as long as the socket.
-    unsafe { SK_ORIG.get_ptr_mut(socket.ctx).as_ref() }
-}
-
-#[inline(always)]
 fn redirect(
     socket: &SockAddr<'_>,
     destination: &Destination,
     cgroup: u64,
     listener_port: u16,
 ) -> Result<(), Refusal> {
-    // SAFETY: the socket of the context; the pointer is checked before use.
-    let stored = unsafe { SK_ORIG.get_or_insert_ptr_mut(socket.ctx, None).as_mut() };
-    *stored.ok_or(Refusal::Storage)? = OriginalDst {
-        addr: destination.addr,
-        cgroup,
-        pid: (bpf_get_current_pid_tgid() >> 32) as u32,
-        port: destination.port,
-        padding: 0,
-    };
+    flow::expect(socket, destination, cgroup)?;
     let listener = match address::form(&destination.addr) {
         Form::Mapped(_) => address::mapped(LOOPBACK4),
         Form::Native | Form::Nat64(_) => LOOPBACK6,
@@ -97,13 +78,4 @@ fn redirect(
     socket.set(&listener, listener_port);
     report::count(stat::REDIRECTED);
     Ok(())
-}
-
-#[inline(always)]
-fn forget(socket: &SockAddr<'_>) {
-    // To look is cheap, to delete nothing is not.
-    if original(socket).is_some() {
-        // SAFETY: the socket of the context. An error says that another thread was faster.
-        let _gone_already = unsafe { SK_ORIG.delete(socket.sock()) };
-    }
 }

@@ -4,11 +4,9 @@ use core::ptr::{addr_of, addr_of_mut};
 
 use aya_ebpf::bindings::{bpf_sock, bpf_sock_addr};
 use aya_ebpf::helpers::generated::bpf_get_netns_cookie;
-use aya_ebpf::programs::{SockAddrContext, SockContext, SockOpsContext};
+use aya_ebpf::programs::{SockAddrContext, SockContext};
+use eks_guard_ebpf::OriginalDst;
 use eks_guard_ebpf::address::{self, Form, LOOPBACK4, LOOPBACK6, Words};
-use eks_guard_ebpf::{FlowKey, OriginalDst};
-
-const AF_INET6: u32 = 10;
 
 /// Where a socket is about to go.
 #[derive(Clone, Copy)]
@@ -124,35 +122,6 @@ pub(crate) fn kind(ctx: &SockContext) -> (u32, u32) {
             addr_of!((*sock).type_).read_volatile(),
             addr_of!((*sock).protocol).read_volatile(),
         )
-    }
-}
-
-/// Key of the flow of a socket, as the listener will see its peer.
-#[inline(always)]
-pub(crate) fn flow_key(ctx: &SockOpsContext, netns: u64) -> FlowKey {
-    let ops = ctx.ops;
-    // Everything is read before anything is chosen: loads in two branches would be merged into one with a computed
-    // address, which the verifier refuses. A mapped socket has ::ffff:a.b.c.d for its IPv6 address.
-    // SAFETY: fields of the context, read one word at a time.
-    let (family, port, v4) = unsafe {
-        (
-            addr_of!((*ops).family).read_volatile(),
-            addr_of!((*ops).local_port).read_volatile(),
-            addr_of!((*ops).local_ip4).read_volatile(),
-        )
-    };
-    // SAFETY: as above.
-    let v6 = four(|i| unsafe { addr_of!((*ops).local_ip6[i]).read_volatile() });
-    let addr = if family == AF_INET6 {
-        v6
-    } else {
-        address::mapped(v4)
-    };
-    FlowKey {
-        netns,
-        addr,
-        port,
-        padding: 0,
     }
 }
 

@@ -1,5 +1,7 @@
 //! What the headers of a packet say about where it goes.
 
+use core::ptr::addr_of;
+
 use aya_ebpf::programs::sk_buff::SkBuff;
 use eks_guard_ebpf::address::{self, Words};
 use eks_guard_ebpf::refusal::Refusal;
@@ -12,6 +14,14 @@ const OFFSET_BITS_V6: u16 = 0xfff8;
 /// Of a header without options.
 const WORDS_V4: usize = 5;
 const HEADER_V6: usize = 40;
+const SOURCE_V4: usize = 12;
+const SOURCE_V6: usize = 8;
+const DESTINATION_V6: usize = 24;
+
+const TCP: u8 = 6;
+/// Of the fourth word of a TCP header.
+const SYN: u32 = 1 << 17;
+const ACK: u32 = 1 << 20;
 
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
@@ -37,6 +47,8 @@ pub(crate) struct Dropped {
 /// What the headers of IP say.
 pub(crate) struct Header {
     pub(crate) addr: Words,
+    base: usize,
+    version: u32,
     /// Whether IPv4 options follow, which may send the packet by way of others.
     pub(crate) has_options: bool,
     pub(crate) payload: Payload,
@@ -50,6 +62,13 @@ pub(crate) struct Payload {
     pub(crate) at: usize,
     /// Why `protocol` and `at` cannot be relied on.
     pub(crate) unknown: Option<Refusal>,
+}
+
+/// The first packet of a connection: where it comes from, IPv4 mapped, and the number its bytes are counted from.
+pub(crate) struct Syn {
+    pub(crate) addr: Words,
+    pub(crate) port: u16,
+    pub(crate) isn: u32,
 }
 
 impl Dropped {
@@ -80,8 +99,7 @@ impl Header {
     /// Reads the headers that begin at `base`.
     #[inline(always)]
     pub(crate) fn read(packet: &SkBuff, base: usize) -> Option<Self> {
-        // One call for the whole header of IPv4 and the beginning of that of IPv6: calls are what reading costs.
-        let begin = packet.load::<[u32; WORDS_V4]>(base).ok()?.map(u32::from_be);
+        let begin = words::<WORDS_V4>(packet, base)?.map(u32::from_be);
         match begin[0] >> 28 {
             4 => Some(read_v4(&begin, base)),
             6 => read_v6(packet, base, (begin[1] >> 8) as u8),
@@ -93,6 +111,25 @@ impl Header {
     #[inline(always)]
     pub(crate) fn is_routed(&self) -> bool {
         matches!(self.payload.unknown, Some(Refusal::RoutingHeader))
+    }
+
+    /// The beginning of a TCP connection, if the packet is one.
+    #[inline(always)]
+    pub(crate) fn syn(&self, packet: &SkBuff) -> Option<Syn> {
+        if self.payload.protocol != TCP || self.payload.unknown.is_some() {
+            return None;
+        }
+        let begin = packet.load::<[u32; 4]>(self.payload.at).ok()?;
+        let [ports, isn, _acknowledged, flags] = begin.map(u32::from_be);
+        if flags & (SYN | ACK) != SYN {
+            return None;
+        }
+        let addr = match self.version {
+            4 => address::mapped(words::<1>(packet, self.base + SOURCE_V4)?[0]),
+            _ => words::<4>(packet, self.base + SOURCE_V6)?,
+        };
+        let port = (ports >> 16) as u16;
+        Some(Syn { addr, port, isn })
     }
 
     /// Where the packet goes, its port included where there is one to read.
@@ -120,6 +157,30 @@ impl Header {
     }
 }
 
+/// Some words of the packet, in network order, read in place where they stand in one piece, as headers do: a helper's call costs
+/// more than all that is done with them. For places known beforehand only: others multiply what the verifier walks.
+#[inline(always)]
+fn words<const N: usize>(packet: &SkBuff, at: usize) -> Option<[u32; N]> {
+    // SAFETY: fields of the context, which the verifier knows for the bounds of the packet.
+    let (data, end) = unsafe {
+        (
+            addr_of!((*packet.skb).data).read_volatile() as usize,
+            addr_of!((*packet.skb).data_end).read_volatile() as usize,
+        )
+    };
+    let first = data + at;
+    if first + N * size_of::<u32>() > end {
+        return packet.load(at).ok();
+    }
+    let first = first as *const u32;
+    let mut words = [0; N];
+    for (i, word) in words.iter_mut().enumerate() {
+        // SAFETY: compared with the end of the packet above. Its processors read words from any address.
+        *word = unsafe { first.add(i).read_volatile() };
+    }
+    Some(words)
+}
+
 /// The words of the header, in host order.
 #[inline(always)]
 fn read_v4(header: &[u32; WORDS_V4], base: usize) -> Header {
@@ -128,6 +189,8 @@ fn read_v4(header: &[u32; WORDS_V4], base: usize) -> Header {
     let later = second as u16 & OFFSET_BITS_V4 != 0;
     Header {
         addr: address::mapped(destination.to_be()),
+        base,
+        version: 4,
         has_options: words > WORDS_V4,
         payload: Payload {
             protocol: (third >> 16) as u8,
@@ -139,9 +202,11 @@ fn read_v4(header: &[u32; WORDS_V4], base: usize) -> Header {
 
 #[inline(always)]
 fn read_v6(packet: &SkBuff, base: usize, next: u8) -> Option<Header> {
-    let addr = packet.load::<Words>(base + 24).ok()?;
+    let addr = words::<4>(packet, base + DESTINATION_V6)?;
     Some(Header {
         addr,
+        base,
+        version: 6,
         has_options: false,
         payload: payload_v6(packet, base + HEADER_V6, next),
     })

@@ -8,7 +8,7 @@ pub mod refusal;
 pub mod transport;
 
 /// Version of everything in this crate; a change of layout or meaning raises it.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;
 
 /// Ancestor levels of a cgroup that are tried when classifying (root is level 0).
 pub const MAX_ANCESTOR_LEVELS: usize = 8;
@@ -130,7 +130,7 @@ pub struct Config {
     pub nat64: [[u32; 3]; MAX_NAT64_PREFIXES],
 }
 
-/// Value of the `sk_orig` map (SK_STORAGE): where the socket meant to go.
+/// Value of the `flows` map: where a connection meant to go, and whose it is.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OriginalDst {
@@ -146,7 +146,8 @@ pub struct OriginalDst {
     pub padding: u16,
 }
 
-/// Key of the `flows` map (HASH): one redirected connection, seen from the listener.
+/// Key of the `flows` map (HASH): one redirected connection, as the listener sees it. With the number its SYN began with, no
+/// other connection has the key, whenever it comes from the same port.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct FlowKey {
@@ -156,8 +157,18 @@ pub struct FlowKey {
     pub addr: [u32; 4],
     /// Source port, host order.
     pub port: u32,
-    /// Zero.
-    pub padding: u32,
+    /// Initial sequence number of the SYN, host order.
+    pub isn: u32,
+}
+
+/// Value of the `sk_redirected` map (SK_STORAGE).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Redirected {
+    /// Where the socket meant to go.
+    pub original: OriginalDst,
+    /// Key of its flow entry. Port 0: its SYN has not left yet.
+    pub flow: FlowKey,
 }
 
 /// One record of the `events` map (RINGBUF): something was refused. What a hook cannot know is zero.
@@ -188,7 +199,7 @@ pub struct Event {
     pub refusal: u16,
 }
 
-/// Value of the `flows` map is [`OriginalDst`]. Entries of the map and of the other maps, at most.
+/// Entries of the maps, at most.
 pub mod limits {
     /// Flows between connect and accept.
     pub const FLOWS: u32 = 16_384;

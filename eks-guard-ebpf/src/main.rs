@@ -19,8 +19,8 @@ mod socket;
 mod wire;
 
 use aya_ebpf::helpers::generated::bpf_set_retval;
-use aya_ebpf::macros::{cgroup_skb, cgroup_sock, cgroup_sock_addr, classifier, sock_ops};
-use aya_ebpf::programs::{SkBuffContext, SockAddrContext, SockContext, SockOpsContext, TcContext};
+use aya_ebpf::macros::{cgroup_skb, cgroup_sock, cgroup_sock_addr, classifier};
+use aya_ebpf::programs::{SkBuffContext, SockAddrContext, SockContext, TcContext};
 use eks_guard_ebpf::refusal::{Hook, Refusal};
 
 use crate::context::SockAddr;
@@ -103,6 +103,13 @@ fn sock_create(ctx: SockContext) -> i32 {
     }
 }
 
+/// The last close() of a socket of the IPv4 and IPv6 families.
+#[cgroup_sock(sock_release)]
+fn sock_release(ctx: SockContext) -> i32 {
+    flow::end(&ctx);
+    ALLOW
+}
+
 /// A packet of a guarded socket, after every rewriting of its destination on this host. Whoever sends it sees EPERM.
 #[cgroup_skb(egress)]
 fn egress(ctx: SkBuffContext) -> i32 {
@@ -125,13 +132,6 @@ fn wire(ctx: TcContext) -> i32 {
             TC_ACT_SHOT
         }
     }
-}
-
-/// The life of a TCP socket: the flow entry exists from before the SYN until it is taken or the socket is closed.
-#[sock_ops]
-fn flow_events(ctx: SockOpsContext) -> u32 {
-    flow::event(&ctx);
-    1
 }
 
 #[inline(always)]

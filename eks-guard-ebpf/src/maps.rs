@@ -9,7 +9,7 @@ use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf, SkStorag
 use aya_ebpf::macros::btf_map;
 use eks_guard_ebpf::address::Words;
 use eks_guard_ebpf::allow::{Allow, Key4, Key6};
-use eks_guard_ebpf::{Class, Config, Event, FlowKey, Link, OriginalDst, Pod, limits, stat};
+use eks_guard_ebpf::{Class, Config, Event, FlowKey, Link, OriginalDst, Pod, Redirected, limits, stat};
 
 /// Classified cgroups by cgroup id.
 #[btf_map(name = "pods")]
@@ -40,8 +40,8 @@ pub(crate) static LINKS: HashMap<u32, Link, { limits::LINKS as usize }> = HashMa
 pub(crate) static CFG: Array<Config, 1> = Array::new();
 
 /// Where each redirected socket meant to go.
-#[btf_map(name = "sk_orig")]
-pub(crate) static SK_ORIG: SkStorage<OriginalDst> = SkStorage::new();
+#[btf_map(name = "sk_redirected")]
+pub(crate) static SK_REDIRECTED: SkStorage<Redirected> = SkStorage::new();
 
 /// Sockets that others have connected to: a mark on a listener, which the sockets of its connections inherit.
 #[btf_map(name = "sk_accepted")]

@@ -11,7 +11,7 @@ use eks_guard_ebpf::{Config, Pod, unknown};
 
 use crate::header::{Dropped, Header};
 use crate::judge::{Standing, Target, config, of_unknown, pod_by, standing, towards};
-use crate::reply;
+use crate::{flow, reply};
 
 /// Passes or drops a packet.
 #[inline(always)]
@@ -30,7 +30,13 @@ pub(crate) fn leave(packet: &SkBuff) -> Result<(), Dropped> {
     };
     let target = header.target(packet, &config.nat64);
     let outcome = match (standing, pod) {
-        (Standing::Agent, Some((_, pod))) => of_agent(packet, &header, &target, pod),
+        (Standing::Agent, Some((_, pod))) => {
+            let outcome = of_agent(packet, &header, &target, pod);
+            if outcome.is_ok() && is_listener(&target, pod) {
+                flow::begin(packet, &header);
+            }
+            outcome
+        }
         _ => of_nobody(config, &header, &target),
     };
     outcome.map_err(|refusal| Dropped::towards(&target, refusal))

@@ -4,7 +4,9 @@ use core::mem::{align_of, size_of};
 
 use crate::allow::Allow;
 use crate::refusal::{Hook, Refusal};
-use crate::{Class, Config, Event, FlowKey, Link, OriginalDst, Pod, egress, limits, stat, unknown};
+use crate::{
+    Class, Config, Event, FlowKey, Link, OriginalDst, Pod, Redirected, egress, limits, stat, unknown,
+};
 
 #[test]
 fn every_counter_has_a_place_of_its_own() {
@@ -37,6 +39,7 @@ fn no_layout_has_hidden_bytes() {
     assert_eq!((size_of::<Config>(), align_of::<Config>()), (92, 4));
     assert_eq!((size_of::<OriginalDst>(), align_of::<OriginalDst>()), (32, 8));
     assert_eq!((size_of::<FlowKey>(), align_of::<FlowKey>()), (32, 8));
+    assert_eq!((size_of::<Redirected>(), align_of::<Redirected>()), (64, 8));
     assert_eq!((size_of::<Event>(), align_of::<Event>()), (72, 8));
     assert_eq!((size_of::<Allow>(), align_of::<Allow>()), (4, 4));
     assert!(limits::EVENT_BYTES.is_power_of_two() && limits::EVENT_BYTES.is_multiple_of(4096));

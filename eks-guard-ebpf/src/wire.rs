@@ -13,7 +13,6 @@ use crate::judge::{Target, config, towards};
 use crate::maps::LINKS;
 use crate::reply;
 
-const ETHERTYPE_AT: usize = 12;
 const ETHERNET_HEADER: usize = 14;
 const IPV4: u16 = 0x0800;
 const ARP: u16 = 0x0806;
@@ -39,11 +38,10 @@ const LISTENER_REPORT_V2: u8 = 143;
 #[inline(always)]
 pub(crate) fn arrive(packet: &SkBuff) -> Result<(), Dropped> {
     let config = config().map_err(Dropped::unread)?;
-    let ethertype = packet.load::<u16>(ETHERTYPE_AT).map(u16::from_be).unwrap_or(0);
     if is_tagged(packet) {
         return Err(Dropped::unread(Refusal::UnknownProtocol));
     }
-    match ethertype {
+    match ethertype(packet) {
         ARP => return Ok(()),
         IPV4 | IPV6 => {}
         _ => return Err(Dropped::unread(Refusal::UnknownProtocol)),
@@ -90,6 +88,9 @@ fn message(packet: &SkBuff, header: &Header) -> u8 {
     if header.payload.unknown.is_some() {
         return 0;
     }
+    if !matches!(header.payload.protocol, ICMP | ICMPV6) {
+        return 0;
+    }
     let kind = packet.load::<u8>(header.payload.at).unwrap_or(0);
     match (header.payload.protocol, kind) {
         (ICMP, REDIRECT_V4) => kind,
@@ -124,6 +125,13 @@ fn is_link_local(addr: &Words) -> bool {
 pub(crate) fn ifindex(packet: &SkBuff) -> u32 {
     // SAFETY: a field of the context.
     unsafe { addr_of!((*packet.skb).ifindex).read_volatile() }
+}
+
+/// What the kernel will take the frame for.
+#[inline(always)]
+fn ethertype(packet: &SkBuff) -> u16 {
+    // SAFETY: a field of the context: a big-endian u16 in the low half of the word.
+    u16::from_be(unsafe { addr_of!((*packet.skb).protocol).read_volatile() } as u16)
 }
 
 #[inline(always)]

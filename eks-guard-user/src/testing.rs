@@ -18,7 +18,7 @@ use http::HeaderValue;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::ebpf::original_dst::{DownstreamAddr, Flow, FlowTable, OriginalDstAddr};
+use crate::ebpf::original_dst::{Downstream, Flow, FlowTable, OriginalDstAddr};
 use crate::recording::{RecordError, RecordFuture, Recorder};
 use crate::upstream::{Credential, CredentialFuture, CredentialSource};
 
@@ -62,7 +62,7 @@ impl FakeFlows {
 }
 
 impl FlowTable for FakeFlows {
-    fn take(&self, _downstream: DownstreamAddr) -> Option<Flow> {
+    fn take(&self, _downstream: Downstream) -> Option<Flow> {
         self.knows.load(Ordering::SeqCst).then(|| Flow {
             original_dst: OriginalDstAddr(SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 443)),
             cgroup: 1,

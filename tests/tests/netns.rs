@@ -45,7 +45,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use eks_guard::ebpf::{
-    CgroupError, Datapath, DownstreamAddr, Hook, LoadRequest, Refusal, RunCgroup, remove_leftovers,
+    CgroupError, Datapath, Downstream, Hook, LoadRequest, Refusal, RunCgroup, remove_leftovers,
 };
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
@@ -238,7 +238,39 @@ fn a_reconnected_socket_does_not_name_its_former_destination() {
     first.stream.write_all(b"guard\n").unwrap();
     assert_eq!(probe.line(), "peer 127.0.0.1:6443 answer guard");
     let (stream, peer) = other.accept();
-    assert_eq!(world.take(DownstreamAddr(peer)), None);
+    assert_eq!(world.take(Downstream::of(&stream, peer).unwrap()), None);
+    answer(stream);
+    assert_eq!(probe.finish(), "peer 127.0.0.1:7000 answer other");
+    world.assert_api_untouched();
+}
+
+#[test]
+fn a_flow_is_for_the_connection_whose_syn_wrote_it() {
+    let world = World::local();
+    let mut probe = world.probe(Side::Inside, "hold 127.0.0.1:6443");
+    assert_eq!(probe.line(), "connected");
+    let (stream, peer) = world.guard.accept();
+    let accepted = Downstream::of(&stream, peer).unwrap();
+    let another = Downstream {
+        isn: accepted.isn.wrapping_add(1),
+        ..accepted
+    };
+    assert_eq!(world.take(another), None, "a later connection from the same port");
+    assert!(world.take(accepted).is_some());
+    world.assert_api_untouched();
+}
+
+#[test]
+fn a_socket_that_turns_elsewhere_leaves_no_flow() {
+    let world = World::local();
+    let other = Ports::bind(7000);
+    let mut probe = world.probe(Side::Inside, "reconnect 127.0.0.1:6443 127.0.0.1:7000");
+    let (mut first, peer) = world.guard.accept();
+    let untaken = Downstream::of(&first, peer).unwrap();
+    first.write_all(b"guard\n").unwrap();
+    assert_eq!(probe.line(), "peer 127.0.0.1:6443 answer guard");
+    let (stream, _) = other.accept();
+    assert_eq!(world.take(untaken), None);
     answer(stream);
     assert_eq!(probe.finish(), "peer 127.0.0.1:7000 answer other");
     world.assert_api_untouched();
@@ -286,7 +318,8 @@ fn a_full_flow_table_refuses_and_recovers() {
     let mut second = world.probe(Side::Inside, "hold 127.0.0.1:6443");
     assert_eq!(second.line(), "connected");
     assert_eq!(world.datapath.stats().failed(), 1);
-    let (_, earlier) = world.guard.accept();
+    let (stream, earlier) = world.guard.accept();
+    let earlier = Downstream::of(&stream, earlier).unwrap();
     assert_eq!(
         world.accept().flow,
         None,
@@ -307,7 +340,7 @@ fn a_full_flow_table_refuses_and_recovers() {
             "the entry of a closed connection stays"
         );
     }
-    assert_eq!(world.take(DownstreamAddr(earlier)), None);
+    assert_eq!(world.take(earlier), None);
     world.assert_api_untouched();
 }
 

@@ -53,7 +53,7 @@ const PINNED: [&str; 12] = [
     "allow6",
     "links",
     "cfg",
-    "sk_orig",
+    "sk_redirected",
     "sk_accepted",
     "flows",
     "stats",

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use aya::maps::{Map, MapData, MapError};
-use aya::programs::{CgroupSkb, CgroupSock, CgroupSockAddr, Program, ProgramError, SchedClassifier, SockOps};
+use aya::programs::{CgroupSkb, CgroupSock, CgroupSockAddr, Program, ProgramError, SchedClassifier};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 
 use crate::ebpf::load_error::LoadError;
@@ -14,10 +14,9 @@ use crate::ebpf::sys::AttachType;
 
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/eks-guard.o"));
 
-/// Programs of a cgroup and where they are attached. Flow events first: a redirected connection without its flow entry is
-/// useless, one with it is not.
+/// Programs of a cgroup and where they are attached. The redirect last: a connection without its flow entry is of no use.
 pub(crate) const PROGRAMS: [(&str, AttachType); 9] = [
-    ("flow_events", AttachType::SockOps),
+    ("sock_release", AttachType::SockRelease),
     ("egress", AttachType::Egress),
     ("sock_create", AttachType::SockCreate),
     ("getpeername4", AttachType::GetPeerName4),
@@ -111,9 +110,10 @@ fn load_patiently(program: &mut Program, attach: AttachType) -> Result<(), Progr
 
 fn load_once(program: &mut Program, attach: AttachType) -> Result<(), ProgramError> {
     match attach {
-        AttachType::SockOps => TryInto::<&mut SockOps>::try_into(program)?.load(),
         AttachType::Egress => TryInto::<&mut CgroupSkb>::try_into(program)?.load(),
-        AttachType::SockCreate => TryInto::<&mut CgroupSock>::try_into(program)?.load(),
+        AttachType::SockCreate | AttachType::SockRelease => {
+            TryInto::<&mut CgroupSock>::try_into(program)?.load()
+        }
         AttachType::TcxIngress => TryInto::<&mut SchedClassifier>::try_into(program)?.load(),
         AttachType::Connect4
         | AttachType::Connect6

@@ -12,9 +12,24 @@ use serde::{Deserialize, Serialize};
 
 use crate::ebpf::sys;
 
-/// The source address of an accepted connection, as the listener sees it.
+/// An accepted connection, as the listener sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DownstreamAddr(pub SocketAddr);
+pub struct Downstream {
+    /// Its source address.
+    pub addr: SocketAddr,
+    /// The number its SYN began with: no other connection from the address has the same.
+    pub isn: u32,
+}
+
+impl Downstream {
+    /// Of a connection just accepted, once. `None`: its listener was not told to keep SYNs ([`keep_syns`](crate::ebpf::keep_syns)), or
+    /// it began without one.
+    #[must_use]
+    pub fn of(accepted: impl AsFd, addr: SocketAddr) -> Option<Self> {
+        let isn = sys::syn::take_isn(accepted)?;
+        Some(Self { addr, isn })
+    }
+}
 
 /// Where the caller meant to go. Evidence only: the proxy never dials it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,10 +46,10 @@ pub struct Flow {
     pub pid: u32,
 }
 
-/// Looks a flow up and removes it, so that a source port used again finds nothing.
+/// Looks a flow up and removes it.
 pub trait FlowTable: Send + Sync + 'static {
-    /// The flow of a connection accepted from `downstream`; `None` closes the connection.
-    fn take(&self, downstream: DownstreamAddr) -> Option<Flow>;
+    /// The flow of an accepted connection; `None` closes the connection.
+    fn take(&self, downstream: Downstream) -> Option<Flow>;
 }
 
 /// The flow map of loaded programs, for listeners in one network namespace.
@@ -60,11 +75,11 @@ impl KernelFlows {
 }
 
 impl FlowTable for KernelFlows {
-    fn take(&self, downstream: DownstreamAddr) -> Option<Flow> {
+    fn take(&self, downstream: Downstream) -> Option<Flow> {
         match sys::take_flow(self.map.fd().as_fd(), &key(self.netns, downstream)) {
             Ok(found) => found.map(|original| flow(&original)),
             Err(error) => {
-                tracing::error!(%error, downstream = %downstream.0, "flow map not readable; connection refused");
+                tracing::error!(%error, downstream = %downstream.addr, "flow map not readable; connection refused");
                 None
             }
         }
@@ -79,16 +94,16 @@ fn own_netns() -> io::Result<u64> {
     }
 }
 
-fn key(netns: u64, DownstreamAddr(source): DownstreamAddr) -> FlowKey {
-    let addr = match source.ip() {
+fn key(netns: u64, downstream: Downstream) -> FlowKey {
+    let addr = match downstream.addr.ip() {
         IpAddr::V4(v4) => v4.to_ipv6_mapped(),
         IpAddr::V6(v6) => v6,
     };
     FlowKey {
         netns,
         addr: words(&addr.octets()),
-        port: u32::from(source.port()),
-        padding: 0,
+        port: u32::from(downstream.addr.port()),
+        isn: downstream.isn,
     }
 }
 
@@ -107,20 +122,27 @@ fn flow(original: &OriginalDst) -> Flow {
 mod tests {
     use super::*;
 
+    fn from(addr: &str, isn: u32) -> Downstream {
+        Downstream {
+            addr: addr.parse().unwrap(),
+            isn,
+        }
+    }
+
     #[test]
     fn a_mapped_source_and_a_plain_one_have_one_key() {
-        let plain = key(7, DownstreamAddr("10.1.2.3:4000".parse().unwrap()));
-        let mapped = key(7, DownstreamAddr("[::ffff:10.1.2.3]:4000".parse().unwrap()));
-        assert_eq!(plain, mapped);
-        assert_ne!(plain, key(8, DownstreamAddr("10.1.2.3:4000".parse().unwrap())));
-        assert_ne!(plain, key(7, DownstreamAddr("10.1.2.3:4001".parse().unwrap())));
+        let plain = key(7, from("10.1.2.3:4000", 1));
+        assert_eq!(plain, key(7, from("[::ffff:10.1.2.3]:4000", 1)));
+        assert_ne!(plain, key(8, from("10.1.2.3:4000", 1)));
+        assert_ne!(plain, key(7, from("10.1.2.3:4001", 1)));
+        assert_ne!(plain, key(7, from("10.1.2.3:4000", 2)));
     }
 
     #[test]
     fn a_flow_names_its_original_destination() {
         for text in ["10.0.0.1:443", "[2001:db8::7]:6443", "0.0.0.0:443", "[::]:443"] {
             let dst: SocketAddr = text.parse().unwrap();
-            let recorded = key(0, DownstreamAddr(dst));
+            let recorded = key(0, from(text, 0));
             let original = OriginalDst {
                 addr: recorded.addr,
                 cgroup: 5,

@@ -1,11 +1,12 @@
 //! The kernel calls that no library offers safely: link create, lookup-and-delete, network namespace cookie; those about
-//! pinned links are in `sys/links.rs`.
+//! pinned links are in `sys/links.rs`, those about SYNs in `sys/syn.rs`.
 #![expect(
     unsafe_code,
     reason = "raw system calls; each hands the kernel pointers to live memory of the stated size"
 )]
 
 pub(crate) mod links;
+pub(crate) mod syn;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -23,7 +24,6 @@ const BPF_LINK_CREATE: libc::c_int = 28;
 pub(crate) enum AttachType {
     Egress = 1,
     SockCreate = 2,
-    SockOps = 3,
     Connect4 = 10,
     Connect6 = 11,
     Sendmsg4 = 14,
@@ -32,6 +32,7 @@ pub(crate) enum AttachType {
     GetPeerName6 = 30,
     GetSockName4 = 31,
     GetSockName6 = 32,
+    SockRelease = 34,
     TcxIngress = 46,
 }
 

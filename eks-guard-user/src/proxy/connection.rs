@@ -20,7 +20,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::drain::Tasks;
-use crate::ebpf::original_dst::DownstreamAddr;
+use crate::ebpf::original_dst::Downstream;
 use crate::metrics::ConnectionOutcome;
 use crate::proxy::context::Connection;
 use crate::proxy::record::connection_refused;
@@ -56,7 +56,7 @@ pub(crate) async fn serve(
     stream: TcpStream,
     peer: SocketAddr,
 ) {
-    let (origin, workload) = match vouched(&place, peer).await {
+    let (origin, workload) = match vouched(&place, &stream, peer).await {
         Ok(vouched) => vouched,
         Err(fault) => return fault.report(&proxy, &place.resident, None),
     };
@@ -95,8 +95,15 @@ pub(crate) async fn serve(
 }
 
 /// Who connected, in the kernel's word: the flow entry, and the workload of its cgroup.
-async fn vouched(place: &Place, peer: SocketAddr) -> Result<(Origin, Arc<Workload>), Fault> {
-    let origin = place.origins.take(DownstreamAddr(peer)).await;
+async fn vouched(
+    place: &Place,
+    stream: &TcpStream,
+    peer: SocketAddr,
+) -> Result<(Origin, Arc<Workload>), Fault> {
+    let origin = match Downstream::of(stream, peer) {
+        Some(downstream) => place.origins.take(downstream).await,
+        None => None,
+    };
     let origin = origin.ok_or_else(|| Fault {
         outcome: ConnectionOutcome::NoFlow,
         reason: "NoFlow",

@@ -11,6 +11,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::drain::Tasks;
+use crate::ebpf::keep_syns;
 use crate::proxy::{Place, Proxy, connection};
 
 /// The kernel picks the IPv4 port; the same one may be taken on IPv6.
@@ -90,6 +91,7 @@ fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let socket = std::net::TcpListener::bind(address)?;
     // The standard library listens with a short queue; listening again makes it longer.
     rustix::net::listen(&socket, BACKLOG)?;
+    keep_syns(&socket)?;
     socket.set_nonblocking(true)?;
     Ok(socket)
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use eks_guard_core::record::Caller;
 
-use crate::ebpf::original_dst::{DownstreamAddr, Flow, FlowTable};
+use crate::ebpf::original_dst::{Downstream, Flow, FlowTable};
 use crate::identity::Callers;
 
 /// The process behind a connection, once it has been looked up.
@@ -25,8 +25,8 @@ pub struct Origin {
 
 /// Tells where connections come from, each once.
 pub trait Origins: Send + Sync + 'static {
-    /// The origin of a connection accepted from `downstream`; `None` closes the connection.
-    fn take(&self, downstream: DownstreamAddr) -> OriginFuture<'_>;
+    /// The origin of an accepted connection; `None` closes the connection.
+    fn take(&self, downstream: Downstream) -> OriginFuture<'_>;
 }
 
 /// For the process that holds the flow map and sees the callers.
@@ -47,7 +47,7 @@ impl LocalOrigins {
 }
 
 impl Origins for LocalOrigins {
-    fn take(&self, downstream: DownstreamAddr) -> OriginFuture<'_> {
+    fn take(&self, downstream: Downstream) -> OriginFuture<'_> {
         let origin = self.flows.take(downstream).map(|flow| {
             let callers = self.callers.clone();
             Origin {

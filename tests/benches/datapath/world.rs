@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 use eks_guard::ebpf::node::{
     AllowEntry, Destination, Egress, NodeConfig, NodeLimits, PodEntry, PodKind, Unknown,
 };
-use eks_guard::ebpf::{DownstreamAddr, FlowTable, NodeDatapath, NodeRequest, Prefix, netns_cookie};
+use eks_guard::ebpf::{Downstream, FlowTable, NodeDatapath, NodeRequest, Prefix, keep_syns, netns_cookie};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use rig::netns::Netns;
@@ -244,6 +244,8 @@ fn listen_in_pod() -> Result<Vec<TcpListener>> {
         IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
         v4.local_addr()?.port(),
     ))?;
+    keep_syns(&v4)?;
+    keep_syns(&v6)?;
     Ok(vec![v4, v6])
 }
 
@@ -257,8 +259,10 @@ fn listen(address: SocketAddr) -> Result<TcpListener> {
 /// What the guard's listener does, up to where it would begin to speak.
 fn accept(listener: &TcpListener, flows: &dyn FlowTable, taken: &AtomicUsize, accepted: &AtomicUsize) {
     run_on(1).ok();
-    while let Ok((_closed_at_once, peer)) = listener.accept() {
-        let found = flows.take(DownstreamAddr(peer)).is_some();
+    while let Ok((stream, peer)) = listener.accept() {
+        let found = Downstream::of(&stream, peer)
+            .and_then(|from| flows.take(from))
+            .is_some();
         taken.fetch_add(usize::from(found), Ordering::SeqCst);
         accepted.fetch_add(1, Ordering::SeqCst);
     }

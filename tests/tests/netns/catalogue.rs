@@ -7,7 +7,7 @@ use std::process::Child;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use eks_guard::ebpf::{Datapath, DownstreamAddr, FlowTable, Limits, LoadRequest, RunCgroup};
+use eks_guard::ebpf::{Datapath, FlowTable, Limits, LoadRequest, RunCgroup, keep_syns};
 use eks_guard_core::catalogue::Boundary;
 use eks_guard_core::catalogue::probe::{Answer, Place, Plan};
 use eks_guard_core::catalogue::report::ProfileReport;
@@ -16,7 +16,7 @@ use rustls::{ServerConfig, ServerConnection};
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use crate::probe::program;
-use crate::world::{API_PORT, PATIENCE, chain, enter_new_network, run_id};
+use crate::world::{API_PORT, PATIENCE, chain, enter_new_network, run_id, take};
 
 pub(crate) const GUARD: &str = "guard of the test";
 const CONNECT: [&str; 2] = ["connect4", "connect6"];
@@ -28,7 +28,7 @@ pub(crate) struct Server {
     threads: Vec<JoinHandle<()>>,
 }
 
-pub(crate) type Admits = Arc<dyn Fn(SocketAddr) -> bool + Send + Sync>;
+pub(crate) type Admits = Arc<dyn Fn(&TcpStream, SocketAddr) -> bool + Send + Sync>;
 
 impl Server {
     pub(crate) fn start(listeners: Vec<TcpListener>, authority: &str, admits: &Admits) -> Self {
@@ -42,7 +42,7 @@ impl Server {
             // The listener is shut down at the end, which ends the loop.
             thread::spawn(move || {
                 while let Ok((stream, peer)) = listener.accept() {
-                    if admits(peer) {
+                    if admits(&stream, peer) {
                         let config = Arc::clone(&config);
                         thread::spawn(move || answer(stream, config));
                     }
@@ -97,7 +97,10 @@ fn tls(authority: &str) -> ServerConfig {
 fn loopback(port: u16) -> Vec<TcpListener> {
     let v4 = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
     let port = v4.local_addr().unwrap().port();
-    vec![v4, TcpListener::bind((Ipv6Addr::LOCALHOST, port)).unwrap()]
+    let v6 = TcpListener::bind((Ipv6Addr::LOCALHOST, port)).unwrap();
+    keep_syns(&v4).unwrap();
+    keep_syns(&v6).unwrap();
+    vec![v4, v6]
 }
 
 /// Where the attempts are made.
@@ -111,7 +114,7 @@ struct Ground {
 impl Ground {
     fn new() -> Self {
         enter_new_network();
-        let everybody: Admits = Arc::new(|_| true);
+        let everybody: Admits = Arc::new(|_, _| true);
         let api = Server::start(loopback(API_PORT), "authority of the API server", &everybody);
         let witness = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let plan = Plan {
@@ -156,7 +159,7 @@ impl Ground {
         let datapath =
             Datapath::load_with(&request, limits).unwrap_or_else(|error| panic!("{}", chain(&error)));
         let flows: Arc<dyn FlowTable> = datapath.flow_table();
-        let with_flow: Admits = Arc::new(move |peer| flows.take(DownstreamAddr(peer)).is_some());
+        let with_flow: Admits = Arc::new(move |stream, peer| take(&*flows, stream, peer).is_some());
         let server = Server::start(listeners, GUARD, &with_flow);
         (datapath, server)
     }

@@ -13,16 +13,14 @@ use std::time::Duration;
 use eks_guard::ebpf::node::{
     Destination, Egress, NodeConfig, NodeLimits, PodEntry, PodKind, Problem, Unknown,
 };
-use eks_guard::ebpf::{
-    DownstreamAddr, Flow, NodeDatapath, NodeError, NodeRequest, Prefix, RunCgroup, netns_cookie,
-};
+use eks_guard::ebpf::{Flow, NodeDatapath, NodeError, NodeRequest, Prefix, RunCgroup, netns_cookie};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
 use rig::netns::ip;
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 use crate::probe::Probe;
-use crate::world::{PATIENCE, Ports, chain, enter_new_network, listen6, run_id};
+use crate::world::{PATIENCE, Ports, chain, enter_new_network, listen6, run_id, take};
 
 /// Ports on which the node's end answers, on every address.
 pub(crate) const PORTS: [u16; 6] = [443, 80, 53, 8080, 10_250, 10_257];
@@ -196,15 +194,23 @@ impl Node {
     pub(crate) fn assert_redirected(&self, what: &str) -> Flow {
         let probe = self.probe(Who::Agent, what);
         let (stream, peer) = self.guard.accept();
-        let flow = self
-            .datapath
-            .flow_table(netns_cookie(&stream).unwrap())
-            .take(DownstreamAddr(peer));
+        let flows = self.datapath.flow_table(netns_cookie(&stream).unwrap());
+        let flow = take(&*flows, &stream, peer);
         answer(stream, "guard");
         let line = probe.finish();
         assert!(line.ends_with("answer guard"), "{what}: {line}");
         self.far.assert_untouched(what);
         flow.unwrap_or_else(|| panic!("{what}: no flow"))
+    }
+
+    /// The one folder of pins: that of the present map ABI.
+    pub(crate) fn abi_pins(&self) -> PathBuf {
+        let mut folders = fs::read_dir(&self.pins)
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        let own = folders.next().unwrap();
+        assert_eq!(folders.next(), None);
+        own
     }
 
     /// Takes the bpffs away, and every pin with it.

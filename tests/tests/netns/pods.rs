@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use eks_guard::ebpf::node::{Egress, NodeLimits, Unknown};
-use eks_guard::ebpf::{DownstreamAddr, FlowTable, netns_cookie};
+use eks_guard::ebpf::{FlowTable, netns_cookie};
 use eks_guard::probe::profile::Profile;
 use eks_guard_core::catalogue::Boundary;
 use eks_guard_core::catalogue::probe::{Answer, Place, Plan};
@@ -23,7 +23,7 @@ use rustix::net::{AddressFamily, SocketType, connect, socket};
 
 use crate::catalogue::{Admits, GUARD, Server};
 use crate::node_world::{API, API6, Layer, Node, Who, kernel};
-use crate::world::PATIENCE;
+use crate::world::{PATIENCE, take};
 
 /// What a pod with a network of its own may be.
 const PROFILES: [Profile; 4] = [
@@ -64,12 +64,12 @@ impl Ground {
             ..NodeLimits::default()
         };
         let node = Node::with(Egress::AllowList, limits, Unknown::NoClasses);
-        let everybody: Admits = Arc::new(|_| true);
+        let everybody: Admits = Arc::new(|_, _| true);
         let api = Server::start(node.far.listeners(443), "authority of the API server", &everybody);
         let listeners = node.guard.listeners();
         let cookie = netns_cookie(&listeners[0]).unwrap();
         let flows: Arc<dyn FlowTable> = node.datapath.flow_table(cookie);
-        let with_flow: Admits = Arc::new(move |peer| flows.take(DownstreamAddr(peer)).is_some());
+        let with_flow: Admits = Arc::new(move |stream, peer| take(&*flows, stream, peer).is_some());
         let guard = Server::start(listeners, GUARD, &with_flow);
         let wire = (wire == Wire::Guarded).then(|| node.guard_wire());
         let witness = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
@@ -287,6 +287,6 @@ fn without_the_socket_hooks_and_the_packet_filter_everything_else_leaves() {
     const ALL: [&str; 4] = ["sendmsg4", "sendmsg6", "sock_create", "egress"];
     let ground = Ground::new(&ALL, Wire::Open);
     ground.assert_all(Profile::NetRaw, &["N10", "N11", "P01"], "REACHED");
-    // What the connect hooks see is still theirs.
-    ground.assert_all(Profile::NetRaw, &TCP, "REDIRECTED");
+    // What the connect hooks see still goes to the guard, which knows no flow of it: the packet filter writes them.
+    ground.assert_all(Profile::NetRaw, &TCP, "BLOCKED");
 }

@@ -235,7 +235,7 @@ fn a_guarded_wire_outlives_the_daemon_and_is_asked_for() {
     node.far.assert_untouched("a frame after the daemon's death");
     // Without its pin the program is gone: that is what is asked for.
     let ifindex = node.ifindex();
-    std::fs::remove_file(node.pins.join(format!("abi-4/wires/{ifindex}"))).unwrap();
+    std::fs::remove_file(node.abi_pins().join(format!("wires/{ifindex}"))).unwrap();
     let found = faults(&node);
     assert_eq!(
         (found[0].ifindex, found[0].problem),
@@ -347,7 +347,7 @@ fn an_agent_answers_those_who_connect_to_it_and_no_others() {
 #[test]
 fn a_new_map_abi_is_complete_before_the_old_one_goes() {
     let mut node = Node::block_list();
-    let (own, other) = (node.pins.join("abi-4"), node.pins.join("abi-3"));
+    let (own, other) = (node.abi_pins(), node.pins.join("abi-0"));
     std::fs::rename(&own, &other).unwrap();
     node.reopen();
     assert!(own.join("links/connect4").exists() && other.join("links/connect4").exists());

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use eks_guard::ebpf::{
-    Datapath, DownstreamAddr, Flow, FlowTable, Limits, LoadRequest, RunCgroup, remove_leftovers,
+    Datapath, Downstream, Flow, FlowTable, Limits, LoadRequest, RunCgroup, keep_syns, remove_leftovers,
 };
 use rustix::event::{PollFd, PollFlags, Timespec};
 
@@ -53,7 +53,7 @@ pub(crate) struct Ports {
 /// An accepted connection, and what the flow table says about it.
 pub(crate) struct Accepted {
     pub(crate) stream: TcpStream,
-    pub(crate) downstream: DownstreamAddr,
+    pub(crate) downstream: Downstream,
     pub(crate) flow: Option<Flow>,
 }
 
@@ -154,7 +154,7 @@ impl World {
     /// What the guard's listener does: accept, take the flow.
     pub(crate) fn accept(&self) -> Accepted {
         let (stream, peer) = self.guard.accept();
-        let downstream = DownstreamAddr(peer);
+        let downstream = Downstream::of(&stream, peer).unwrap();
         Accepted {
             stream,
             downstream,
@@ -163,7 +163,7 @@ impl World {
     }
 
     /// The flow table, asked once more.
-    pub(crate) fn take(&self, downstream: DownstreamAddr) -> Option<Flow> {
+    pub(crate) fn take(&self, downstream: Downstream) -> Option<Flow> {
         self.flows.take(downstream)
     }
 
@@ -200,6 +200,11 @@ impl World {
     }
 }
 
+/// What the flow table says about an accepted connection.
+pub(crate) fn take(flows: &dyn FlowTable, stream: &TcpStream, peer: SocketAddr) -> Option<Flow> {
+    flows.take(Downstream::of(stream, peer)?)
+}
+
 impl Accepted {
     /// Writes one line, and closes once the other side has: closing over unread bytes would reset the connection.
     pub(crate) fn answer(mut self, line: &str) {
@@ -221,10 +226,10 @@ impl Ports {
         };
         let v6 = listen6(any6, port);
         let port = v6.local_addr().unwrap().port();
-        Self {
-            v4: TcpListener::bind((any4, port)).unwrap(),
-            v6,
-        }
+        let v4 = TcpListener::bind((any4, port)).unwrap();
+        keep_syns(&v4).unwrap();
+        keep_syns(&v6).unwrap();
+        Self { v4, v6 }
     }
 
     /// The port.

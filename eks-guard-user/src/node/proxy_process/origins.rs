@@ -4,7 +4,6 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,7 +17,7 @@ use tokio::sync::{Mutex as AsyncMutex, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::ebpf::original_dst::{DownstreamAddr, Flow, FlowTable};
+use crate::ebpf::original_dst::{Downstream, Flow, FlowTable};
 use crate::identity::Callers;
 use crate::proxy::{Origin, OriginFuture, Origins};
 
@@ -31,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 struct Question {
     id: u64,
     listener: u32,
-    from: SocketAddr,
+    downstream: Downstream,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -83,7 +82,7 @@ impl FlowTables {
 
     fn take(&self, question: &Question) -> Option<Flow> {
         let flows = lock(&self.by_listener).get(&question.listener).map(Arc::clone);
-        flows?.take(DownstreamAddr(question.from))
+        flows?.take(question.downstream)
     }
 }
 
@@ -169,7 +168,7 @@ impl Asker {
         }
     }
 
-    async fn ask(&self, listener: u32, DownstreamAddr(from): DownstreamAddr) -> Option<Origin> {
+    async fn ask(&self, listener: u32, downstream: Downstream) -> Option<Origin> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (flow_tx, flow_rx) = oneshot::channel();
         let (caller_tx, caller_rx) = oneshot::channel();
@@ -178,7 +177,11 @@ impl Asker {
             caller: caller_tx,
         };
         lock(&self.waiting).insert(id, asked);
-        let question = Question { id, listener, from };
+        let question = Question {
+            id,
+            listener,
+            downstream,
+        };
         let answered = timeout(PATIENCE, async {
             let turn = self.turn.lock().await;
             send(&self.socket, &question).await.ok()?;
@@ -217,7 +220,7 @@ impl RemoteOrigins {
 }
 
 impl Origins for RemoteOrigins {
-    fn take(&self, downstream: DownstreamAddr) -> OriginFuture<'_> {
+    fn take(&self, downstream: Downstream) -> OriginFuture<'_> {
         Box::pin(self.asker.ask(self.listener, downstream))
     }
 }
@@ -236,17 +239,21 @@ mod tests {
     struct From(u16);
 
     impl FlowTable for From {
-        fn take(&self, DownstreamAddr(from): DownstreamAddr) -> Option<Flow> {
-            (from.port() >= self.0).then(|| Flow {
+        fn take(&self, downstream: Downstream) -> Option<Flow> {
+            let port = downstream.addr.port();
+            (port >= self.0).then(|| Flow {
                 original_dst: OriginalDstAddr("10.0.0.1:443".parse().unwrap()),
-                cgroup: u64::from(from.port()),
+                cgroup: u64::from(port),
                 pid: std::process::id(),
             })
         }
     }
 
-    fn from(port: u16) -> DownstreamAddr {
-        DownstreamAddr(SocketAddr::from(([127, 0, 0, 1], port)))
+    fn from(port: u16) -> Downstream {
+        Downstream {
+            addr: ([127, 0, 0, 1], port).into(),
+            isn: 0,
+        }
     }
 
     struct Both {
