@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use std::env;
 use std::path::Path;
 use std::process::{Command, ExitCode};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
@@ -60,25 +62,13 @@ fn filter() -> Option<String> {
 fn run(filter: Option<&str>) -> Result<usize> {
     let payload = image::payload()?;
     let tests = tests_of(&payload)?;
-    let (mut passed, mut failed) = (0, 0);
-    let (mut columns, mut expected) = (Vec::new(), 0);
-    for series in SERIES {
-        for lsm in [BpfLsm::On, BpfLsm::Off] {
-            let name = format!("{series}/{}", lsm.word());
-            let mut chosen = chosen(&tests, lsm)?;
-            chosen.retain(|test| filter.is_none_or(|part| format!("{name}/{test}").contains(part)));
-            if chosen.is_empty() {
-                continue;
-            }
-            let guest = Guest::run(name, series, lsm, &payload, &chosen)?;
-            expected += columns::expected(&chosen);
-            columns.extend(guest.columns.iter().cloned());
-            let failures = guest.failures();
-            failed += failures;
-            passed += guest.verdicts.len() - failures;
-        }
-    }
+    let guests = guests(&tests, filter)?;
+    let outcomes = side_by_side(&guests, &payload)?;
+    let mut failed: usize = outcomes.iter().map(Outcome::failures).sum();
+    let mut all: usize = outcomes.iter().map(|outcome| outcome.verdicts.len()).sum();
+    let expected = guests.iter().map(|guest| columns::expected(&guest.tests)).sum();
     if expected > 0 {
+        let columns: Vec<String> = outcomes.into_iter().flat_map(|outcome| outcome.columns).collect();
         let verdict = match columns::check(&columns, expected) {
             Ok(()) => Verdict::Passed,
             Err(error) => {
@@ -87,12 +77,57 @@ fn run(filter: Option<&str>) -> Result<usize> {
             }
         };
         println!("test matrix ... {}", word(verdict));
-        passed += usize::from(verdict == Verdict::Passed);
+        all += 1;
         failed += usize::from(verdict == Verdict::Failed);
     }
     let word = if failed == 0 { "ok" } else { "FAILED" };
-    println!("\ntest result: {word}. {passed} passed; {failed} failed; 0 ignored");
+    println!(
+        "\ntest result: {word}. {} passed; {failed} failed; 0 ignored",
+        all - failed
+    );
     Ok(failed)
+}
+
+/// The guests that have something to run, those with the most first.
+fn guests<'a>(tests: &'a [String], filter: Option<&str>) -> Result<Vec<Guest<'a>>> {
+    let mut guests = Vec::new();
+    for lsm in [BpfLsm::On, BpfLsm::Off] {
+        for series in SERIES {
+            let name = format!("{series}/{}", lsm.word());
+            let mut tests = chosen(tests, lsm)?;
+            tests.retain(|test| filter.is_none_or(|part| format!("{name}/{test}").contains(part)));
+            if !tests.is_empty() {
+                guests.push(Guest {
+                    name,
+                    series,
+                    lsm,
+                    tests,
+                });
+            }
+        }
+    }
+    Ok(guests)
+}
+
+/// As many guests at once as there are processors: each keeps one busy.
+fn side_by_side(guests: &[Guest<'_>], payload: &Path) -> Result<Vec<Outcome>> {
+    let at_once = thread::available_parallelism().context("counting the processors")?;
+    let next = AtomicUsize::new(0);
+    let work = || -> Result<Vec<Outcome>> {
+        let mut outcomes = Vec::new();
+        while let Some(guest) = guests.get(next.fetch_add(1, Ordering::Relaxed)) {
+            outcomes.push(guest.run(payload)?);
+        }
+        Ok(outcomes)
+    };
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..at_once.get()).map(|_| scope.spawn(work)).collect();
+        let mut outcomes = Vec::new();
+        for worker in workers {
+            outcomes.extend(worker.join().expect("a worker returns its errors")?);
+        }
+        Ok(outcomes)
+    })
 }
 
 /// The tests for a guest.
@@ -135,18 +170,31 @@ fn tests_of(payload: &Path) -> Result<Vec<String>> {
     Ok(tests)
 }
 
-/// What came out of one guest.
-struct Guest {
+/// A machine with one kernel, and the tests it is to run.
+struct Guest<'a> {
     /// Its name, which begins the names of its tests.
     name: String,
+    series: &'static str,
+    lsm: BpfLsm,
+    tests: Vec<&'a str>,
+}
+
+/// What came out of one guest.
+struct Outcome {
     /// Of each test that was to run, and of the guest.
     verdicts: BTreeMap<String, Verdict>,
     /// Columns of the matrix.
     columns: Vec<String>,
 }
 
-impl Guest {
-    fn run(name: String, series: &'static str, lsm: BpfLsm, payload: &Path, tests: &[&str]) -> Result<Self> {
+impl Guest<'_> {
+    fn run(&self, payload: &Path) -> Result<Outcome> {
+        let Self {
+            name,
+            series,
+            lsm,
+            tests,
+        } = self;
         let begin = Instant::now();
         let kernel = Kernel::find(series)?;
         let folder = Workdir::create()?;
@@ -155,15 +203,19 @@ impl Guest {
         println!("\nguest {name}: tests: {}", tests.len());
         let machine = Machine {
             kernel: &kernel,
-            lsm,
+            lsm: *lsm,
             initramfs: &initramfs,
             console: &folder.path().join("console"),
         };
-        let (heard, end) = attempt(&machine, &name)?;
-        let mut faults = heard.faults(series, lsm);
-        if let End::Lost(why) = end {
-            faults.push(why);
-        }
+        let (heard, end) = attempt(&machine, name)?;
+        let mut faults = heard.faults(series, *lsm);
+        let used = match end {
+            End::Done(used) => format!(", {:.1} s of a processor", used.as_secs_f32()),
+            End::Lost(why) => {
+                faults.push(why);
+                String::new()
+            }
+        };
         let mut verdicts = heard.verdicts;
         for test in tests {
             // A test that said nothing has not passed.
@@ -178,26 +230,28 @@ impl Guest {
             Verdict::Failed
         };
         println!(
-            "test {name} ... {} ({:.1} s)",
+            "test {name} ... {} ({:.1} s{used})",
             word(whole),
             begin.elapsed().as_secs_f32()
         );
         verdicts.insert(String::new(), whole);
-        let guest = Self {
-            name,
+        let outcome = Outcome {
             verdicts,
             columns: heard.columns,
         };
-        if guest.failures() > 0 {
-            // Results are counted once, below.
+        if outcome.failures() > 0 {
+            // Results are counted once, at the end.
             let said: Vec<&str> = heard.text.iter().map(String::as_str).collect();
             let said = said.into_iter().filter(|line| !line.contains("test result:"));
-            println!("\n{} said:\n{}", guest.name, said.collect::<Vec<_>>().join("\n"));
-            println!("\n{}", faults.join("\n"));
+            let said = said.collect::<Vec<_>>().join("\n");
+            // In one piece: other guests speak at the same time.
+            println!("\n{name} said:\n{said}\n\n{}", faults.join("\n"));
         }
-        Ok(guest)
+        Ok(outcome)
     }
+}
 
+impl Outcome {
     fn failures(&self) -> usize {
         let failed = |verdict: &&Verdict| **verdict == Verdict::Failed;
         self.verdicts.values().filter(failed).count()
@@ -211,7 +265,7 @@ fn attempt(machine: &Machine<'_>, name: &str) -> Result<(Heard, End)> {
     let end = machine.run(|text, line| heard.hear(name, text, line))?;
     match &end {
         End::Lost(why) if heard.failed() == 0 => println!("\nguest {name} is started once more: {why}"),
-        End::Lost(_) | End::Done => return Ok((heard, end)),
+        End::Lost(_) | End::Done(_) => return Ok((heard, end)),
     }
     let mut heard = Heard::default();
     let end = machine.run(|text, line| heard.hear(name, text, line))?;

@@ -31,7 +31,7 @@ const RESULTS: &str = "/dev/ttyS1";
 const COMPRESSED: i32 = 4;
 
 /// (file system, where)
-const MOUNTS: [(&str, &str); 7] = [
+const MOUNTS: [(&str, &str); 8] = [
     ("devtmpfs", "/dev"),
     ("proc", "/proc"),
     ("sysfs", "/sys"),
@@ -39,6 +39,9 @@ const MOUNTS: [(&str, &str); 7] = [
     ("bpf", "/sys/fs/bpf"),
     ("securityfs", "/sys/kernel/security"),
     ("tmpfs", "/tmp"),
+    // Over the kernel's own types, as on a kernel built without them: the programs need none, and whoever loads an object
+    // reads all of them first, for a second of emulation each time.
+    ("tmpfs", "/sys/kernel/btf"),
 ];
 
 /// Does everything, and ends the machine. Returns only when that is refused.

@@ -109,7 +109,7 @@ impl Ground {
 
     /// What a process of the pod finds.
     fn answers(&self, who: Who, profile: Profile, what: &str, patience: Duration) -> Vec<Answer> {
-        let (unconnected, connected) = handed_on();
+        let (unconnected, connected) = handed_on(patience);
         let plan = Plan {
             unconnected_fd: Some(unconnected.as_raw_fd()),
             connected_fd: Some(connected.as_raw_fd()),
@@ -165,7 +165,7 @@ impl Ground {
 }
 
 /// Sockets made in the pod's network by a process that is not in its cgroup: one as it is, one that connects.
-fn handed_on() -> (OwnedFd, OwnedFd) {
+fn handed_on(patience: Duration) -> (OwnedFd, OwnedFd) {
     let api: SocketAddr = API.parse().unwrap();
     let sockets = [(); 2].map(|()| socket(AddressFamily::INET, SocketType::STREAM, None).unwrap());
     ioctl_fionbio(&sockets[1], true).unwrap();
@@ -174,7 +174,7 @@ fn handed_on() -> (OwnedFd, OwnedFd) {
     ioctl_fionbio(&sockets[1], false).unwrap();
     let [unconnected, connected] = sockets.map(|socket| {
         for timeout in [Timeout::Send, Timeout::Recv] {
-            set_socket_timeout(&socket, timeout, Some(PATIENCE)).unwrap();
+            set_socket_timeout(&socket, timeout, Some(patience)).unwrap();
         }
         let copy = fcntl_dupfd_cloexec(socket, 200).unwrap();
         fcntl_setfd(&copy, FdFlags::empty()).unwrap();
