@@ -4,14 +4,14 @@
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::PathBuf;
+use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
-use std::{process, thread};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde::Deserialize;
 
 use crate::http::Client;
+use crate::wait;
 
 /// The user of the flushing requests; they are never reported.
 pub const SENTINEL_USER: &str = "rig-sentinel";
@@ -94,17 +94,12 @@ impl Audit {
 
     /// Waits until a request since the mark satisfies `condition`, replies included.
     pub fn wait_for(&self, mark: Mark, condition: impl Fn(&AuditEvent) -> bool) -> Result<AuditEvent> {
-        let deadline = Instant::now() + Duration::from_secs(20);
-        loop {
-            let events = self.read(mark)?;
-            if let Some(event) = events.iter().find(|event| condition(event)) {
-                return Ok(event.clone());
-            }
-            if Instant::now() > deadline {
-                bail!("no such request in 20 s; there were: {events:#?}");
-            }
-            thread::sleep(Duration::from_millis(20));
-        }
+        let mut events = Vec::new();
+        let event = wait::found("a request like this arrives", || {
+            events = self.read(mark)?;
+            Ok(events.iter().find(|event| condition(event)).cloned())
+        });
+        event.with_context(|| format!("there were: {events:#?}"))
     }
 
     fn read(&self, mark: Mark) -> Result<Vec<AuditEvent>> {
@@ -128,21 +123,14 @@ impl Audit {
             .unwrap_or(0);
         self.sentinel
             .request("GET", "/version", &[("Audit-ID", &id)], b"")?;
-        let deadline = Instant::now() + Duration::from_secs(20);
-        loop {
+        wait::until(&format!("the audit log shows the request {id}"), || {
             let mut text = String::new();
             if let Ok(mut file) = File::open(&self.log) {
                 file.seek(SeekFrom::Start(before))?;
                 file.read_to_string(&mut text)?;
             }
-            if text.contains(&id) {
-                return Ok(());
-            }
-            if Instant::now() > deadline {
-                bail!("the audit log does not show the request {id}");
-            }
-            thread::sleep(Duration::from_millis(5));
-        }
+            Ok(text.contains(&id))
+        })
     }
 }
 

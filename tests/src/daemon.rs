@@ -4,10 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::thread;
-use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -16,11 +14,7 @@ use crate::command::{self, Output};
 use crate::leash::{self, Leashed};
 use crate::node::{Layout, NODE_NAME, NodeRig, Pod, Profile};
 use crate::place::Place;
-use crate::programs;
-
-/// How long what must happen may take, and how often it is looked at.
-const PATIENCE: u32 = 600;
-const PAUSE: Duration = Duration::from_millis(100);
+use crate::{programs, wait};
 
 /// Lets agents read pods and touch nothing else.
 pub const READ_PODS: &str = r#"
@@ -110,7 +104,7 @@ impl<'a> Guard<'a> {
             &["--mount", "--propagation", "private", "/bin/sh", "-c", &script],
             &folder.path().join("mounts.log"),
         )?;
-        eventually("the bpffs is mounted", || Ok(mounted.exists()))?;
+        wait::until("the bpffs is mounted", || Ok(mounted.exists()))?;
         Ok(Self {
             rig,
             folder,
@@ -209,20 +203,20 @@ impl<'a> Guard<'a> {
     /// Waits for a status.
     pub fn wait_until(&mut self, what: &str, is_so: impl Fn(&Value) -> bool) -> Result<Value> {
         let mut last = Value::Null;
-        for _ in 0..PATIENCE {
+        let found = wait::found(what, || {
             if let Some(daemon) = &mut self.daemon {
                 daemon.check_alive()?;
             }
-            if let Ok(status) = self.status() {
-                if is_so(&status) {
-                    return Ok(status);
-                }
-                last = status;
-            }
-            thread::sleep(PAUSE);
-        }
-        let log = self.daemon.as_ref().map(Leashed::log_tail).unwrap_or_default();
-        anyhow::bail!("did not happen: {what}\n{last:#}\n{log}")
+            let Ok(status) = self.status() else {
+                return Ok(None);
+            };
+            last = status;
+            Ok(is_so(&last).then(|| last.clone()))
+        });
+        found.with_context(|| {
+            let log = self.daemon.as_ref().map(Leashed::log_tail).unwrap_or_default();
+            format!("{last:#}\n{log}")
+        })
     }
 
     /// Waits until an agent has its listener, and gives it the guard's authority in place of the cluster's. The port.
@@ -244,13 +238,9 @@ impl<'a> Guard<'a> {
 
     /// Waits for an event in a record.
     pub fn recorded(&self, what: &str, is_it: impl Fn(&Value) -> bool) -> Result<Value> {
-        for _ in 0..PATIENCE {
-            if let Some(event) = self.records()?.into_iter().find(&is_it) {
-                return Ok(event);
-            }
-            thread::sleep(PAUSE);
-        }
-        anyhow::bail!("not in any record: {what}")
+        wait::found(&format!("in a record: {what}"), || {
+            Ok(self.records()?.into_iter().find(&is_it))
+        })
     }
 
     /// Every line of every record; the last may be written right now.
@@ -292,7 +282,7 @@ impl Drop for Guard<'_> {
             Ok(deleted.is_ok() || node.nft_json(&["list", "table", "inet", &table]).is_err())
         };
         // While the dead daemon's socket is being closed the table is still its own. What is left goes with the node.
-        let _left = eventually("the daemon's table is removed", is_gone);
+        let _left = wait::until("the daemon's table is removed", is_gone);
     }
 }
 
@@ -305,16 +295,4 @@ fn table(folder: &TempDir) -> String {
 /// A pod in a status.
 pub fn row<'s>(status: &'s Value, uid: &str) -> Option<&'s Value> {
     status["pods"].as_array()?.iter().find(|row| row["uid"] == uid)
-}
-
-/// Waits for something that must happen.
-pub fn eventually(what: &str, mut is_so: impl FnMut() -> Result<bool>) -> Result<()> {
-    for _ in 0..PATIENCE {
-        if is_so()? {
-            return Ok(());
-        }
-        thread::sleep(PAUSE);
-    }
-    ensure!(is_so()?, "did not happen: {what}");
-    Ok(())
 }

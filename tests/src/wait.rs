@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 /// How long a condition may take to come true on a machine that does much else.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(180);
 /// Between the first two looks; twice as long each time, up to [`LONGEST`].
 const SHORTEST: Duration = Duration::from_millis(5);
 /// Some looks start a program.

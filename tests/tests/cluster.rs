@@ -1,18 +1,17 @@
 //! The rig tests itself: what every other suite relies on.
 
+use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::Ipv6Addr;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
-use std::{fs, thread};
 
 use anyhow::{Context, Result, ensure};
 use rig::cluster::{Cluster, ClusterOptions, shared};
 use rig::kubeconfig::Credential;
 use rig::kubelet::Kubelet;
-use rig::{command, leash};
+use rig::{command, leash, wait};
 
 #[test]
 fn serves_kubectl_and_gives_namespaces_their_service_account() -> Result<()> {
@@ -191,7 +190,7 @@ fn a_killed_rig_leaves_no_process_and_no_folder() -> Result<()> {
     );
     rig.kill()?;
     rig.wait()?;
-    wait_until("its servers are gone", || {
+    wait::until("its servers are gone", || {
         let mut ps = Command::new("ps");
         ps.args(["-o", "stat=", "-p", &processes]);
         // A process that nobody has reaped yet is dead all the same.
@@ -200,14 +199,5 @@ fn a_killed_rig_leaves_no_process_and_no_folder() -> Result<()> {
             .lines()
             .all(|state| state.starts_with('Z')))
     })?;
-    wait_until("its folder is gone", || Ok(!fs::exists(&folder)?))
-}
-
-fn wait_until(what: &str, condition: impl Fn() -> Result<bool>) -> Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !condition()? {
-        ensure!(Instant::now() < deadline, "waited 20 s until {what}");
-        thread::sleep(Duration::from_millis(20));
-    }
-    Ok(())
+    wait::until("its folder is gone", || Ok(!fs::exists(&folder)?))
 }

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 use rig::cluster::{Cluster, ClusterOptions, shared};
 use rig::guarded::Guarded;
-use rig::leash;
 use rig::policies::EVERYTHING;
+use rig::{leash, wait};
 
 #[test]
 fn a_run_leaves_no_cgroup_and_no_state() -> Result<()> {
@@ -46,13 +46,10 @@ fn an_api_server_that_restarts_is_found_again() -> Result<()> {
     let mut command = guarded.command(&["/bin/sh", "-c", script].map(std::ffi::OsStr::new))?;
     command.stdin(std::process::Stdio::null());
     let mut guard = leash::spawn(command)?;
-    while !guarded.home().join("ready").exists() {
-        ensure!(
-            guard.try_wait()?.is_none(),
-            "the command ended before it was ready"
-        );
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
+    wait::until("the command is ready", || {
+        ensure!(guard.try_wait()?.is_none(), "it ended before that");
+        Ok(guarded.home().join("ready").exists())
+    })?;
     cluster.restart_api_server()?;
     fs::write(guarded.home().join("restarted"), "")?;
     ensure!(guard.wait()?.success());

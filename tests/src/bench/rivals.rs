@@ -7,13 +7,13 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, ChildStdout, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
 use crate::bench::load::{self, Load, Shape};
 use crate::bench::process::Program;
+use crate::wait;
 
 /// CPU of the proxy under measurement.
 pub const PROXY_CPU: u32 = 0;
@@ -400,12 +400,7 @@ fn free_port() -> Result<u16> {
 }
 
 fn wait_for(port: u16) -> Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while TcpStream::connect(("127.0.0.1", port)).is_err() {
-        if Instant::now() > deadline {
-            bail!("nothing listens on 127.0.0.1:{port}");
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    Ok(())
+    wait::until(&format!("something listens on 127.0.0.1:{port}"), || {
+        Ok(TcpStream::connect(("127.0.0.1", port)).is_ok())
+    })
 }

@@ -2,18 +2,15 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::thread;
-use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 
-use crate::cluster::PATIENCE;
 use crate::leash::Leashed;
 use crate::node::NodeRig;
 use crate::node::network::{API, API_PORT};
 use crate::node::pod::{Pod, PodSpec};
 use crate::node::profile::Profile;
-use crate::programs;
+use crate::{programs, wait};
 
 /// Where it listens.
 const PORT: u16 = 8443;
@@ -36,15 +33,10 @@ impl NodeRig {
             .args(target.first().map(SocketAddr::to_string));
         let log = self.cluster().folder().join(format!("relay-{}.log", pod.uid()));
         let mut process = Leashed::start_command("relay", command, &log)?;
-        let deadline = Instant::now() + PATIENCE;
-        while !fs::read_to_string(&log)?.starts_with("ready\n") {
+        wait::until("the relay is ready", || {
             process.check_alive()?;
-            ensure!(
-                Instant::now() < deadline,
-                "the relay is not ready after {PATIENCE:?}"
-            );
-            thread::sleep(Duration::from_millis(5));
-        }
+            Ok(fs::read_to_string(&log)?.starts_with("ready\n"))
+        })?;
         Ok(Relay { process, pod })
     }
 }

@@ -4,21 +4,16 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use rig::node::{Layout, shared};
+use rig::node::{Layout, NodeRig, Pod, shared};
+use rig::wait;
 use serde_json::Value;
 
 use crate::guard::{Guard, READ_PODS, row};
 use crate::reach::{direct_packets, spec, works};
-
-/// How long a process may take to end, and how often it is looked at.
-const PATIENCE: u32 = 600;
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// A process id out of a status.
 fn pid(status: &Value, which: &str) -> Result<i32> {
@@ -32,6 +27,23 @@ fn pid(status: &Value, which: &str) -> Result<i32> {
 fn proxy_of(guard: &mut Guard<'_>) -> Result<i32> {
     let status = guard.wait_until("there is a proxy", |status| status["proxy"].is_u64())?;
     pid(&status, "proxy")
+}
+
+/// The status in which another proxy than `gone` serves the agent.
+fn next_proxy(guard: &mut Guard<'_>, agent: &Pod<'_>, gone: i32) -> Result<Value> {
+    let is_next = |status: &Value| status["proxy"].as_i64().is_some_and(|pid| pid != i64::from(gone));
+    guard.wait_until("another proxy serves the agent", |status| {
+        is_next(status) && row(status, agent.uid()).is_some_and(|row| row["port"].is_u64())
+    })
+}
+
+/// An agent in a namespace of its own, and the guard that serves it.
+fn served<'rig>(rig: &'rig NodeRig, layout: Layout, namespace: &str) -> Result<(Pod<'rig>, Guard<'rig>)> {
+    rig.cluster().create_namespace(namespace)?;
+    let agent = rig.run_pod(&spec(rig, layout, namespace, "agent", true))?;
+    let mut guard = Guard::start(rig, layout)?;
+    guard.serve(&agent)?;
+    Ok((agent, guard))
 }
 
 fn of(pid: i32, file: &str) -> PathBuf {
@@ -48,23 +60,15 @@ fn facts(pid: i32) -> Result<BTreeMap<String, String>> {
 }
 
 fn is_gone(pid: i32) -> Result<()> {
-    for _ in 0..PATIENCE {
+    wait::until(&format!("the end of process {pid}"), || {
         // One that is dead and not collected has no memory, and no open file.
-        if facts(pid).map_or(true, |facts| facts["State"].starts_with('Z')) {
-            return Ok(());
-        }
-        thread::sleep(PAUSE);
-    }
-    anyhow::bail!("process {pid} lives on")
+        Ok(facts(pid).map_or(true, |facts| facts["State"].starts_with('Z')))
+    })
 }
 
 #[test]
 fn the_proxy_has_no_power_and_sees_no_file() -> Result<()> {
-    let (rig, layout, namespace) = (shared()?, Layout::ALL[0], "powerless");
-    rig.cluster().create_namespace(namespace)?;
-    let agent = rig.run_pod(&spec(rig, layout, namespace, "agent", true))?;
-    let mut guard = Guard::start(rig, layout)?;
-    guard.serve(&agent)?;
+    let (agent, mut guard) = served(shared()?, Layout::ALL[0], "powerless")?;
     works(&agent)?;
     let proxy = proxy_of(&mut guard)?;
     let facts = facts(proxy)?;
@@ -125,11 +129,8 @@ fn the_proxy_has_no_power_and_sees_no_file() -> Result<()> {
 
 #[test]
 fn a_killed_proxy_leaves_agents_refused_until_the_next_one() -> Result<()> {
-    let (rig, layout, namespace) = (shared()?, Layout::ALL[1], "proxies");
-    rig.cluster().create_namespace(namespace)?;
-    let agent = rig.run_pod(&spec(rig, layout, namespace, "agent", true))?;
-    let mut guard = Guard::start(rig, layout)?;
-    guard.serve(&agent)?;
+    let rig = shared()?;
+    let (agent, mut guard) = served(rig, Layout::ALL[1], "proxies")?;
     works(&agent)?;
     let before = direct_packets(rig, &agent.addresses())?;
     let first = proxy_of(&mut guard)?;
@@ -147,13 +148,7 @@ fn a_killed_proxy_leaves_agents_refused_until_the_next_one() -> Result<()> {
         "an agent without a proxy was answered: {refused:?}"
     );
 
-    let uid = agent.uid().to_owned();
-    let status = guard.wait_until("another proxy serves the agent", |status| {
-        status["proxy"]
-            .as_i64()
-            .is_some_and(|pid| pid != i64::from(first))
-            && row(status, &uid).is_some_and(|row| row["port"].is_u64())
-    })?;
+    let status = next_proxy(&mut guard, &agent, first)?;
     ensure!(
         status["proxyRestarts"] == 1 && pid(&status, "loader")? == loader,
         "{status:#}"
@@ -172,11 +167,8 @@ fn a_killed_proxy_leaves_agents_refused_until_the_next_one() -> Result<()> {
 
 #[test]
 fn a_killed_loader_takes_its_proxy_along() -> Result<()> {
-    let (rig, layout, namespace) = (shared()?, Layout::ALL[2], "loaders");
-    rig.cluster().create_namespace(namespace)?;
-    let agent = rig.run_pod(&spec(rig, layout, namespace, "agent", true))?;
-    let mut guard = Guard::start(rig, layout)?;
-    guard.serve(&agent)?;
+    let rig = shared()?;
+    let (agent, mut guard) = served(rig, Layout::ALL[2], "loaders")?;
     works(&agent)?;
     let before = direct_packets(rig, &agent.addresses())?;
     let proxy = proxy_of(&mut guard)?;
@@ -202,11 +194,8 @@ fn a_killed_loader_takes_its_proxy_along() -> Result<()> {
 
 #[test]
 fn policies_reach_the_proxy_that_runs_and_the_next_one() -> Result<()> {
-    let (rig, layout, namespace) = (shared()?, Layout::ALL[3], "reloaded");
-    rig.cluster().create_namespace(namespace)?;
-    let agent = rig.run_pod(&spec(rig, layout, namespace, "agent", true))?;
-    let mut guard = Guard::start(rig, layout)?;
-    guard.serve(&agent)?;
+    let (rig, namespace) = (shared()?, "reloaded");
+    let (agent, mut guard) = served(rig, Layout::ALL[3], namespace)?;
     let configmaps = ["get", "configmaps", "-n", namespace, "-o", "name"];
     let mark = rig.cluster().audit().mark()?;
     agent.kubectl(&configmaps)?.expect_failure("no rule allows it")?;
@@ -228,13 +217,7 @@ fn policies_reach_the_proxy_that_runs_and_the_next_one() -> Result<()> {
     agent.kubectl(&configmaps)?.ok()?;
     let proxy = proxy_of(&mut guard)?;
     kill(Pid::from_raw(proxy), Signal::SIGKILL)?;
-    let uid = agent.uid().to_owned();
-    guard.wait_until("another proxy serves the agent", |status| {
-        status["proxy"]
-            .as_i64()
-            .is_some_and(|pid| pid != i64::from(proxy))
-            && row(status, &uid).is_some_and(|row| row["port"].is_u64())
-    })?;
+    next_proxy(&mut guard, &agent, proxy)?;
     agent.kubectl(&configmaps)?.ok()?;
     Ok(())
 }

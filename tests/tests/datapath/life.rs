@@ -1,17 +1,18 @@
 //! What pods are to the kernel, how they change, and that nothing is left of them.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
-use std::{fs, thread};
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use rig::leash::Leashed;
 use rig::node::{Families, Layout, Pause, Pod, PodNetwork, PodSpec, Profile, Qos, shared};
+use rig::wait;
 
 use crate::ask::{http, shell, version};
 
@@ -25,7 +26,7 @@ fn stay(pod: &Pod<'_>) -> Result<Leashed> {
         .join(format!("stay-{}.log", pod.uid()));
     let process = Leashed::start_command("sleep", sleep, &log)?;
     let exe = format!("/proc/{}/exe", process.id());
-    wait_until("it sleeps", || {
+    wait::until("it sleeps", || {
         Ok(fs::read_link(&exe)?
             .file_name()
             .is_some_and(|name| name != "leash"))
@@ -227,10 +228,10 @@ fn a_killed_rig_leaves_nothing() -> Result<()> {
     );
     rig.kill()?;
     rig.wait()?;
-    wait_until("its folders and cgroups are gone", || {
+    wait::until("its folders and cgroups are gone", || {
         Ok(!folders.iter().any(|folder| folder.exists()))
     })?;
-    wait_until("nobody is in its networks", || Ok(inside(&networks)? == 0))
+    wait::until("nobody is in its networks", || Ok(inside(&networks)? == 0))
 }
 
 /// How many processes are in one of these network namespaces.
@@ -252,13 +253,4 @@ fn folders(path: &Path) -> Result<Vec<PathBuf>> {
         }
     }
     Ok(folders)
-}
-
-fn wait_until(what: &str, condition: impl Fn() -> Result<bool>) -> Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !condition()? {
-        ensure!(Instant::now() < deadline, "waited 60 s until {what}");
-        thread::sleep(Duration::from_millis(10));
-    }
-    Ok(())
 }

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use rig::audit::{AuditEvent, Mark};
@@ -13,6 +12,7 @@ use rig::policies::EVERYTHING;
 use rig::probe::http1::{self, Head};
 use rig::probe::http2::{self, Answer};
 use rig::probe::{H1, H2, Probe, Wire};
+use rig::wait;
 use serde_json::Value;
 
 /// Over what a request is sent.
@@ -191,14 +191,7 @@ impl Arena {
 
     /// Waits until something can be found in the record.
     pub(crate) fn wait_for_record<T>(&self, find: impl Fn(&[Value]) -> Option<T>) -> Result<T> {
-        let deadline = Instant::now() + Duration::from_secs(20);
-        loop {
-            if let Some(found) = find(&events(&self.guarded)?) {
-                return Ok(found);
-            }
-            ensure!(Instant::now() < deadline, "not in the record after 20 s");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        wait::found("in the record", || Ok(find(&events(&self.guarded)?)))
     }
 
     /// A connection of somebody who did nothing wrong works.

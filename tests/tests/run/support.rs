@@ -6,17 +6,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use rig::cluster::{Cluster, shared};
 use rig::command::{self, Output};
 use rig::kubeconfig::Credential;
-use rig::{leash, programs};
-
-/// How long a condition may take to come true on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+use rig::{leash, programs, wait};
 
 pub(crate) const POLICY: &str = r#"
 apiVersion: eks-guard.dev/v1alpha1
@@ -124,16 +119,7 @@ fn cluster() -> Result<&'static Cluster> {
 
 /// Waits until `probe` gives a value.
 pub(crate) fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> Result<T> {
-    let begin = Instant::now();
-    loop {
-        if let Some(value) = probe() {
-            return Ok(value);
-        }
-        if begin.elapsed() > PATIENCE {
-            bail!("{what} did not happen within {PATIENCE:?}");
-        }
-        thread::sleep(Duration::from_millis(5));
-    }
+    wait::found(what, || Ok(probe()))
 }
 
 /// Ids of the processes whose command line contains `mark`.

@@ -4,6 +4,7 @@ use anyhow::{Context, Result, ensure};
 use eks_guard::node::filter::{Filter, Raw, Wanted};
 use eks_guard_core::catalogue::report::Report;
 use rig::node::{Layout, NodeRig, Pod, shared};
+use rig::wait;
 
 use crate::displaced;
 use crate::guard::{Guard, row};
@@ -83,7 +84,7 @@ fn is_whole(guard: &mut Guard<'_>, pod: &Pod<'_>) -> Result<()> {
 fn take_table(rig: &NodeRig, guard: &Guard<'_>) -> Result<Filter> {
     let table = guard.table();
     let mut taken = None;
-    crate::guard::eventually("the table is taken", || {
+    wait::until("the table is taken", || {
         let filter = rig.network().node.enter(|| {
             let mut filter = Filter::open(&table, Raw::LeftToPrograms)?;
             filter.close(&Wanted::default())?;

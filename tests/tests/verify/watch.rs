@@ -8,11 +8,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use anyhow::{Context, Result, ensure};
 use rig::leash::Leashed;
 use rig::node::{Layout, NODE_NAME, NodeRig, Pod, shared};
+use rig::wait;
 use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::displaced;
-use crate::guard::{Guard, eventually, row};
+use crate::guard::{Guard, row};
 use crate::pods::{agent, container};
 
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9473);
@@ -205,7 +206,7 @@ fn a_lost_layer_taints_the_node_and_says_which() -> Result<()> {
     // A command beside this daemon tells the cluster nothing.
     let words = ["verify", "--node", "--watch", "--interval", "5", "-o", "json"];
     let _command = guard.start_on_the_node(&words, "watch.log")?;
-    eventually("the command knows whose node it is", || {
+    wait::until("the command knows whose node it is", || {
         Ok(rounds(&guard)?.iter().any(|round| round["toldBy"] == "daemon"))
     })?;
 
@@ -252,25 +253,25 @@ fn a_command_watches_the_node_where_its_daemon_does_not() -> Result<()> {
         let counted = ask(rig, "/metrics").is_ok_and(|page| page.contains(&gauge(value)));
         Ok(shown && counted && is_told(rig, reason))
     };
-    eventually("the agent holds", || says("True", None, 1))?;
+    wait::until("the agent holds", || says("True", None, 1))?;
     let other = guard.on_the_node(&["verify", "--node", "--watch"])?;
     ensure!(other.code == 3 && other.stderr.contains("another"), "{other:?}");
 
     pod.netns().ip("link set lo down")?;
-    eventually("the node is tainted", || says("False", Some("RouteOpen"), 0))?;
+    wait::until("the node is tainted", || says("False", Some("RouteOpen"), 0))?;
     ended(&mut command, Signal::TERM, 1)?;
     ensure!(is_told(rig, Some("RouteOpen")), "what was told last stays");
 
     pod.netns().ip("link set lo up")?;
     let mut command = guard.start_on_the_node(&words, "watch.log")?;
-    eventually("the node is as it was", || says("True", None, 1))?;
+    wait::until("the node is as it was", || says("True", None, 1))?;
     ended(&mut command, Signal::INT, 0)
 }
 
 fn ended(command: &mut Leashed, signal: Signal, code: i32) -> Result<()> {
     command.signal(signal)?;
     let mut found = None;
-    eventually("the command ends", || {
+    wait::until("the command ends", || {
         found = command.exit_code()?;
         Ok(found.is_some())
     })?;
