@@ -32,7 +32,7 @@ pub const fn form(addr: &Words) -> Form {
     }
 }
 
-/// Decodes an address where further NAT64 prefixes of 96 bits are in use; one of zeros is none.
+/// Decodes an address where further NAT64 prefixes of 96 bits are in use; one of zeros ends the list.
 #[inline(always)]
 #[must_use]
 pub fn form_among(addr: &Words, nat64: &[[u32; 3]]) -> Form {
@@ -42,8 +42,10 @@ pub fn form_among(addr: &Words, nat64: &[[u32; 3]]) -> Form {
     }
     let [a, b, c, v4] = *addr;
     for prefix in nat64 {
-        let is_set = prefix[0] | prefix[1] | prefix[2] != 0;
-        if is_set && a == prefix[0] && b == prefix[1] && c == prefix[2] {
+        if prefix[0] | prefix[1] | prefix[2] == 0 {
+            break;
+        }
+        if a == prefix[0] && b == prefix[1] && c == prefix[2] {
             return Form::Nat64(v4);
         }
     }
@@ -126,7 +128,7 @@ mod tests {
     #[test]
     fn further_nat64_prefixes_are_understood() {
         let [a, b, c, _] = v6("2001:db8:64::");
-        let nat64 = [[0; 3], [a, b, c]];
+        let nat64 = [[0, 0, 1], [a, b, c], [0; 3]];
         for (text, expected) in [
             ("2001:db8:64::10.0.0.1", Form::Nat64(v4("10.0.0.1"))),
             ("64:ff9b::10.0.0.1", Form::Nat64(v4("10.0.0.1"))),

@@ -52,6 +52,8 @@ pub(crate) struct Header {
     /// Whether IPv4 options follow, which may send the packet by way of others.
     pub(crate) has_options: bool,
     pub(crate) payload: Payload,
+    /// The first word of the payload where it was read in place: ports, of protocols that have some. 0: not read.
+    ports: u32,
 }
 
 /// What follows the headers of IP. Every field always has a value: the verifier refuses to copy one that has none, as the
@@ -101,7 +103,7 @@ impl Header {
     pub(crate) fn read(packet: &SkBuff, base: usize) -> Option<Self> {
         let begin = words::<WORDS_V4>(packet, base)?.map(u32::from_be);
         match begin[0] >> 28 {
-            4 => Some(read_v4(&begin, base)),
+            4 => Some(read_v4(packet, &begin, base)),
             6 => read_v6(packet, base, (begin[1] >> 8) as u8),
             _ => None,
         }
@@ -148,6 +150,7 @@ impl Header {
         match ports(self.payload.protocol) {
             Ports::None => {}
             Ports::Unknown => target.unknown = Some(Refusal::Unreadable),
+            Ports::Second if self.ports != 0 => target.port = self.ports as u16,
             Ports::Second => match packet.load::<u16>(self.payload.at + 2) {
                 Ok(port) => target.port = u16::from_be(port),
                 Err(_short) => target.unknown = Some(Refusal::Unreadable),
@@ -157,10 +160,16 @@ impl Header {
     }
 }
 
-/// Some words of the packet, in network order, read in place where they stand in one piece, as headers do: a helper's call costs
-/// more than all that is done with them. For places known beforehand only: others multiply what the verifier walks.
+/// Some words of the packet, in network order.
 #[inline(always)]
 fn words<const N: usize>(packet: &SkBuff, at: usize) -> Option<[u32; N]> {
+    in_place(packet, at).or_else(|| packet.load(at).ok())
+}
+
+/// Some words of the packet where they stand in one piece, as headers do: a helper's call costs more than all that is done with
+/// them. For places known beforehand only: others multiply what the verifier walks.
+#[inline(always)]
+fn in_place<const N: usize>(packet: &SkBuff, at: usize) -> Option<[u32; N]> {
     // SAFETY: fields of the context, which the verifier knows for the bounds of the packet.
     let (data, end) = unsafe {
         (
@@ -170,7 +179,7 @@ fn words<const N: usize>(packet: &SkBuff, at: usize) -> Option<[u32; N]> {
     };
     let first = data + at;
     if first + N * size_of::<u32>() > end {
-        return packet.load(at).ok();
+        return None;
     }
     let first = first as *const u32;
     let mut words = [0; N];
@@ -181,9 +190,15 @@ fn words<const N: usize>(packet: &SkBuff, at: usize) -> Option<[u32; N]> {
     Some(words)
 }
 
-/// The words of the header, in host order.
+/// The word at a place known beforehand, in host order; 0 where it cannot be read in place.
 #[inline(always)]
-fn read_v4(header: &[u32; WORDS_V4], base: usize) -> Header {
+fn word(packet: &SkBuff, at: usize) -> u32 {
+    in_place::<1>(packet, at).map_or(0, |[word]| u32::from_be(word))
+}
+
+/// From the words of the header, in host order.
+#[inline(always)]
+fn read_v4(packet: &SkBuff, header: &[u32; WORDS_V4], base: usize) -> Header {
     let [first, second, third, _source, destination] = *header;
     let words = (first >> 24 & 0xf) as usize;
     let later = second as u16 & OFFSET_BITS_V4 != 0;
@@ -197,6 +212,11 @@ fn read_v4(header: &[u32; WORDS_V4], base: usize) -> Header {
             at: base + words * 4,
             unknown: later.then_some(Refusal::Unreadable),
         },
+        ports: if words == WORDS_V4 {
+            word(packet, base + WORDS_V4 * 4)
+        } else {
+            0
+        },
     }
 }
 
@@ -209,6 +229,12 @@ fn read_v6(packet: &SkBuff, base: usize, next: u8) -> Option<Header> {
         version: 6,
         has_options: false,
         payload: payload_v6(packet, base + HEADER_V6, next),
+        // No extension headers, then.
+        ports: if ports(next) == Ports::Second {
+            word(packet, base + HEADER_V6)
+        } else {
+            0
+        },
     })
 }
 

@@ -130,7 +130,8 @@ pub struct Config {
     pub levels: [u32; MAX_ANCESTOR_LEVELS],
     /// One of [`unknown`].
     pub unknown: u32,
-    /// First three words (network order) of NAT64 prefixes beside `64:ff9b::/96`, all of them of 96 bits. All zero: none.
+    /// First three words (network order) of NAT64 prefixes beside `64:ff9b::/96`, all of them of 96 bits. One of zeros
+    /// ends the list.
     pub nat64: [[u32; 3]; MAX_NAT64_PREFIXES],
 }
 

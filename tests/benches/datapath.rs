@@ -39,6 +39,8 @@ struct Arguments {
 enum Part {
     /// Only what connections and packets cost, which takes a tenth of the time.
     Pods,
+    /// Only what the daemon takes.
+    Daemon,
     /// A process whose connections are measured; told what to do on its standard input.
     #[command(hide = true)]
     Worker,
@@ -47,13 +49,18 @@ enum Part {
 #[expect(clippy::print_stdout, reason = "the table is the output")]
 fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
-    if let Some(Part::Worker) = arguments.part {
-        worker::serve()?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    let mut rows = measure::run(arguments.repetitions)?;
-    if arguments.part.is_none() {
-        rows.extend(daemon::rows(arguments.repetitions)?);
+    let mut rows = Vec::new();
+    match arguments.part {
+        Some(Part::Worker) => {
+            worker::serve()?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Some(Part::Pods) => rows.extend(measure::run(arguments.repetitions)?),
+        Some(Part::Daemon) => rows.extend(daemon::rows(arguments.repetitions)?),
+        None => {
+            rows.extend(measure::run(arguments.repetitions)?);
+            rows.extend(daemon::rows(arguments.repetitions)?);
+        }
     }
     let report = Report::new(rows);
     report.write(&arguments.out, "datapath")?;

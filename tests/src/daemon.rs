@@ -244,7 +244,7 @@ impl<'a> Guard<'a> {
     }
 
     /// Every line of every record; the last may be written right now.
-    fn records(&self) -> Result<Vec<Value>> {
+    pub fn records(&self) -> Result<Vec<Value>> {
         let mut events = Vec::new();
         for file in fs::read_dir(self.folder.path().join("records"))? {
             let text = fs::read_to_string(file?.path())?;

@@ -1,21 +1,27 @@
 //! The daemon's side: how soon it knows the pods of a large node, and what an agent costs it in memory.
 
+use std::collections::BTreeMap;
 use std::io::Read;
+use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use rig::bench::process::memory_mb;
+use rig::bench::process::{Program, memory_mb};
 use rig::bench::{Row, Target};
 use rig::daemon::Guard;
-use rig::node::{Families, Layout, NodeRig, Pause, PodSpec};
+use rig::node::{API_SERVICE, Families, Layout, NodeRig, Pause, PodSpec};
 use serde_json::Value;
+
+use crate::worker::Worker;
 
 /// Pods of a large node, and the agents on one that has nothing else.
 const PODS: usize = 250;
 const AGENTS: usize = PODS;
+/// Connections of a repetition.
+const KNOCKS: usize = 5_000;
 const PATIENCE: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(2);
 
@@ -25,7 +31,64 @@ pub(crate) fn rows(repetitions: usize) -> Result<Vec<Row>> {
     rig.cluster().create_namespace("bench")?;
     let mut rows = starts(&rig, repetitions)?;
     rows.push(memory(&rig)?);
+    rows.extend(knocks(&rig, repetitions)?);
     Ok(rows)
+}
+
+/// Connections through both processes of the daemon, up to where TLS would begin: each is accepted, its flow is taken, its caller
+/// looked up, and its end recorded.
+fn knocks(rig: &NodeRig, repetitions: usize) -> Result<Vec<Row>> {
+    let layout = Layout::ALL[1];
+    let mut guard = Guard::start(rig, layout)?;
+    let pod = rig.run_pod(&PodSpec {
+        layout,
+        labels: agent(),
+        ..PodSpec::new(rig, "bench", "knocks")
+    })?;
+    guard.serve(&pod)?;
+    let status = guard.status()?;
+    let pid = |name: &str| -> Result<u32> {
+        Ok(u32::try_from(
+            status[name].as_u64().context("a process is missing")?,
+        )?)
+    };
+    let (loader, proxy) = (pid("loader")?, pid("proxy")?);
+    let mut worker = Worker::start(&pod.container_cgroup(), &pod.netns().path())?;
+    let server = SocketAddr::new(API_SERVICE.v4.into(), 443);
+    let (mut rates, mut costs) = (Vec::new(), [const { Vec::new() }; 2]);
+    for _ in 0..repetitions {
+        let spent = || [loader, proxy].map(|pid| Program::cpu(&[pid]));
+        let before = spent();
+        rates.push(worker.knocks(server, KNOCKS)?);
+        for ((cost, before), after) in costs.iter_mut().zip(before).zip(spent()) {
+            cost.push((after - before).as_secs_f64() * 1e6 / KNOCKS as f64);
+        }
+    }
+    let lost = guard.records()?;
+    let lost = lost.iter().filter(|event| event["reason"] == "NoFlow").count();
+    let mut rows = vec![
+        Row::alone(
+            "connections through the daemon per second, before TLS",
+            "1/s",
+            &rates,
+            Target::None,
+        ),
+        Row::alone(
+            "of them without a flow",
+            "",
+            &[lost as f64],
+            Target::OursAtMost(0.0),
+        ),
+    ];
+    for (who, cost) in ["loader", "proxy"].iter().zip(&costs) {
+        let metric = format!("CPU of the {who} for each");
+        rows.push(Row::alone(&metric, "µs", cost, Target::None));
+    }
+    Ok(rows)
+}
+
+fn agent() -> BTreeMap<String, String> {
+    [("eks-guard.dev/agent".to_owned(), "shop".to_owned())].into()
 }
 
 /// From the start of the process: the first on a node, and one that takes over what is pinned.
@@ -87,7 +150,7 @@ fn memory(rig: &NodeRig) -> Result<Row> {
     let specs: Vec<PodSpec> = (0..AGENTS)
         .map(|number| PodSpec {
             layout,
-            labels: [("eks-guard.dev/agent".to_owned(), "shop".to_owned())].into(),
+            labels: agent(),
             ..PodSpec::new(rig, "bench", &format!("agent-{number}"))
         })
         .collect();
