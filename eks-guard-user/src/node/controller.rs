@@ -6,11 +6,11 @@ mod row;
 #[cfg(test)]
 mod tests;
 
-use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use crate::ebpf::Stats;
 use crate::ebpf::node::Events;
@@ -25,6 +25,7 @@ use crate::node::kernel::{Destinations, Health, Interfaces, Kernel, KernelError,
 use crate::node::kube::{Change, EndpointSlice, Node, Object, Pod, Service};
 use crate::node::pods::{ClassifiedPod, PodClass};
 use crate::node::proxy_process::ToProxy;
+use crate::node::refusals::bypass_attempts;
 use crate::node::state::{Known, State};
 use crate::node::status::{PodStatus, Status};
 use crate::telemetry::chain;
@@ -66,6 +67,8 @@ pub struct Controller {
     are_pods_listed: bool,
     /// What the kernel was told last.
     destinations: Option<Destinations>,
+    /// Whether all that are to be closed are.
+    are_all_closed: bool,
     standings: BTreeMap<u64, Standing>,
     /// What was kept last.
     kept: Known,
@@ -105,6 +108,7 @@ impl Controller {
             own_addresses: BTreeSet::new(),
             are_pods_listed: false,
             destinations: None,
+            are_all_closed: false,
             standings: BTreeMap::new(),
             problems: Vec::new(),
             wires: BTreeMap::new(),
@@ -158,7 +162,7 @@ impl Controller {
     }
 
     /// Takes in what the API server's name resolves to now.
-    pub fn take_endpoint(&mut self, addresses: &BTreeSet<SocketAddr>, now: Timestamp) {
+    pub fn take_endpoint(&mut self, addresses: &BTreeSet<SocketAddr>, now: Instant) {
         self.parts.known.api.observe(Source::Endpoint, addresses, now);
     }
 
@@ -223,7 +227,7 @@ impl Controller {
 
     /// Makes the kernel and the listeners what they should be. What fails is in the status, and tried again the next time;
     /// until then it stays as closed as it was.
-    pub fn reconcile(&mut self, now: Timestamp) -> Status {
+    pub fn reconcile(&mut self, now: Instant) -> Status {
         self.problems.clear();
         self.waits = false;
         self.parts.agents.follow_proxy();
@@ -255,7 +259,7 @@ impl Controller {
             forwarding_closed: self.parts.kernel.is_forwarding_closed(),
             refusals: refusals(&stats),
             events_lost: stats.events_lost,
-            bypass_attempts: 0,
+            bypass_attempts: bypass_attempts(&stats),
             forwarding_dropped: self.parts.kernel.forwarding_dropped(),
             repairs: self.repairs.clone(),
             problems: self.all_problems(),
@@ -295,6 +299,12 @@ impl Controller {
         }
     }
 
+    /// Events that nobody could read, those of daemons before this one included.
+    #[must_use]
+    pub fn events_lost(&self) -> u64 {
+        self.parts.kernel.stats().map_or(0, |stats| stats.events_lost)
+    }
+
     fn stats(&mut self) -> Stats {
         self.parts.kernel.stats().unwrap_or_else(|error| {
             self.problem(&error);
@@ -308,7 +318,7 @@ impl Controller {
         self.problems.push(text);
     }
 
-    fn classify_destinations(&mut self, now: Timestamp) {
+    fn classify_destinations(&mut self, now: Instant) {
         let config = &self.parts.config;
         let api = &mut self.parts.known.api;
         let mut addresses = api.addresses();
@@ -329,7 +339,9 @@ impl Controller {
         if self.destinations.as_ref() == Some(&destinations) {
             return;
         }
-        match self.parts.kernel.classify(&destinations) {
+        let classified = self.parts.kernel.classify(&destinations);
+        self.are_all_closed = classified.is_ok();
+        match classified {
             Ok(()) => self.destinations = Some(destinations),
             Err(error) => self.problem(&error),
         }
@@ -362,7 +374,11 @@ impl Controller {
                     self.end_older(uid, cgroup, &standing);
                     self.standings.insert(cgroup.id, standing);
                 }
-                Err(error) => self.problem(&error),
+                Err(error) => {
+                    // An agent that is not on record has a cable all the same, and it is to be closed.
+                    self.look_at_wires = true;
+                    self.problem(&error);
+                }
             }
         }
         rows
@@ -415,7 +431,8 @@ impl Controller {
         let mode = own.and_then(|own| own.mode).unwrap_or(config.egress);
         Standing::Agent {
             port,
-            mode: if self.parts.kernel.is_forwarding_closed() {
+            // What should be closed and is not can still not be named.
+            mode: if self.are_all_closed && self.parts.kernel.is_forwarding_closed() {
                 mode
             } else {
                 EgressMode::AllowList
