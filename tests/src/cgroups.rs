@@ -1,4 +1,6 @@
-//! Folders of cgroups: where cgroup2 is mounted, and the removal of a tree with all its processes.
+//! Folders of cgroups: where cgroup2 is mounted, the removal of a tree with all its processes, and limits of memory.
+
+mod memory;
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};
@@ -6,8 +8,11 @@ use std::{fs, io};
 use anyhow::{Context, Result};
 use rustix::fs::statfs;
 
-/// `CGROUP2_SUPER_MAGIC` of the kernel's `linux/magic.h`.
+pub use crate::cgroups::memory::MemoryLimit;
+
+/// `CGROUP2_SUPER_MAGIC` and `CGROUP_SUPER_MAGIC` of the kernel's `linux/magic.h`.
 const MAGIC: u64 = 0x6367_7270;
+const OLDER_MAGIC: u64 = 0x0027_e0eb;
 
 /// The cgroup2 mount, by type and not by place: hybrid layouts have it elsewhere.
 pub fn mount() -> Result<PathBuf> {
@@ -16,22 +21,29 @@ pub fn mount() -> Result<PathBuf> {
         .lines()
         .filter_map(|line| line.split(' ').nth(1))
         .map(PathBuf::from)
-        .find(|path| is_cgroup(path))
+        .find(|path| is_of(path, MAGIC))
         .context("no cgroup2 is mounted: mount -t cgroup2 none /sys/fs/cgroup")
 }
 
-/// Whether a path is in a cgroup2 hierarchy.
+/// Whether a path is in a hierarchy of cgroups, of either version.
 #[must_use]
 pub fn is_cgroup(path: &Path) -> bool {
-    statfs(path).is_ok_and(|found| u64::try_from(found.f_type) == Ok(MAGIC))
+    is_of(path, MAGIC) || is_of(path, OLDER_MAGIC)
 }
 
-/// Kills what runs in a cgroup and below it, and removes both. What dies slowly makes it fail: repeat it.
+fn is_of(path: &Path, magic: u64) -> bool {
+    statfs(path).is_ok_and(|found| u64::try_from(found.f_type) == Ok(magic))
+}
+
+/// Kills what runs in a cgroup and below it, and removes both. What dies slowly makes it fail: repeat it. Who is in one of
+/// the older version is on a leash, and dies by that.
 pub fn remove(cgroup: &Path) -> io::Result<()> {
     if !cgroup.exists() {
         return Ok(());
     }
-    fs::write(cgroup.join("cgroup.kill"), "1")?;
+    if is_of(cgroup, MAGIC) {
+        fs::write(cgroup.join("cgroup.kill"), "1")?;
+    }
     remove_folders(cgroup)
 }
 

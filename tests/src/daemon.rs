@@ -32,6 +32,7 @@ pub struct Guard<'a> {
     rig: &'a NodeRig,
     folder: TempDir,
     mounts: Leashed,
+    program: PathBuf,
     daemon: Option<Leashed>,
     _root: MutexGuard<'static, ()>,
 }
@@ -67,7 +68,8 @@ impl<'a> Guard<'a> {
         Self::prepare_with(rig, layout, "")
     }
 
-    fn prepare_with(rig: &'a NodeRig, layout: Layout, more: &str) -> Result<Self> {
+    /// The same with more lines in its configuration.
+    pub fn prepare_with(rig: &'a NodeRig, layout: Layout, more: &str) -> Result<Self> {
         let taken = take_root(layout)?;
         // In the cluster's folder, which is swept when the test is killed.
         let folder = tempfile::tempdir_in(rig.cluster().folder()).context("making the daemon's folder")?;
@@ -109,6 +111,7 @@ impl<'a> Guard<'a> {
             rig,
             folder,
             mounts,
+            program: programs::eks_guard()?,
             daemon: None,
             _root: taken,
         })
@@ -120,7 +123,7 @@ impl<'a> Guard<'a> {
             netns: Some(self.rig.network().node.path()),
             ..Place::default()
         };
-        let args = self.args(&["node"])?;
+        let args = self.args(&["node"]);
         let log = self.folder.path().join("daemon.log");
         self.daemon = Some(Leashed::start(
             "eks-guard node",
@@ -130,6 +133,11 @@ impl<'a> Guard<'a> {
             &log,
         )?);
         Ok(())
+    }
+
+    /// From the next start on it is this program.
+    pub fn replace_program(&mut self, program: PathBuf) {
+        self.program = program;
     }
 
     /// Kills the daemon as a lack of memory would.
@@ -169,7 +177,7 @@ impl<'a> Guard<'a> {
     /// `eks-guard node …` beside the daemon.
     pub fn ask(&self, words: &[&str]) -> Result<Output> {
         let mut nsenter = Command::new("/usr/bin/nsenter");
-        nsenter.args(self.args(words)?);
+        nsenter.args(self.args(words));
         command::run(nsenter)
     }
 
@@ -180,7 +188,7 @@ impl<'a> Guard<'a> {
             ..Place::default()
         };
         let mut nsenter = leash::hold_in(&place, Path::new("/usr/bin/nsenter"))?;
-        nsenter.args(self.args(words)?);
+        nsenter.args(self.args(words));
         command::run(nsenter)
     }
 
@@ -191,12 +199,19 @@ impl<'a> Guard<'a> {
             ..Place::default()
         };
         let nsenter = Path::new("/usr/bin/nsenter");
-        Leashed::start(words[0], &place, nsenter, &self.args(words)?, &self.file(log))
+        Leashed::start(words[0], &place, nsenter, &self.args(words), &self.file(log))
     }
 
     /// What the daemon says of itself.
     pub fn status(&self) -> Result<Value> {
-        let text = self.ask(&["node", "status", "--json"])?.ok()?;
+        self.status_by(&self.file("node.yaml"))
+    }
+
+    /// The same to whoever has another configuration with the same state folder.
+    pub fn status_by(&self, config: &Path) -> Result<Value> {
+        let mut nsenter = Command::new("/usr/bin/nsenter");
+        nsenter.args(self.args_with(&["node", "status", "--json"], config));
+        let text = command::run(nsenter)?.ok()?;
         serde_json::from_str(&text).context("reading the status")
     }
 
@@ -261,14 +276,15 @@ impl<'a> Guard<'a> {
         self.folder.path().join(name)
     }
 
-    fn args(&self, words: &[&str]) -> Result<Vec<String>> {
-        let mut args = vec![self.mounts(), programs::eks_guard()?.display().to_string()];
+    fn args(&self, words: &[&str]) -> Vec<String> {
+        self.args_with(words, &self.file("node.yaml"))
+    }
+
+    fn args_with(&self, words: &[&str], config: &Path) -> Vec<String> {
+        let mut args = vec![self.mounts(), self.program.display().to_string()];
         args.extend(words.iter().map(|&word| word.to_owned()));
-        args.extend([
-            "--config".to_owned(),
-            self.file("node.yaml").display().to_string(),
-        ]);
-        Ok(args)
+        args.extend(["--config".to_owned(), config.display().to_string()]);
+        args
     }
 }
 

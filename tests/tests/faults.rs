@@ -5,11 +5,19 @@
 mod daemon;
 #[path = "faults/forwarding.rs"]
 mod forwarding;
+#[path = "faults/full.rs"]
+mod full;
 #[path = "faults/layers.rs"]
 mod layers;
+#[path = "faults/memory.rs"]
+mod memory;
 #[path = "faults/older.rs"]
 mod older;
 #[path = "faults/siege.rs"]
 mod siege;
+#[path = "faults/unreachable.rs"]
+mod unreachable;
+#[path = "faults/upgrade.rs"]
+mod upgrade;
 
 use rig::daemon as guard;

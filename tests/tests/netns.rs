@@ -16,6 +16,8 @@ mod beyond_wire;
 mod catalogue;
 #[path = "netns/filter.rs"]
 mod filter;
+#[path = "netns/full.rs"]
+mod full;
 #[path = "netns/netlink.rs"]
 mod netlink;
 #[path = "netns/node.rs"]

@@ -8,6 +8,7 @@ mod error;
 mod interface;
 mod pins;
 mod pod;
+mod remembered;
 mod repair;
 mod tables;
 
@@ -31,6 +32,7 @@ pub use self::error::NodeError;
 pub use self::interface::has_tcx;
 pub use self::pins::detach;
 pub use self::pod::{Egress, ListenerPlace, PodEntry, PodKind};
+pub use self::remembered::{Remembered, remembered};
 pub use self::repair::Repairs;
 pub use crate::ebpf::events::{Events, NodeEvent};
 
@@ -88,6 +90,8 @@ pub struct NodeLimits {
     pub flows: u32,
     /// Cgroups on record.
     pub pods: u32,
+    /// Interfaces on record.
+    pub links: u32,
     /// Classed prefixes, per address family.
     pub prefixes: u32,
     /// Entries of all allow lists together, per address family.
@@ -103,6 +107,7 @@ impl Default for NodeLimits {
         Self {
             flows: limits::FLOWS,
             pods: limits::PODS,
+            links: limits::LINKS,
             prefixes: limits::PREFIXES,
             allowed: limits::ALLOWED,
             event_bytes: limits::EVENT_BYTES,
@@ -223,19 +228,21 @@ impl NodeDatapath {
     /// namespace of the host. Calling it again renews what is there.
     ///
     /// # Errors
-    /// The cgroup is not on record as an agent's, [`NodeError::NoTcx`] before Linux 6.6, or the kernel refuses.
+    /// The cgroup is another's than an agent's, [`NodeError::NoTcx`] before Linux 6.6, or the kernel refuses. Also when the
+    /// pod or the interface is not on record, for want of room: then the interface is closed, and passes nothing.
     pub fn guard_interface(&self, ifindex: u32, cgroup: u64) -> Result<(), NodeError> {
         let mut tables = self.tables();
-        let pod = tables.pod(cgroup)?.ok_or(NodeError::NoSuchPod(cgroup))?;
-        if pod.flags & POD_AGENT == 0 {
-            return Err(NodeError::NotAgent(cgroup));
-        }
         // The entry first: without it everything would be dropped for a moment, and with it a wire that stays open is found.
-        tables
-            .links
-            .insert(ifindex, interface::entry(&pod), 0)
-            .map_err(map_error("links"))?;
-        self.wire().attach(&self.pins, ifindex)
+        let entered = match tables.pod(cgroup)? {
+            Some(pod) if pod.flags & POD_AGENT == 0 => return Err(NodeError::NotAgent(cgroup)),
+            Some(pod) => {
+                let inserted = tables.links.insert(ifindex, interface::entry(&pod), 0);
+                inserted.map_err(map_error("links"))
+            }
+            None => Err(NodeError::NoSuchPod(cgroup)),
+        };
+        self.wire().attach(&self.pins, ifindex)?;
+        entered
     }
 
     /// Opens an interface again, or forgets one that is gone.
@@ -306,7 +313,8 @@ impl NodeDatapath {
                 .filter_map(|(ifindex, _)| wire.fault(&self.pins, *ifindex)),
         );
         for ifindex in self.pins.wired()? {
-            if !entries.iter().any(|(known, _)| *known == ifindex) {
+            // On one that is gone there is nothing to pass.
+            if !entries.iter().any(|(known, _)| *known == ifindex) && wire.is_on(&self.pins, ifindex) {
                 faults.push(Fault {
                     program: object::WIRE,
                     ifindex: Some(ifindex),
@@ -365,6 +373,7 @@ fn parse(pins: &Pins, limits: NodeLimits) -> Result<aya::Ebpf, NodeError> {
     loader
         .map_max_entries("flows", limits.flows)
         .map_max_entries("pods", limits.pods)
+        .map_max_entries("links", limits.links)
         .map_max_entries("api4", limits.prefixes)
         .map_max_entries("api6", limits.prefixes)
         .map_max_entries("allow4", limits.allowed)

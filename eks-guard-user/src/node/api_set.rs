@@ -5,15 +5,15 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
 
-use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::node::kube::{Change, EndpointSlice, Object, Service};
 
 /// How long an address counts after its source has stopped naming it: a name server's answers rotate, and a connection
 /// to an address of yesterday may still be served.
-const MEMORY: SignedDuration = SignedDuration::from_hours(12);
+const MEMORY: Duration = Duration::from_secs(12 * 60 * 60);
 
 /// How often a Service in front of a Service in front of the API server is followed.
 const ALIAS_DEPTH: usize = 8;
@@ -81,24 +81,29 @@ pub struct ApiSet {
 struct Seen {
     source: Source,
     address: SocketAddr,
-    last: Timestamp,
+    /// By the clock that nobody can set; none: not since this daemon began, whose memory of it begins with it.
+    #[serde(skip)]
+    last: Option<Instant>,
 }
 
 impl ApiSet {
     /// Takes in what a source names now. An empty answer is no answer, as there is always an API server: it neither adds nor
     /// ages. That there is no alias is one.
-    pub fn observe(&mut self, source: Source, named: &BTreeSet<SocketAddr>, now: Timestamp) {
+    pub fn observe(&mut self, source: Source, named: &BTreeSet<SocketAddr>, now: Instant) {
         if named.is_empty() && source != Source::Aliases {
             return;
         }
-        self.seen.retain(|seen| {
-            let age = now.duration_since(seen.last);
-            seen.source != source || (age <= MEMORY && !named.contains(&seen.address))
+        self.seen.retain_mut(|seen| {
+            if seen.source != source {
+                return true;
+            }
+            let last = *seen.last.get_or_insert(now);
+            now.saturating_duration_since(last) <= MEMORY && !named.contains(&seen.address)
         });
         self.seen.extend(named.iter().map(|&address| Seen {
             source,
             address,
-            last: now,
+            last: Some(now),
         }));
         self.forget_aliases();
     }
@@ -131,6 +136,17 @@ impl ApiSet {
     pub fn own(&self) -> BTreeSet<SocketAddr> {
         let own = self.seen.iter().filter(|seen| seen.source != Source::Aliases);
         own.map(|seen| seen.address).collect()
+    }
+
+    /// Adds what was the API server to whoever ran before. Which of it were aliases is not known any more.
+    pub fn recall(&mut self, addresses: &BTreeSet<SocketAddr>) {
+        let known = self.addresses();
+        let lost = addresses.difference(&known).map(|&address| Seen {
+            source: Source::Aliases,
+            address,
+            last: None,
+        });
+        self.seen.extend(lost);
     }
 
     /// Every address that counts.

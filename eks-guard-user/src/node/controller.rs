@@ -2,30 +2,31 @@
 //! taken in first and then acted on as a whole, so that the order in which things are learned does not matter.
 
 mod row;
+mod wires;
 
 #[cfg(test)]
 mod tests;
 
-use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use crate::ebpf::Stats;
 use crate::ebpf::node::Events;
 use crate::node::agents::Agents;
 use crate::node::api_ports::{ApiPorts, Nodes};
 use crate::node::api_set::{Services, Source};
-use crate::node::cables::Cables;
 use crate::node::cgroup::{PodCgroup, PodUid, scan};
 use crate::node::config::{EgressMode, NodeConfig};
 use crate::node::controller::row::row;
 use crate::node::daemon::events::{AgentPod, Directory};
-use crate::node::kernel::{Destinations, Health, Interfaces, Kernel, KernelError, Others, Standing};
+use crate::node::kernel::{Destinations, Health, Kernel, KernelError, Standing};
 use crate::node::kube::{Change, EndpointSlice, Node, Object, Pod, Service};
 use crate::node::pods::{ClassifiedPod, PodClass};
 use crate::node::proxy_process::ToProxy;
+use crate::node::refusals::bypass_attempts;
 use crate::node::state::{Known, State};
 use crate::node::status::{PodStatus, Status};
 use crate::telemetry::chain;
@@ -69,6 +70,8 @@ pub struct Controller {
     api: BTreeSet<SocketAddr>,
     /// What the kernel was told last.
     destinations: Option<Destinations>,
+    /// Whether all that are to be closed are.
+    are_all_closed: bool,
     standings: BTreeMap<u64, Standing>,
     /// What was kept last.
     kept: Known,
@@ -109,6 +112,7 @@ impl Controller {
             are_pods_listed: false,
             api: BTreeSet::new(),
             destinations: None,
+            are_all_closed: false,
             standings: BTreeMap::new(),
             problems: Vec::new(),
             wires: BTreeMap::new(),
@@ -162,7 +166,7 @@ impl Controller {
     }
 
     /// Takes in what the API server's name resolves to now.
-    pub fn take_endpoint(&mut self, addresses: &BTreeSet<SocketAddr>, now: Timestamp) {
+    pub fn take_endpoint(&mut self, addresses: &BTreeSet<SocketAddr>, now: Instant) {
         self.parts.known.api.observe(Source::Endpoint, addresses, now);
     }
 
@@ -227,7 +231,7 @@ impl Controller {
 
     /// Makes the kernel and the listeners what they should be. What fails is in the status, and tried again the next time;
     /// until then it stays as closed as it was.
-    pub fn reconcile(&mut self, now: Timestamp) -> Status {
+    pub fn reconcile(&mut self, now: Instant) -> Status {
         self.problems.clear();
         self.waits = false;
         self.parts.agents.follow_proxy();
@@ -262,7 +266,7 @@ impl Controller {
             flows: stats.flows,
             refusals: refusals(&stats),
             events_lost: stats.events_lost,
-            bypass_attempts: 0,
+            bypass_attempts: bypass_attempts(&stats),
             forwarding_dropped: self.parts.kernel.forwarding_dropped(),
             repairs: self.repairs.clone(),
             problems: self.all_problems(),
@@ -281,6 +285,12 @@ impl Controller {
         problems.extend(self.sweep_problem.clone());
         if !self.parts.agents.is_node_record_healthy() {
             problems.push("the node's record is not being written".to_owned());
+        }
+        if self.parts.known.api.is_crowded() {
+            problems.push(
+                "too many Services lead to the API server: those that were named longest ago are not closed to agents"
+                    .to_owned(),
+            );
         }
         problems
     }
@@ -302,6 +312,12 @@ impl Controller {
         }
     }
 
+    /// Events that nobody could read, those of daemons before this one included.
+    #[must_use]
+    pub fn events_lost(&self) -> u64 {
+        self.parts.kernel.stats().map_or(0, |stats| stats.events_lost)
+    }
+
     fn stats(&mut self) -> Stats {
         self.parts.kernel.stats().unwrap_or_else(|error| {
             self.problem(&error);
@@ -315,7 +331,7 @@ impl Controller {
         self.problems.push(text);
     }
 
-    fn classify_destinations(&mut self, now: Timestamp) {
+    fn classify_destinations(&mut self, now: Instant) {
         let config = &self.parts.config;
         let api = &mut self.parts.known.api;
         let mut addresses = api.addresses();
@@ -348,10 +364,6 @@ impl Controller {
             other_clusters: config.other_clusters.clone(),
             api: addresses,
         };
-        if api.is_crowded() {
-            let text = "too many Services lead to the API server: those that were named longest ago are not closed to agents";
-            self.problems.push(text.to_owned());
-        }
         match self.parts.leaves.add(own) {
             Ok(Some(leaf)) => self.parts.agents.link().keep(ToProxy::Leaf(leaf.clone())),
             Ok(None) => {}
@@ -360,7 +372,9 @@ impl Controller {
         if self.destinations.as_ref() == Some(&destinations) {
             return;
         }
-        match self.parts.kernel.classify(&destinations) {
+        let classified = self.parts.kernel.classify(&destinations);
+        self.are_all_closed = classified.is_ok();
+        match classified {
             Ok(()) => self.destinations = Some(destinations),
             Err(error) => self.problem(&error),
         }
@@ -393,7 +407,11 @@ impl Controller {
                     self.end_older(uid, cgroup, &standing);
                     self.standings.insert(cgroup.id, standing);
                 }
-                Err(error) => self.problem(&error),
+                Err(error) => {
+                    // An agent that is not on record has a cable all the same, and it is to be closed.
+                    self.look_at_wires = true;
+                    self.problem(&error);
+                }
             }
         }
         rows
@@ -449,7 +467,8 @@ impl Controller {
         let mode = own.and_then(|own| own.mode).unwrap_or(config.egress);
         Standing::Agent {
             listener,
-            mode: if self.parts.kernel.is_forwarding_closed() {
+            // What should be closed and is not can still not be named.
+            mode: if self.are_all_closed && self.parts.kernel.is_forwarding_closed() {
                 mode
             } else {
                 EgressMode::AllowList
@@ -473,93 +492,6 @@ impl Controller {
             match self.parts.kernel.remove_pod(*cgroup) {
                 Ok(()) => _ = self.standings.remove(cgroup),
                 Err(error) => self.problem(&error),
-            }
-        }
-    }
-
-    /// Closes the node's ends of agents' cables, after the kernel knows whose they are. The rows get what is closed.
-    fn wire_agents(&mut self, mut rows: Vec<PodStatus>) -> Vec<PodStatus> {
-        if std::mem::take(&mut self.look_at_wires) {
-            self.wire_problems.clear();
-            match Cables::list() {
-                Ok(cables) => {
-                    let cables = self.agents_cables(cables);
-                    self.change_wires(&cables);
-                }
-                Err(error) => self
-                    .wire_problems
-                    .push(format!("looking for the interfaces of agents: {}", chain(&error))),
-            }
-        }
-        for row in &mut rows {
-            let own = self.wires.iter().filter(|(_, cgroup)| **cgroup == row.cgroup);
-            row.interfaces = own.map(|(interface, _)| *interface).collect();
-        }
-        rows
-    }
-
-    /// The node's ends of agents' cables, each with the cgroup of its agent. Agents in the node's own network have none. What
-    /// was an agent's cable stays its as long as both are there: a socket sends where it was made, and no process of the pod
-    /// has to be there any more.
-    fn agents_cables(&mut self, mut cables: Cables) -> BTreeMap<u32, u64> {
-        let mut own = self.wires.clone();
-        own.retain(|interface, cgroup| cables.has(*interface) && self.residents.contains_key(cgroup));
-        for (cgroup, resident) in &self.residents {
-            match cables.of_pod(&resident.path) {
-                Ok(found) => own.extend(found.into_iter().map(|interface| (interface, *cgroup))),
-                // The pod has ended meanwhile.
-                Err(_) if !resident.path.exists() => {}
-                Err(error) => self.wire_problems.push(format!(
-                    "looking for the interfaces of pod {}/{}: {}",
-                    resident.identity.namespace,
-                    resident.identity.name,
-                    chain(&error)
-                )),
-            }
-        }
-        own
-    }
-
-    fn change_wires(&mut self, cables: &BTreeMap<u32, u64>) {
-        let kernel = &mut self.parts.kernel;
-        // The cable of an agent without listener is not known to be one.
-        let others = if self.waits { Others::Stay } else { Others::Open };
-        let opens = |cgroup: &u64| match self.standings.get(cgroup) {
-            Some(Standing::Agent { allow, .. }) => allow.iter().any(|allow| allow.opens.is_some()),
-            Some(Standing::System | Standing::Ordinary) | None => false,
-        };
-        let (opened, closed) = cables
-            .iter()
-            .partition::<BTreeMap<_, _>, _>(|(_, cgroup)| opens(cgroup));
-        let interfaces = Interfaces {
-            closed: closed.into_keys().collect(),
-            opened: opened.into_keys().collect(),
-        };
-        if let Err(error) = kernel.guard_forwarding(&interfaces, others) {
-            self.wire_problems.push(chain(&error));
-        }
-        for (&interface, &cgroup) in cables {
-            if self.wires.get(&interface) == Some(&cgroup) {
-                continue;
-            }
-            match kernel.guard_interface(interface, cgroup) {
-                Ok(()) => _ = self.wires.insert(interface, cgroup),
-                Err(error) => self.wire_problems.push(chain(&error)),
-            }
-        }
-        if others == Others::Stay {
-            return;
-        }
-        let gone: Vec<u32> = self
-            .wires
-            .keys()
-            .filter(|wire| !cables.contains_key(wire))
-            .copied()
-            .collect();
-        for interface in gone {
-            match kernel.unguard_interface(interface) {
-                Ok(()) => _ = self.wires.remove(&interface),
-                Err(error) => self.wire_problems.push(chain(&error)),
             }
         }
     }

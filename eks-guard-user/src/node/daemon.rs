@@ -13,9 +13,8 @@ use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::available_parallelism;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
 use prometheus_client::registry::Registry;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
@@ -122,6 +121,8 @@ struct Daemon {
     watch: Arc<Watch>,
     /// Packets that were dropped behind the rewriting, as far as was told.
     forwarding_dropped: u64,
+    /// Events that nobody could read, as far as was told.
+    events_lost: u64,
     /// Watches, the status socket, the proxy; they end with it.
     _tasks: JoinSet<()>,
 }
@@ -129,7 +130,7 @@ struct Daemon {
 impl Daemon {
     async fn start(config: NodeConfig, reload: Reload, process: Process) -> Result<Self, Failure> {
         let state = block_in_place(|| State::open(&config.state))?;
-        let known = state.known();
+        let known = block_in_place(|| programs::recall(state.known(), &config.pins));
         let root = block_in_place(|| kubepods_root(&config))?;
         let remembered = remembered(&known, &config);
         let early = if remembered.api.is_empty() {
@@ -178,6 +179,7 @@ impl Daemon {
         let mut daemon = Self {
             watch: Watch::start(controller.events()?, record, &mut tasks),
             forwarding_dropped: 0,
+            events_lost: controller.events_lost(),
             controller,
             policies,
             reload,
@@ -227,7 +229,7 @@ impl Daemon {
             Learned::Slice(change) => self.controller.take_slice(change),
             Learned::Node(change) => self.controller.take_node(change),
             Learned::Endpoint(addresses) => {
-                self.controller.take_endpoint(&addresses, Timestamp::now());
+                self.controller.take_endpoint(&addresses, Instant::now());
                 let addresses = addresses.into_iter().collect();
                 block_in_place(|| self.proxy.keep(ToProxy::Addresses(addresses)));
             }
@@ -262,8 +264,13 @@ impl Daemon {
         }
         let new = status.forwarding_dropped.saturating_sub(self.forwarding_dropped);
         self.forwarding_dropped = status.forwarding_dropped;
-        status.bypass_attempts = tally.bypass_attempts() + status.forwarding_dropped;
         drop(tally);
+        status.bypass_attempts += status.forwarding_dropped;
+        let lost = status.events_lost.saturating_sub(self.events_lost);
+        self.events_lost = self.events_lost.max(status.events_lost);
+        if lost > 0 {
+            self.watch.tell_lost(lost);
+        }
         if new > 0 {
             let what =
                 format!("the node would have forwarded {new} packets of agents to what is closed to them");
@@ -273,7 +280,7 @@ impl Daemon {
     }
 
     fn reconcile(&mut self) {
-        let mut status = block_in_place(|| self.controller.reconcile(Timestamp::now()));
+        let mut status = block_in_place(|| self.controller.reconcile(Instant::now()));
         let facts = self.proxy.facts();
         status.loader = std::process::id();
         status.proxy = facts.pid;

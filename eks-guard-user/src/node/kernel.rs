@@ -88,10 +88,10 @@ pub struct Interfaces {
 
 /// The kernel side of a node.
 pub trait Kernel: Send + 'static {
-    /// Replaces the classes. What is refused leaves those before.
+    /// Replaces the classes. What finds no room leaves those before; the API server is the first to be let in.
     ///
     /// # Errors
-    /// The API set is empty, or a map is full.
+    /// The API set is empty, or a map is full: not everything is closed that should be.
     fn classify(&mut self, destinations: &Destinations) -> Result<(), KernelError>;
 
     /// Says what a cgroup may do.
@@ -115,7 +115,8 @@ pub trait Kernel: Send + 'static {
     /// Closes the node's end of an agent's cable to what the agent may not reach.
     ///
     /// # Errors
-    /// The kernel is too old for it, or refuses.
+    /// The kernel is too old for it, or refuses; or the agent or the interface has found no room in a map, and the interface
+    /// passes nothing.
     fn guard_interface(&mut self, interface: u32, cgroup: u64) -> Result<(), KernelError>;
 
     /// Opens an interface that is no agent's any more, or forgets one that is gone.

@@ -23,7 +23,7 @@ use crate::node::filter;
 use crate::node::kernel::{Destinations, Health, Interfaces, Kernel, KernelError, Others, Standing};
 use crate::node::older::{self, Owner, Rule};
 use crate::node::programs::forwarding::{Forwarding, table_of};
-use crate::node::state::State;
+use crate::node::state::{Known, State};
 use crate::telemetry::chain;
 
 /// Where the cloud's metadata service answers, and where the agent that hands out pods' credentials does.
@@ -85,6 +85,19 @@ pub(crate) fn open(
     }))
 }
 
+/// Adds what the kernel still holds closed to what is known: the state's file may be lost, or older. Maps that cannot be read
+/// add nothing; opening them fails by itself.
+pub(crate) fn recall(mut known: Known, pins: &Path) -> Known {
+    match node::remembered(pins) {
+        Ok(remembered) => {
+            known.api.recall(&remembered.api);
+            known.nodes.extend(remembered.nodes);
+        }
+        Err(error) => tracing::error!(error = %chain(&error), "what was closed before is not known"),
+    }
+    known
+}
+
 /// Takes the programs off the node.
 ///
 /// # Errors
@@ -127,8 +140,12 @@ impl Kernel for Programs {
     fn classify(&mut self, destinations: &Destinations) -> Result<(), KernelError> {
         let destinations = closed(destinations);
         let synced = self.datapath.sync_destinations(&destinations);
-        synced.map_err(failed("putting the destinations into the maps"))?;
-        self.forwarding.close(node::closed(&destinations, &self.nat64))
+        let synced = synced.map(drop).map_err(failed(
+            "closing all destinations to sockets: until all are, every agent is held to its allow list",
+        ));
+        // It has room of its own.
+        let closed = self.forwarding.close(node::closed(&destinations, &self.nat64));
+        synced.and(closed)
     }
 
     fn set_pod(&mut self, cgroup: u64, standing: &Standing) -> Result<(), KernelError> {

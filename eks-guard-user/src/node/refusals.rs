@@ -4,8 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use crate::ebpf::node::NodeEvent;
-use crate::ebpf::{Hook, Refusal};
+use crate::ebpf::{Hook, Refusal, Stats};
 
 /// In so much time, so many events of one pod are told; the rest is counted, and told as a number.
 const WINDOW: Duration = Duration::from_secs(10);
@@ -24,10 +23,10 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// What an event is.
+    /// What a refusal is.
     #[must_use]
-    pub fn of(event: &NodeEvent) -> Self {
-        match (event.hook, event.refusal) {
+    pub fn of(hook: Hook, refusal: Refusal) -> Self {
+        match (hook, refusal) {
             (
                 Hook::Wire,
                 Refusal::NotRedirected | Refusal::Infrastructure | Refusal::RoutingHeader | Refusal::Martian,
@@ -44,6 +43,14 @@ impl Kind {
             Self::BypassAttempted => "BypassAttempted",
         }
     }
+}
+
+/// Attempts to get past the guard, as the programs have counted them: all, whoever read the events.
+#[must_use]
+pub fn bypass_attempts(stats: &Stats) -> u64 {
+    let attempts = stats.refusals.iter();
+    let attempts = attempts.filter(|(hook, refusal, _)| Kind::of(*hook, *refusal) == Kind::BypassAttempted);
+    attempts.map(|(_, _, count)| count).sum()
 }
 
 /// What is to be done with an event.
@@ -131,23 +138,9 @@ impl Tally {
         self.counts.get(&Some(pod)).copied().unwrap_or_default()
     }
 
-    /// Attempts of all pods to get past the guard.
-    #[must_use]
-    pub fn bypass_attempts(&self) -> u64 {
-        self.counts.values().map(|counts| counts.bypass_attempts).sum()
-    }
-
-    /// Forgets pods that are gone. Their attempts stay in the sum.
+    /// Forgets pods that are gone.
     pub fn keep_only(&mut self, keep: impl Fn(u64) -> bool) {
-        let is_gone = |pod: &Option<u64>| pod.is_some_and(|pod| !keep(pod));
-        let gone: Vec<Option<u64>> = self.counts.keys().copied().filter(is_gone).collect();
-        for pod in gone {
-            if let Some(counts) = self.counts.remove(&pod) {
-                let others = self.counts.entry(None).or_default();
-                others.refused += counts.refused;
-                others.bypass_attempts += counts.bypass_attempts;
-            }
-        }
+        self.counts.retain(|pod, _| pod.is_none_or(&keep));
     }
 }
 
@@ -155,30 +148,25 @@ impl Tally {
 mod tests {
     use super::*;
 
-    fn event(hook: Hook, refusal: Refusal) -> NodeEvent {
-        NodeEvent {
-            time: 1,
-            cgroup: Some(7),
-            netns: None,
-            pid: None,
-            comm: String::new(),
-            ifindex: None,
-            destination: "10.0.0.1:443".parse().unwrap(),
-            protocol: 6,
-            hook,
-            refusal,
-        }
-    }
-
     #[test]
     fn a_frame_for_the_api_server_is_an_attempt_to_get_past_the_guard() {
-        let kind = |hook, refusal| Kind::of(&event(hook, refusal));
+        let kind = Kind::of;
         assert_eq!(kind(Hook::Wire, Refusal::NotRedirected), Kind::BypassAttempted);
         assert_eq!(kind(Hook::Wire, Refusal::Infrastructure), Kind::BypassAttempted);
         // What a kernel says by itself may be on no list.
         assert_eq!(kind(Hook::Wire, Refusal::NotAllowed), Kind::Refused);
         assert_eq!(kind(Hook::Connect, Refusal::Infrastructure), Kind::Refused);
         assert_eq!(kind(Hook::Packet, Refusal::NotRedirected), Kind::Refused);
+        let stats = Stats {
+            refusals: vec![
+                (Hook::Wire, Refusal::NotRedirected, 3),
+                (Hook::Wire, Refusal::NotAllowed, 4),
+                (Hook::Packet, Refusal::NotRedirected, 5),
+                (Hook::Wire, Refusal::Martian, 6),
+            ],
+            ..Stats::default()
+        };
+        assert_eq!(bypass_attempts(&stats), 9);
     }
 
     #[test]
@@ -206,11 +194,13 @@ mod tests {
     }
 
     #[test]
-    fn pods_that_are_gone_stay_in_the_sum() {
+    fn pods_that_are_gone_are_forgotten() {
         let (mut tally, now) = (Tally::default(), Instant::now());
-        tally.take(Some(7), Kind::BypassAttempted, now);
-        tally.take(Some(8), Kind::BypassAttempted, now);
+        for pod in [Some(7), Some(8), None] {
+            tally.take(pod, Kind::BypassAttempted, now);
+        }
         tally.keep_only(|pod| pod == 8);
-        assert_eq!((tally.of(7), tally.bypass_attempts()), (Counts::default(), 2));
+        assert_eq!((tally.of(7), tally.of(8).bypass_attempts), (Counts::default(), 1));
+        assert_eq!(tally.counts.len(), 2);
     }
 }

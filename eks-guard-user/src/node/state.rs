@@ -212,7 +212,7 @@ fn read(path: &Path) -> io::Result<String> {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
-    use jiff::Timestamp;
+    use std::time::Instant;
 
     use super::*;
     use crate::node::api_set::Source;
@@ -245,9 +245,9 @@ mod tests {
         assert_eq!(state.known(), Known::default());
         let mut known = Known::default();
         let addresses = ["192.0.2.1:443".parse().unwrap()].into();
-        known.api.observe(Source::Endpoint, &addresses, Timestamp::now());
+        known.api.observe(Source::Endpoint, &addresses, Instant::now());
         state.keep(&known).unwrap();
-        assert_eq!(state.known(), known);
+        assert_eq!(state.known().api.addresses(), addresses);
         fs::write(folder.path().join(KNOWN), "{").unwrap();
         assert_eq!(state.known(), Known::default());
     }

@@ -66,7 +66,7 @@ pub struct Status {
     /// Events of refusals that nobody could read: of those there are counts only.
     #[serde(default)]
     pub events_lost: u64,
-    /// Attempts of agents to get past the guard since the start.
+    /// Attempts of agents to get past the guard, exactly, since the maps were made.
     #[serde(default)]
     pub bypass_attempts: u64,
     /// What was taken off and put back since the start, with how often.

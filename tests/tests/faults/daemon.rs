@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use rig::node::Layout;
 use rustix::process::Signal;
 
@@ -10,7 +10,8 @@ use crate::siege::{Siege, eventually};
 
 #[test]
 fn a_daemon_that_is_stopped_killed_or_misled_opens_nothing() -> Result<()> {
-    let mut siege = Siege::lay(Layout::ALL[3], "daemons")?;
+    let metrics = "  metrics: {listen: \"127.0.0.1:9473\"}\n";
+    let mut siege = Siege::lay_after(Layout::ALL[3], "daemons", metrics, |_| Ok(()))?;
     siege.guard.signal(Signal::STOP)?;
     siege.holds("a stopped daemon")?;
     siege.guard.signal(Signal::CONT)?;
@@ -29,15 +30,32 @@ fn a_daemon_that_is_stopped_killed_or_misled_opens_nothing() -> Result<()> {
     // A configuration that is none stays out of force, and it is said.
     let config = siege.guard.file("node.yaml");
     let good = fs::read_to_string(&config)?;
+    // `node status` reads one itself.
+    let former = siege.guard.file("former.yaml");
+    fs::write(&former, &good)?;
+    ensure!(problems(&siege)? == 0, "something is wrong before");
     fs::write(&config, "kind: [")?;
-    // `node status` would read it, too.
-    let log = siege.guard.file("daemon.log");
     eventually("the mistake is said", || {
-        Ok(fs::read_to_string(&log)?.contains("the configuration in force is older"))
+        let status = siege.guard.status_by(&former)?;
+        Ok(status["problems"]
+            .to_string()
+            .contains("the configuration in force is older"))
     })?;
+    ensure!(problems(&siege)? == 1, "the metric does not say it");
     siege.holds("a broken configuration")?;
     siege.works()?;
 
     fs::write(&config, good)?;
+    eventually("nothing is wrong", || Ok(problems(&siege)? == 0))?;
     siege.works()
+}
+
+/// `eks_guard_problems`, as monitoring reads it.
+fn problems(siege: &Siege<'_>) -> Result<u64> {
+    let metrics = siege.on_node(&["curl", "--silent", "--fail", "http://127.0.0.1:9473/metrics"])?;
+    let text = metrics.ok()?;
+    let found = text
+        .lines()
+        .find_map(|line| line.strip_prefix("eks_guard_problems "));
+    Ok(found.with_context(|| text.clone())?.parse()?)
 }

@@ -35,8 +35,8 @@ fn asks(pod: &Pod<'_>, families: Families) -> Result<bool> {
 
 #[test]
 fn an_address_that_the_node_rewrites_to_the_api_server_leads_nowhere() -> Result<()> {
-    let _alone = alone();
     let (rig, layout, namespace) = (shared()?, Layout::ALL[2], "aliases");
+    let _alone = alone(layout);
     rig.cluster().create_namespace(namespace)?;
     rig.network().forward(ALIAS, "tcp", API_PORT, API, API_PORT)?;
     let agent = rig.run_pod(&spec(rig, layout, namespace, "agent", Some("shop")))?;

@@ -36,11 +36,17 @@ fn every_layer_that_root_takes_off_comes_back_and_nothing_gets_through() -> Resu
         Ok(())
     })?;
     let cable = siege.cable()?.to_owned();
-    for change in ["add", "del"] {
-        siege
-            .on_node(&["tc", "qdisc", change, "dev", &cable, "clsact"])?
-            .ok()?;
-        siege.holds(&format!("qdisc {change}"))?;
+    for (change, qdisc) in [
+        ("add", &["clsact"][..]),
+        ("del", &["clsact"]),
+        ("add", &["ingress"]),
+        ("del", &["ingress"]),
+        ("replace", &["root", "pfifo"]),
+        ("del", &["root"]),
+    ] {
+        let tc = [&["tc", "qdisc", change, "dev", &cable], qdisc].concat();
+        siege.on_node(&tc)?.ok()?;
+        siege.holds(&format!("qdisc {change} {qdisc:?}"))?;
     }
 
     // Pins, one and all, and what they are on.

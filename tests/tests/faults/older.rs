@@ -13,8 +13,8 @@ use crate::siege::{alone, direct_packets, eventually, run_in, spec};
 
 #[test]
 fn a_connection_that_is_older_than_the_label_is_ended() -> Result<()> {
-    let _alone = alone();
     let (rig, layout, namespace) = (shared()?, Layout::ALL[2], "older");
+    let _alone = alone(layout);
     rig.cluster().create_namespace(namespace)?;
     let pod = rig.run_pod(&spec(rig, layout, namespace, "late", None))?;
     let mut guard = Guard::start(rig, layout)?;

@@ -27,12 +27,16 @@ pub(crate) struct Siege<'a> {
     pub(crate) agent: Pod<'a>,
     hammer: Leashed,
     before: u64,
+    _alone: MutexGuard<'static, ()>,
 }
 
 /// Held by the tests of one layout, from before there is a guard: another's would guard their pods.
-pub(crate) fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+pub(crate) fn alone(layout: Layout) -> MutexGuard<'static, ()> {
+    static ALONE: [Mutex<()>; Layout::ALL.len()] = [const { Mutex::new(()) }; Layout::ALL.len()];
+    let known = Layout::ALL.iter().zip(&ALONE);
+    let own = known.into_iter().find(|(known, _)| **known == layout);
+    let (_, lock) = own.expect("every layout is one of all");
+    lock.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A pod of the layout, an agent by its label or not.
@@ -69,7 +73,17 @@ pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> Result<bool>) ->
 impl<'a> Siege<'a> {
     /// Lets the hammer reach the API server, so that it is known to be one; then guards the node, and lets it try on.
     pub(crate) fn lay(layout: Layout, namespace: &str) -> Result<Self> {
-        let rig = shared()?;
+        Self::lay_after(layout, namespace, "", |_| Ok(()))
+    }
+
+    /// The same with more lines in the guard's configuration, and with something to do before its first start.
+    pub(crate) fn lay_after(
+        layout: Layout,
+        namespace: &str,
+        more: &str,
+        prepare: impl FnOnce(&Guard<'_>) -> Result<()>,
+    ) -> Result<Self> {
+        let (rig, alone) = (shared()?, alone(layout));
         rig.cluster().create_namespace(namespace)?;
         let agent = rig.run_pod(&spec(rig, layout, namespace, "agent", Some("shop")))?;
         let mut hammer = start_hammer(rig, &agent)?;
@@ -77,7 +91,10 @@ impl<'a> Siege<'a> {
             Ok(direct_packets(rig, &agent)? > 0)
         })?;
         hammer.kill()?;
-        let mut guard = Guard::start(rig, layout)?;
+        let mut guard = Guard::prepare_with(rig, layout, more)?;
+        prepare(&guard)?;
+        guard.restart()?;
+        guard.wait_until("everything is known", |status| status["synced"] == true)?;
         guard.serve(&agent)?;
         let before = direct_packets(rig, &agent)?;
         let hammer = start_hammer(rig, &agent)?;
@@ -87,6 +104,7 @@ impl<'a> Siege<'a> {
             agent,
             hammer,
             before,
+            _alone: alone,
         };
         siege.holds("the start")?;
         Ok(siege)
@@ -102,6 +120,17 @@ impl<'a> Siege<'a> {
             "{what}: {arrived} packets of the agent's own arrived"
         );
         Ok(())
+    }
+
+    /// The process that tries.
+    pub(crate) fn hammer(&self) -> u32 {
+        self.hammer.id()
+    }
+
+    /// Another process in the place of the one that tries, which has ended.
+    pub(crate) fn try_again(&mut self) -> Result<()> {
+        self.hammer = start_hammer(self.rig, &self.agent)?;
+        self.holds("another process that tries")
     }
 
     /// Does damage, and waits until it is repaired, counted and nothing is wrong any more.
@@ -181,7 +210,8 @@ pub(crate) fn run_in(netns: &Path, program: &[&str]) -> Result<command::Output> 
     command::run(nsenter)
 }
 
-fn start_hammer(rig: &NodeRig, agent: &Pod<'_>) -> Result<Leashed> {
+/// Starts an agent's hammer.
+pub(crate) fn start_hammer(rig: &NodeRig, agent: &Pod<'_>) -> Result<Leashed> {
     let sandbox = agent.sandbox().context("no network of its own")?;
     let mut command = agent.command(Profile::NetRaw, &programs::beside("hammer")?)?;
     command.arg(sandbox.gateway()?);

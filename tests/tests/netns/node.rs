@@ -326,7 +326,7 @@ fn a_full_map_leaves_a_pod_unclassified_and_a_list_short() {
         .datapath
         .put_pod(node.id(Who::Unknown), &ordinary)
         .unwrap_err();
-    assert!(chain(&full).starts_with("cannot use the eBPF map pods"), "{full}");
+    assert_eq!(chain(&full), "no room is left in the eBPF map pods");
     node.assert_refused(Who::Unknown, &format!("tcp {API}"));
     let two = [entry("10.1.0.0", 16), entry("10.2.0.0", 16)];
     assert!(node.datapath.set_allowed(node.id(Who::Agent), &two).is_err());

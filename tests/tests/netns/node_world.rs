@@ -56,7 +56,7 @@ route add local fd00:ec2::/32 dev lo
 ";
 
 /// First kernel with tcx.
-const TCX_SINCE: (u32, u32) = (6, 6);
+pub(crate) const TCX_SINCE: (u32, u32) = (6, 6);
 
 /// Cgroups of pods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use aya::maps::MapError;
+use rustix::io::Errno;
 
 use crate::ebpf::load_error::LoadError;
 use crate::ebpf::prefix::Prefix;
@@ -45,7 +46,13 @@ pub enum NodeError {
     /// The kernel cannot attach programs to interfaces this way: close them with nftables instead.
     #[error("Linux before 6.6 has no tcx: the interface must be closed with nftables")]
     NoTcx,
-    /// A map is full or broken.
+    /// A map is full.
+    #[error("no room is left in the eBPF map {name}")]
+    Full {
+        /// The map, or the two of which one is.
+        name: &'static str,
+    },
+    /// A map is broken.
     #[error("cannot use the eBPF map {name}")]
     Map {
         /// The map.
@@ -81,8 +88,22 @@ pub enum NodeError {
 
 /// Names the map an error came from.
 pub(super) fn map_error(name: &'static str) -> impl Fn(MapError) -> NodeError {
-    move |source| NodeError::Map {
-        name,
-        source: Box::new(source),
+    move |source| {
+        if is_full(&source) {
+            return NodeError::Full { name };
+        }
+        NodeError::Map {
+            name,
+            source: Box::new(source),
+        }
     }
+}
+
+/// What the kernel answers differs by the kind of the map: hashes, and tries.
+fn is_full(error: &MapError) -> bool {
+    let MapError::SyscallError(call) = error else {
+        return false;
+    };
+    let numbers = [Errno::TOOBIG, Errno::NOSPC].map(|full| Some(full.raw_os_error()));
+    numbers.contains(&call.io_error.raw_os_error())
 }

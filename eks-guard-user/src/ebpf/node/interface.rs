@@ -94,6 +94,14 @@ impl Wire {
         Ok(true)
     }
 
+    /// Whether the pinned link of an interface is attached to it.
+    pub(super) fn is_on(&self, pins: &Pins, ifindex: u32) -> bool {
+        let link = links::open_pinned(&pins.wire(ifindex)).ok().flatten();
+        let info = link.map(|link| links::link_info(link.as_fd(), AttachType::TcxIngress));
+        // In doubt it is.
+        info.is_some_and(|info| info.map_or(true, |info| info.target == u64::from(ifindex)))
+    }
+
     /// What is wrong with the program of an interface of the calling thread's network namespace.
     pub(super) fn fault(&self, pins: &Pins, ifindex: u32) -> Option<Fault> {
         let problem = self.problem(pins, ifindex)?;

@@ -53,39 +53,60 @@ impl Tables {
     }
 
     /// Puts the classes in the place of those that are there: what is new first, what is gone last, so that nothing is
-    /// open in between. Returns how many entries changed.
+    /// open in between. Where there is no room for all that is new, the API server is let in before others, and what is gone
+    /// makes room first, unless something that waits stands below it. Returns how many entries changed.
     pub(super) fn replace_classes(&mut self, wanted: &BTreeMap<Prefix, Class>) -> Result<usize, NodeError> {
-        let mut changed = 0;
-        // The API server's before all others: should the map be full, they are what must have found room.
-        let (api, others): (Vec<_>, Vec<_>) = wanted.iter().partition(|(_, class)| class.class == class::API);
-        for (prefix, class) in api.into_iter().chain(others) {
-            if self.classes.get(prefix) == Some(class) {
-                continue;
-            }
-            match prefix.addr {
+        let is_new = |(prefix, class): &(&Prefix, &Class)| self.classes.get(prefix) != Some(class);
+        let mut new: Vec<_> = wanted.iter().filter(is_new).collect();
+        new.sort_by_key(|(_, entry)| entry.class != class::API);
+        let is_gone = |prefix: &&Prefix| !wanted.contains_key(prefix);
+        let gone: Vec<Prefix> = self.classes.keys().filter(is_gone).copied().collect();
+        let changed = new.len() + gone.len();
+
+        let (waiting, _no_room_yet) = self.let_in(new);
+        let is_needed = |gone: &Prefix| waiting.iter().any(|(prefix, _)| gone.contains(**prefix));
+        let (needed, gone): (Vec<Prefix>, Vec<Prefix>) = gone.into_iter().partition(is_needed);
+        self.let_go(&gone)?;
+        let (_, no_room) = self.let_in(waiting);
+        if let Some(error) = no_room {
+            return Err(map_error("api4, api6")(error));
+        }
+        self.let_go(&needed)?;
+        Ok(changed)
+    }
+
+    /// Adds classes; those that find no room come back, and why the first of them did not.
+    fn let_in<'a>(
+        &mut self,
+        classes: Vec<(&'a Prefix, &'a Class)>,
+    ) -> (Vec<(&'a Prefix, &'a Class)>, Option<MapError>) {
+        let (mut waiting, mut first) = (Vec::new(), None);
+        for (prefix, class) in classes {
+            let inserted = match prefix.addr {
                 IpAddr::V4(v4) => self.api4.insert(&key4(prefix.len, v4), *class, 0),
                 IpAddr::V6(v6) => self.api6.insert(&key6(prefix.len, v6), *class, 0),
+            };
+            match inserted {
+                Ok(()) => _ = self.classes.insert(*prefix, *class),
+                Err(error) => {
+                    waiting.push((prefix, class));
+                    first.get_or_insert(error);
+                }
             }
-            .map_err(map_error("api4, api6"))?;
-            self.classes.insert(*prefix, *class);
-            changed += 1;
         }
-        let gone: Vec<Prefix> = self
-            .classes
-            .keys()
-            .filter(|prefix| !wanted.contains_key(prefix))
-            .copied()
-            .collect();
-        for prefix in gone {
+        (waiting, first)
+    }
+
+    fn let_go(&mut self, classes: &[Prefix]) -> Result<(), NodeError> {
+        for prefix in classes {
             match prefix.addr {
                 IpAddr::V4(v4) => self.api4.remove(&key4(prefix.len, v4)),
                 IpAddr::V6(v6) => self.api6.remove(&key6(prefix.len, v6)),
             }
             .map_err(map_error("api4, api6"))?;
-            self.classes.remove(&prefix);
-            changed += 1;
+            self.classes.remove(prefix);
         }
-        Ok(changed)
+        Ok(())
     }
 
     /// Puts a pod's allow entries in the place of those that are there: what is gone first, so that a list that does not
@@ -176,13 +197,13 @@ impl Tables {
     fn read_classes(&mut self) -> Result<(), NodeError> {
         for entry in self.api4.iter() {
             let (key, class) = entry.map_err(map_error("api4"))?;
-            let addr = IpAddr::V4(Ipv4Addr::from(key.data().to_ne_bytes()));
-            self.classes.extend(read_prefix(addr, key.prefix_len(), class));
+            self.classes
+                .extend(read_prefix(address4(key.data()), key.prefix_len(), class));
         }
         for entry in self.api6.iter() {
             let (key, class) = entry.map_err(map_error("api6"))?;
-            let addr = IpAddr::V6(v6(key.data()));
-            self.classes.extend(read_prefix(addr, key.prefix_len(), class));
+            self.classes
+                .extend(read_prefix(address6(key.data()), key.prefix_len(), class));
         }
         Ok(())
     }
@@ -237,7 +258,14 @@ fn key6(len: u32, addr: Ipv6Addr) -> Key<[u32; 4]> {
     Key::new(len, words(&addr.octets()))
 }
 
-fn v6(words: [u32; 4]) -> Ipv6Addr {
+/// The address of a key of an IPv4 map.
+pub(super) fn address4(word: u32) -> IpAddr {
+    Ipv4Addr::from(word.to_ne_bytes()).into()
+}
+
+/// The address of a key of an IPv6 map.
+pub(super) fn address6(words: [u32; 4]) -> IpAddr {
     let [a, b, c, d] = words.map(u32::to_be);
-    Ipv6Addr::from_bits(u128::from(a) << 96 | u128::from(b) << 64 | u128::from(c) << 32 | u128::from(d))
+    let bits = u128::from(a) << 96 | u128::from(b) << 64 | u128::from(c) << 32 | u128::from(d);
+    Ipv6Addr::from_bits(bits).into()
 }

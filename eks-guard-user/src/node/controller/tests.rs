@@ -9,8 +9,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
-use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -46,6 +46,7 @@ struct Told {
     pods: BTreeMap<u64, Standing>,
     wires: BTreeMap<u32, u64>,
     is_full: bool,
+    has_no_room: bool,
     faults: Vec<String>,
     others: Option<Others>,
     has_no_filter: bool,
@@ -58,7 +59,14 @@ struct FakeKernel(Arc<Mutex<Told>>);
 
 impl Kernel for FakeKernel {
     fn classify(&mut self, destinations: &Destinations) -> Result<(), KernelError> {
-        self.0.lock().unwrap().destinations.push(destinations.clone());
+        let mut told = self.0.lock().unwrap();
+        told.destinations.push(destinations.clone());
+        if told.has_no_room {
+            return Err(KernelError {
+                doing: "setting the destinations".to_owned(),
+                source: "the map is full".into(),
+            });
+        }
         Ok(())
     }
 
@@ -237,10 +245,10 @@ impl Rig {
     }
 
     fn reconcile(&mut self) -> Status {
-        self.reconcile_at(Timestamp::now())
+        self.reconcile_at(Instant::now())
     }
 
-    fn reconcile_at(&mut self, now: Timestamp) -> Status {
+    fn reconcile_at(&mut self, now: Instant) -> Status {
         self.controller.reconcile(now)
     }
 }
@@ -398,7 +406,7 @@ async fn destinations_are_told_once_and_never_shrink_to_nothing() {
     let mut rig = Rig::start().await;
     let set = |text: &str| -> BTreeSet<SocketAddr> { [text.parse().unwrap()].into() };
     rig.controller
-        .take_endpoint(&set("198.51.100.1:443"), Timestamp::now());
+        .take_endpoint(&set("198.51.100.1:443"), Instant::now());
     rig.reconcile();
     rig.reconcile();
     let service = json!({"metadata": {"namespace": "default", "name": "kubernetes"},
@@ -409,35 +417,61 @@ async fn destinations_are_told_once_and_never_shrink_to_nothing() {
     let status = rig.reconcile();
     // The API server says that there is nothing: what was known stays.
     rig.controller.take_service(Change::Listed(Vec::new()));
-    rig.controller.take_endpoint(&BTreeSet::new(), Timestamp::now());
+    rig.controller.take_endpoint(&BTreeSet::new(), Instant::now());
     assert_eq!(rig.reconcile().api, status.api);
     let told = rig.told.lock().unwrap();
     let sets: Vec<usize> = told.destinations.iter().map(|told| told.api.len()).collect();
     assert_eq!(sets, [2, 3]);
 }
 
+/// No decision asks the clock that can be set: what it was when a state was written does not matter.
 #[tokio::test]
 async fn a_clock_that_jumps_takes_no_api_server_out() {
-    let mut rig = Rig::start().await;
-    let endpoint: BTreeSet<SocketAddr> = ["198.51.100.1:443".parse().unwrap()].into();
-    let now = Timestamp::now();
-    let years = SignedDuration::from_hours(24 * 365 * 10);
-    for now in [now, now + years, now - years, now] {
-        rig.controller.take_endpoint(&endpoint, now);
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    fs::create_dir(&state).unwrap();
+    let seen = |year, address| json!({"source": "endpoint", "address": address, "last": format!("{year}-01-01T00:00:00Z")});
+    let (past, future) = ("198.51.100.1:443", "198.51.100.2:443");
+    let known = json!({"api": {"seen": [seen(1970, past), seen(2199, future)]}, "pods": {}});
+    fs::write(state.join("known.json"), known.to_string()).unwrap();
+    let mut rig = Rig::on(folder, Arc::default()).await;
+    let has = |status: &Status, text: &str| status.api.contains(&text.parse().unwrap());
+    let (now, hours) = (Instant::now(), |count: u64| Duration::from_secs(count * 60 * 60));
+    for later in [0, 6, 12] {
+        let now = now + hours(later);
+        rig.controller
+            .take_endpoint(&["198.51.100.3:443".parse().unwrap()].into(), now);
         let status = rig.reconcile_at(now);
-        assert!(
-            endpoint.iter().all(|address| status.api.contains(address)),
-            "{status:?}"
-        );
-        // No answer of the name server at the other time.
-        let status = rig.reconcile_at(now + years);
-        assert!(
-            endpoint.iter().all(|address| status.api.contains(address)),
-            "{status:?}"
-        );
+        assert!(has(&status, past) && has(&status, future), "{status:?}");
     }
-    let told = rig.told.lock().unwrap();
-    assert!(told.destinations.iter().all(|told| !told.api.is_empty()));
+    rig.controller
+        .take_endpoint(&["198.51.100.3:443".parse().unwrap()].into(), now + hours(13));
+    let status = rig.reconcile_at(now + hours(13));
+    assert!(!has(&status, past) && !has(&status, future), "{status:?}");
+}
+
+/// A map that is full keeps some of them out: no agent may go where nothing names until all are in.
+#[tokio::test]
+async fn destinations_that_find_no_room_hold_every_agent_to_its_list() {
+    let mut rig = Rig::start().await;
+    let agent = rig.cgroup(AGENT, false);
+    rig.controller.take_pod(Change::Set(pod(AGENT, Some("shop"))));
+    rig.controller.configure(config("  egress: {mode: blockList}\n"));
+    rig.reconcile();
+    let mode = |rig: &Rig| match rig.standing(agent) {
+        Some(Standing::Agent { mode, .. }) => mode,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(mode(&rig), EgressMode::BlockList);
+    let endpoint = |text: &str| -> BTreeSet<SocketAddr> { [text.parse().unwrap()].into() };
+    rig.told.lock().unwrap().has_no_room = true;
+    rig.controller
+        .take_endpoint(&endpoint("198.51.100.1:443"), Instant::now());
+    let status = rig.reconcile();
+    assert_eq!((mode(&rig), status.problems.len()), (EgressMode::AllowList, 1));
+    rig.told.lock().unwrap().has_no_room = false;
+    let status = rig.reconcile();
+    assert_eq!((mode(&rig), status.problems), (EgressMode::BlockList, Vec::new()));
 }
 
 #[tokio::test]
@@ -445,7 +479,7 @@ async fn the_next_daemon_knows_what_this_one_knew() {
     let mut rig = Rig::start().await;
     let agent = rig.cgroup(AGENT, false);
     rig.controller.take_pod(Change::Set(pod(AGENT, Some("shop"))));
-    let now = Timestamp::now();
+    let now = Instant::now();
     rig.controller
         .take_endpoint(&["198.51.100.1:443".parse().unwrap()].into(), now);
     let node = |name: &str, addresses: &[&str]| {

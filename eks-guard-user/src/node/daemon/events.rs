@@ -114,7 +114,7 @@ impl Watch {
             Some(interface) => directory.interfaces.get(&interface).copied(),
             None => event.cgroup.and_then(|cgroup| index.pod_of(cgroup, &directory)),
         };
-        let kind = Kind::of(event);
+        let kind = Kind::of(event.hook, event.refusal);
         if self.tally().take(pod, kind, Instant::now()) == Told::AsNumber {
             return;
         }
@@ -128,6 +128,16 @@ impl Watch {
         told.message = Some(message);
         told.original_destination = Some(event.destination.to_string());
         self.append(told);
+    }
+
+    /// Puts into the node's record how many refusals nobody could read of.
+    pub(super) fn tell_lost(&self, count: u64) {
+        tracing::warn!("{count} refusals came faster than they were read; they are counted");
+        let mut event = self.event(None);
+        event.reason = Some(Kind::Refused.reason().to_owned());
+        event.message = Some("came faster than they were read; the status counts them by hook".to_owned());
+        event.lost = Some(count);
+        self.append(event);
     }
 
     fn tell_left_out(&self, left_out: LeftOut) {
