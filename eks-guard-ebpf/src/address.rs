@@ -146,7 +146,7 @@ mod tests {
         let [a, b, c, _] = v6("::ffff:0:0:0");
         let translated = v6("::ffff:0:10.0.0.1");
         assert_eq!(
-            form_among(&translated, &[[0; 3], [a, b, c]]),
+            form_among(&translated, &[[a, b, c], [0; 3]]),
             Form::Nat64(v4("10.0.0.1"))
         );
         assert_eq!(form_among(&translated, &[[0; 3]]), Form::Native);

@@ -404,8 +404,12 @@ fn config(asked: &NodeConfig) -> Result<Config, NodeError> {
         *slot = *level;
         config.level_count += 1;
     }
-    for (slot, prefix) in config.nat64.iter_mut().zip(&asked.nat64) {
-        *slot = destinations::nat64_words(prefix);
+    for (slot, prefix) in config
+        .nat64
+        .iter_mut()
+        .zip(destinations::nat64_words(&asked.nat64))
+    {
+        *slot = prefix;
     }
     Ok(config)
 }

@@ -63,7 +63,7 @@ pub struct Closed {
 /// What is closed to agents, for those who cannot ask the maps. `nat64` are further NAT64 prefixes of 96 bits.
 #[must_use]
 pub fn closed(destinations: &[Destination], nat64: &[Ipv6Addr]) -> Vec<Closed> {
-    let nat64: Vec<[u32; 3]> = nat64.iter().map(nat64_words).collect();
+    let nat64: Vec<[u32; 3]> = nat64_words(nat64).collect();
     let entries = entries(destinations, &nat64).into_iter();
     let closed = entries.map(|(prefix, class)| Closed {
         prefix,
@@ -73,10 +73,13 @@ pub fn closed(destinations: &[Destination], nat64: &[Ipv6Addr]) -> Vec<Closed> {
     closed.collect()
 }
 
-/// A NAT64 prefix as the programs have it.
-pub(super) fn nat64_words(prefix: &Ipv6Addr) -> [u32; 3] {
-    let [a, b, c, _] = words(&prefix.octets());
-    [a, b, c]
+/// NAT64 prefixes as the programs have them. One of zeros stands for nothing, and would end their list.
+pub(super) fn nat64_words(prefixes: &[Ipv6Addr]) -> impl Iterator<Item = [u32; 3]> {
+    let all = prefixes.iter().map(|prefix| {
+        let [a, b, c, _] = words(&prefix.octets());
+        [a, b, c]
+    });
+    all.filter(|prefix| *prefix != [0; 3])
 }
 
 impl Infrastructure {
