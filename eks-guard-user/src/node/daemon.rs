@@ -149,10 +149,9 @@ impl Daemon {
             Some(kernel) => (kernel, Vec::new()),
             None => {
                 let looked = first_look(&mut learned_rx).await;
-                let mut destinations = remembered;
-                destinations.api.extend(&endpoint.addresses);
-                let kernel = block_in_place(|| open_kernel(&config, &root, &destinations))?;
-                (kernel, looked)
+                let mut known = remembered;
+                known.api.extend(&endpoint.addresses);
+                (block_in_place(|| open_kernel(&config, &root, &known))?, looked)
             }
         };
         let cgroups = cgroup_watch::watch(&root)?;

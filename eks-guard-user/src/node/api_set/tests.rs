@@ -64,10 +64,10 @@ fn what_the_kernel_held_closed_counts_for_hours_more() {
     let held = set(&["10.0.0.1:443", "10.96.0.1:443"]);
     api.recall(&held);
     assert_eq!(api.addresses(), held);
-    api.observe(Source::Cluster, &set(&["10.96.0.2:443"]), start);
-    api.observe(Source::Cluster, &set(&["10.96.0.2:443"]), after(start, 12));
+    api.observe(Source::Aliases, &set(&["10.96.0.2:443"]), start);
+    api.observe(Source::Aliases, &set(&["10.96.0.2:443"]), after(start, 12));
     assert_eq!(api.addresses().len(), 3);
-    api.observe(Source::Cluster, &set(&["10.96.0.2:443"]), after(start, 13));
+    api.observe(Source::Aliases, &set(&["10.96.0.2:443"]), after(start, 13));
     assert_eq!(api.addresses(), set(&["10.0.0.1:443", "10.96.0.2:443"]));
 }
 
