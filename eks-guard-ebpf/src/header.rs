@@ -14,6 +14,8 @@ const OFFSET_BITS_V6: u16 = 0xfff8;
 /// Of a header without options.
 const WORDS_V4: usize = 5;
 const HEADER_V6: usize = 40;
+/// The first byte of one.
+const PLAIN_V4: u32 = 0x45;
 const SOURCE_V4: usize = 12;
 const SOURCE_V6: usize = 8;
 const DESTINATION_V6: usize = 24;
@@ -160,6 +162,31 @@ impl Header {
     }
 }
 
+/// Brings a packet into the kernel's own memory, unless its headers are there: the pages of a packet socket's ring stay its
+/// owner's to change, between this look and the next one.
+#[inline(always)]
+pub(crate) fn settle(packet: &SkBuff, base: usize) -> Result<(), Refusal> {
+    let (data, end) = bounds(packet);
+    if end - data >= packet.len() as usize || has_plain_headers(packet, base) {
+        return Ok(());
+    }
+    packet.pull_data(packet.len()).map_err(|_| Refusal::Unreadable)
+}
+
+/// Whether the header of IP and the ports stand in one piece, nothing between them.
+#[inline(always)]
+fn has_plain_headers(packet: &SkBuff, base: usize) -> bool {
+    let Some([first, second]) = in_place::<2>(packet, base) else {
+        return false;
+    };
+    let payload = match (u32::from_be(first) >> 24, (u32::from_be(second) >> 8) as u8) {
+        (PLAIN_V4, _) => base + WORDS_V4 * 4,
+        (first, next) if first >> 4 == 6 && ports(next) == Ports::Second => base + HEADER_V6,
+        _ => return false,
+    };
+    in_place::<1>(packet, payload).is_some()
+}
+
 /// Some words of the packet, in network order.
 #[inline(always)]
 fn words<const N: usize>(packet: &SkBuff, at: usize) -> Option<[u32; N]> {
@@ -170,13 +197,7 @@ fn words<const N: usize>(packet: &SkBuff, at: usize) -> Option<[u32; N]> {
 /// them. For places known beforehand only: others multiply what the verifier walks.
 #[inline(always)]
 fn in_place<const N: usize>(packet: &SkBuff, at: usize) -> Option<[u32; N]> {
-    // SAFETY: fields of the context, which the verifier knows for the bounds of the packet.
-    let (data, end) = unsafe {
-        (
-            addr_of!((*packet.skb).data).read_volatile() as usize,
-            addr_of!((*packet.skb).data_end).read_volatile() as usize,
-        )
-    };
+    let (data, end) = bounds(packet);
     let first = data + at;
     if first + N * size_of::<u32>() > end {
         return None;
@@ -188,6 +209,18 @@ fn in_place<const N: usize>(packet: &SkBuff, at: usize) -> Option<[u32; N]> {
         *word = unsafe { first.add(i).read_volatile() };
     }
     Some(words)
+}
+
+/// Where the packet begins, and where what stands in one piece ends.
+#[inline(always)]
+fn bounds(packet: &SkBuff) -> (usize, usize) {
+    // SAFETY: fields of the context, which the verifier knows for the bounds of the packet.
+    unsafe {
+        (
+            addr_of!((*packet.skb).data).read_volatile() as usize,
+            addr_of!((*packet.skb).data_end).read_volatile() as usize,
+        )
+    }
 }
 
 /// The word at a place known beforehand, in host order; 0 where it cannot be read in place.

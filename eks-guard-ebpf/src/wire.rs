@@ -8,7 +8,7 @@ use eks_guard_ebpf::POD_AGENT;
 use eks_guard_ebpf::address::{self, Words};
 use eks_guard_ebpf::refusal::Refusal;
 
-use crate::header::{Dropped, Header};
+use crate::header::{self, Dropped, Header};
 use crate::judge::{Target, config, towards};
 use crate::maps::LINKS;
 use crate::reply;
@@ -46,6 +46,7 @@ pub(crate) fn arrive(packet: &SkBuff) -> Result<(), Dropped> {
         IPV4 | IPV6 => {}
         _ => return Err(Dropped::unread(Refusal::UnknownProtocol)),
     }
+    header::settle(packet, ETHERNET_HEADER).map_err(Dropped::unread)?;
     let Some(header) = Header::read(packet, ETHERNET_HEADER) else {
         return Err(Dropped::unread(Refusal::Unreadable));
     };
