@@ -1,4 +1,4 @@
-//! Embeds the eBPF object when it has been built; without it everything but `run` works.
+//! Embeds the eBPF object when it has been built; without it everything but `run` and `node` works.
 
 use std::path::PathBuf;
 use std::{env, fs};
@@ -17,7 +17,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     } else {
         fs::write(&embedded, [])?;
         println!(
-            "cargo::warning=no eBPF object yet: `eks-guard run` needs one; build it with `cargo xtask build`"
+            "cargo::warning=no eBPF object yet: `eks-guard run` and `eks-guard node` need one; build it with `cargo xtask build`"
         );
     }
     Ok(())

@@ -25,4 +25,5 @@ pub mod probe;
 pub mod programs;
 pub mod records;
 pub mod vm;
+pub mod wait;
 pub mod workdir;

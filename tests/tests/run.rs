@@ -7,8 +7,12 @@ mod boundary;
 mod death;
 #[path = "run/hostile.rs"]
 mod hostile;
+#[path = "run/outside.rs"]
+mod outside;
 #[path = "run/secrets.rs"]
 mod secrets;
+#[path = "run/session.rs"]
+mod session;
 #[path = "run/startup.rs"]
 mod startup;
 #[path = "run/support.rs"]

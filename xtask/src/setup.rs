@@ -33,8 +33,19 @@ pub(crate) enum Need {
     Kernels,
 }
 
-/// What demo and suites call besides the servers.
-const TOOLS: [&str; 4] = ["curl", "iproute2", "nftables", "util-linux"];
+/// What demo and suites call besides the servers, and whom commands must not reach: a bus, a service manager, a key agent, a
+/// terminal multiplexer.
+const TOOLS: [&str; 9] = [
+    "curl",
+    "dbus-bin",
+    "dbus-daemon",
+    "iproute2",
+    "nftables",
+    "openssh-client",
+    "systemd",
+    "tmux",
+    "util-linux",
+];
 /// What guests run in.
 const EMULATOR: [&str; 1] = ["qemu-system-x86"];
 /// Who is measured beside the guard, and the load generator.

@@ -21,7 +21,8 @@ Environment:
 
 Exit codes: the command's own (128+N when signal N ended it, 127 when it was not found, 126 when it could not be executed), or, with nothing started:
   2  wrong usage, kubeconfig or policy
-  3  this machine cannot hold the boundary: no root, no cgroup2, kernel too old, BPF refused
+  3  this machine cannot hold the boundary: no root, no cgroup2, kernel too old, BPF refused; also when the command was
+     ended because something outside took a cover away, or because it wrote a start-up file
   4  the API server is unreachable, is not the one of the kubeconfig, or refuses the credential";
 
 /// Arguments of `eks-guard run`.

@@ -1,6 +1,7 @@
 //! What the command must not see, and how it is taken out of sight: an empty file system over a folder, an empty file
 //! over a file, the generated kubeconfig over the operator's. A path that exists and cannot be covered stops the start.
 
+mod plan;
 mod sockets;
 mod watch;
 
@@ -11,89 +12,17 @@ use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt,
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
-use serde::{Deserialize, Serialize};
 
 use crate::run::mounts::{self, Mount};
 
+pub use plan::{Covers, FALLBACK_KUBECONFIG, LIBRARY, STATE};
+pub use sockets::Sockets;
 pub use watch::Watch;
 
-/// The guard's own folder for running state. Inside the boundary an empty one, with the staging files, stands there.
-pub const STATE: &str = "/run/eks-guard";
-/// The guard's own folder for records.
-pub const LIBRARY: &str = "/var/lib/eks-guard";
-/// Where a command that cannot reach the operator's kubeconfig path finds the generated one.
-pub const FALLBACK_KUBECONFIG: &str = "/run/eks-guard/kube/config";
+use plan::KUBE;
+
 /// The file that stands in for every hidden file: empty, mode 000.
 const NOTHING: &str = "/run/eks-guard/nothing";
-
-/// Credentials below a home folder, and what opens a session on this machine that is not guarded: keys and
-/// `authorized_keys` of ssh, the key to the screen.
-const HOME_PATHS: [&str; 6] = [
-    ".aws",
-    ".azure",
-    ".config/gcloud",
-    ".config/doctl",
-    ".ssh",
-    ".Xauthority",
-];
-/// Where kubeconfigs, their caches and the tokens in them stand below a home folder: emptied as a whole, because other
-/// kubeconfigs lie beside the chosen one. A generated `config` is put into it, and it can be written, so that
-/// `kubectl config use-context` and kubectl's cache work, for as long as the run lasts.
-const KUBE: &str = ".kube";
-/// Credentials and the guard's own files, wherever they exist.
-const SYSTEM_FOLDERS: [&str; 3] = [
-    "/var/run/secrets/kubernetes.io",
-    "/var/run/secrets/eks.amazonaws.com",
-    LIBRARY,
-];
-/// Sockets whose owner starts processes for whoever may connect: outside the boundary, so a way around it.
-const LAUNCHERS: [&str; 8] = [
-    "/run/dbus/system_bus_socket",
-    "/run/docker.sock",
-    "/run/podman/podman.sock",
-    "/run/containerd/containerd.sock",
-    "/run/k3s/containerd/containerd.sock",
-    "/run/crio/crio.sock",
-    "/run/buildkit/buildkitd.sock",
-    "/run/systemd/private",
-];
-
-/// What is hidden and replaced. Paths as the operator knows them; PID 1 resolves them.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Covers {
-    /// Kubeconfig files: the generated one takes their place.
-    pub kubeconfigs: Vec<PathBuf>,
-    /// The generated kubeconfig.
-    pub kubeconfig_text: String,
-    /// Files and folders that become empty.
-    pub hidden: Vec<PathBuf>,
-    /// Folders that become empty, and the command's user's own: `.kube`, and the user's runtime folder.
-    pub emptied: Vec<PathBuf>,
-    /// Owner of the generated file and the emptied folders.
-    pub uid: u32,
-    /// Their group.
-    pub gid: u32,
-}
-
-impl Covers {
-    /// The covers of a run, before the kubeconfig is known: what is always hidden, below these homes and elsewhere.
-    #[must_use]
-    pub fn plan((uid, gid): (u32, u32), homes: &[PathBuf]) -> Covers {
-        let credentials = homes
-            .iter()
-            .flat_map(|home| HOME_PATHS.iter().map(move |path| home.join(path)));
-        let fixed = SYSTEM_FOLDERS.iter().chain(&LAUNCHERS).map(PathBuf::from);
-        let multiplexers = [format!("/tmp/tmux-{uid}"), format!("/run/screen/S-{uid}")].map(PathBuf::from);
-        let kube = homes.iter().map(|home| home.join(KUBE));
-        Covers {
-            hidden: credentials.chain(fixed).chain(multiplexers).collect(),
-            emptied: kube.chain([PathBuf::from(format!("/run/user/{uid}"))]).collect(),
-            uid,
-            gid,
-            ..Covers::default()
-        }
-    }
-}
 
 /// Why the boundary was not built.
 #[derive(Debug, thiserror::Error)]
@@ -133,10 +62,13 @@ struct Cover {
 ///
 /// # Errors
 /// A path exists and could not be covered, or is still what it was, or can be seen in another way.
-pub fn apply(covers: &Covers, handed_on: &[BorrowedFd<'_>]) -> Result<Watch, HideError> {
+pub fn apply(covers: &Covers, sockets: &Sockets, handed_on: &[BorrowedFd<'_>]) -> Result<Watch, HideError> {
     let table = Path::new("/proc/self/mountinfo");
     let mounts = mounts::table().map_err(|source| error("read", table, source))?;
-    let wanted = resolve(covers, &mounts)?;
+    for folder in &covers.made {
+        make(covers, folder).map_err(|source| error("make", folder, source))?;
+    }
+    let wanted = resolve(covers, sockets, &mounts)?;
     for descriptor in handed_on {
         refuse_open(&wanted, *descriptor)?;
     }
@@ -163,15 +95,30 @@ fn error(action: &'static str, path: &Path, source: io::Error) -> HideError {
     }
 }
 
+/// As the program that would listen there makes it: the user's own, and nobody else's.
+fn make(covers: &Covers, folder: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(0o700).create(folder) {
+        Ok(()) => chown(folder, Some(covers.uid), Some(covers.gid)),
+        // It is there, or nobody else can make it either.
+        Err(cause)
+            if matches!(
+                cause.kind(),
+                io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound | io::ErrorKind::ReadOnlyFilesystem
+            ) =>
+        {
+            Ok(())
+        }
+        Err(cause) => Err(cause),
+    }
+}
+
 /// Existing paths and their aliases, outer folders first, nothing twice.
-fn resolve(covers: &Covers, mounts: &[Mount]) -> Result<Vec<Cover>, HideError> {
+fn resolve(covers: &Covers, sockets: &Sockets, mounts: &[Mount]) -> Result<Vec<Cover>, HideError> {
     let mut found = Vec::new();
     let kubeconfigs = covers.kubeconfigs.iter().map(|path| (path, Kind::Kubeconfig));
     let emptied = covers.emptied.iter().map(|path| (path, Kind::OwnFolder));
     let hidden = covers.hidden.iter().map(|path| (path, Kind::Folder));
-    let sockets =
-        sockets::of(covers.uid).map_err(|source| error("read", "/proc/net/unix".as_ref(), source))?;
-    let sockets = sockets.iter().map(|path| (path, Kind::Socket));
+    let sockets = sockets.paths().map(|path| (path, Kind::Socket));
     for (path, kind) in kubeconfigs.chain(emptied).chain(hidden).chain(sockets) {
         let Some((path, metadata)) = real_path(path)? else {
             continue;
@@ -316,6 +263,13 @@ fn lay(covers: &Covers, cover: &Cover) -> io::Result<()> {
         Kind::Folder => mounts::memory_filesystem(&cover.path, "mode=0555")?,
         Kind::OwnFolder => {
             mounts::memory_filesystem(&cover.path, &format!("mode=0700,uid={uid},gid={gid}"))?;
+            // `/run/user/UID` below `/run/user`: the command finds its own, and it is empty.
+            let within = |folder: &&PathBuf| folder.parent() == Some(&cover.path);
+            covers
+                .emptied
+                .iter()
+                .filter(within)
+                .try_for_each(|folder| make(covers, folder))?;
             if cover.path.file_name().is_some_and(|name| name == KUBE) {
                 write_kubeconfig(covers, &cover.path.join("config"))?;
             }
@@ -396,9 +350,7 @@ fn holds_only_ours(folder: &Path) -> io::Result<bool> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
-    use crate::run::hide::{Cover, Covers, Kind, outermost};
+    use crate::run::hide::{Cover, Kind, outermost};
 
     fn cover(path: &str, kind: Kind) -> Cover {
         Cover {
@@ -423,22 +375,5 @@ mod tests {
             cover("/h/.kubeconfig", Kind::Kubeconfig),
         ];
         assert_eq!(covers, expected);
-    }
-
-    #[test]
-    fn the_plan_hides_credentials_of_every_home_and_empties_the_kube_folders() {
-        let covers = Covers::plan((1000, 1000), &["/homes/u".into(), "/operator".into()]);
-        for hidden in [
-            "/homes/u/.aws",
-            "/operator/.aws",
-            "/var/lib/eks-guard",
-            "/tmp/tmux-1000",
-        ] {
-            assert!(covers.hidden.contains(&PathBuf::from(hidden)), "{hidden}");
-        }
-        assert_eq!(
-            covers.emptied,
-            ["/homes/u/.kube", "/operator/.kube", "/run/user/1000"].map(PathBuf::from)
-        );
     }
 }

@@ -17,6 +17,7 @@ use rustix::net::AddressFamily;
 use rustix::process::{DumpableBehavior, WaitOptions, WaitStatus, set_dumpable_behavior, wait};
 
 use crate::run::channel::{Channel, FromInit, Spec, ToInit};
+use crate::run::hide::Sockets;
 use crate::run::signals::{Arrived, Sender, Signals};
 use crate::run::startup::{Startup, StartupError};
 use crate::run::{EXEC, hide, mounts, privilege};
@@ -121,6 +122,8 @@ fn build(spec: &Spec, stdin: &OwnedFd) -> Result<hide::Watch, InitError> {
     unshare(CloneFlags::CLONE_NEWNS).doing("make a mount namespace")?;
     mounts::make_private().doing("separate the mounts from the machine's")?;
     std::env::set_current_dir("/").doing("leave the working folder")?;
+    // While `/proc` is still the machine's.
+    let sockets = Sockets::of(spec.covers.uid).doing("look for sockets of the user's programs")?;
     mounts::proc_filesystem().doing("mount /proc of the new PID namespace")?;
     hide_other_processes()?;
     for mount in mounts::table().doing("read the mounts")? {
@@ -134,7 +137,7 @@ fn build(spec: &Spec, stdin: &OwnedFd) -> Result<hide::Watch, InitError> {
     let (stdout, stderr) = (io::stdout(), io::stderr());
     let handed_on = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
     handed_on.into_iter().try_for_each(refuse_network_socket)?;
-    Ok(hide::apply(&spec.covers, &handed_on)?)
+    Ok(hide::apply(&spec.covers, &sockets, &handed_on)?)
 }
 
 /// A socket belongs to the cgroup it was made in: one from outside passes none of the run's programs.

@@ -1,7 +1,8 @@
 //! The system call filter of the command: sockets of the families that the eBPF programs judge, and no way around them.
 //!
 //! Sockets of other families (vsock, RDS, TIPC, RxRPC, KCM, SMC, XDP) pass no hook of a cgroup, and io_uring makes sockets
-//! that no filter sees. Container runtimes' default filters refuse them too, so programs know how to do without.
+//! that no filter sees. pidfd_getfd(2) takes sockets out of processes outside, one of whose descriptors a UNIX socket gives
+//! (`SO_PEERPIDFD`). Container runtimes' default filters refuse them too, so programs know how to do without.
 
 use std::io;
 
@@ -29,12 +30,13 @@ struct Abi {
     architecture: u32,
     /// Makes a socket of the family that is its first argument.
     socket: u32,
-    /// Calls that would do so unseen.
+    /// Calls that would get one unseen.
     refused: &'static [u32],
 }
 
-/// The same number everywhere.
+/// The same numbers everywhere.
 const IO_URING_SETUP: u32 = 425;
+const PIDFD_GETFD: u32 = 438;
 
 /// 64-bit and 32-bit programs. socketcall(2), which keeps the family in memory, is no longer what C libraries use.
 #[cfg(target_arch = "x86_64")]
@@ -42,12 +44,12 @@ const ABIS: [Abi; 2] = [
     Abi {
         architecture: 0xc000_003e,
         socket: 41,
-        refused: &[IO_URING_SETUP],
+        refused: &[IO_URING_SETUP, PIDFD_GETFD],
     },
     Abi {
         architecture: 0x4000_0003,
         socket: 359,
-        refused: &[IO_URING_SETUP, 102],
+        refused: &[IO_URING_SETUP, PIDFD_GETFD, 102],
     },
 ];
 /// 64-bit and 32-bit programs.
@@ -56,12 +58,12 @@ const ABIS: [Abi; 2] = [
     Abi {
         architecture: 0xc000_00b7,
         socket: 198,
-        refused: &[IO_URING_SETUP],
+        refused: &[IO_URING_SETUP, PIDFD_GETFD],
     },
     Abi {
         architecture: 0x4000_0028,
         socket: 281,
-        refused: &[IO_URING_SETUP],
+        refused: &[IO_URING_SETUP, PIDFD_GETFD],
     },
 ];
 

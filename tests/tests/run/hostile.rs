@@ -17,7 +17,7 @@ use crate::death::Running;
 use crate::support::{Operator, cgroup_root, eventually};
 
 /// `nobody`, whom the commands of this suite run as.
-const NOBODY: u32 = 65534;
+pub(crate) const NOBODY: u32 = 65534;
 /// What must not be seen.
 const SECRET: &str = "hunter2";
 
