@@ -80,6 +80,18 @@ fn is_whole(guard: &mut Guard<'_>, pod: &Pod<'_>) -> Result<()> {
     Ok(())
 }
 
+/// What stood in the places of programs is gone, and they are back in them.
+fn are_back(guard: &mut Guard<'_>, programs: &[&str]) -> Result<()> {
+    let is_back = |status: &serde_json::Value| {
+        let lost = status["lost"].to_string();
+        programs
+            .iter()
+            .all(|program| !lost.contains(&format!("program {program}")))
+    };
+    guard.wait_until("the programs are back", is_back)?;
+    Ok(())
+}
+
 /// Owns the table that the next daemon would make. The last one's stays when it is killed, for whoever takes it.
 fn take_table(rig: &NodeRig, guard: &Guard<'_>) -> Result<Filter> {
     let table = guard.table();
@@ -146,7 +158,7 @@ fn a_lost_layer_fails_the_report_and_rows_that_nothing_else_closes_are_reached()
     verify(&mut guard, &expected)?;
     {
         let hooks = ["sendmsg4", "sendmsg6", "sock_create", "egress"];
-        let _out = displaced::programs(&guard, &root, &hooks)?;
+        let out = displaced::programs(&guard, &root, &hooks)?;
         let expected = Expected {
             profile: "+NET_RAW",
             lost: &["program sendmsg4", "program sock_create", "program egress"],
@@ -154,6 +166,8 @@ fn a_lost_layer_fails_the_report_and_rows_that_nothing_else_closes_are_reached()
             redirected: &[],
         };
         verify(&mut guard, &expected)?;
+        drop(out);
+        are_back(&mut guard, &hooks)?;
     }
     let _out = displaced::programs(&guard, &root, &["connect4", "connect6", "egress"])?;
     let expected = Expected {
