@@ -22,8 +22,6 @@ pub const POD: &str = "pod";
 
 /// A row that this kernel does not know.
 const UNKNOWN_CELL: &str = "N/A (kernel)";
-/// A row that takes a container, and was tried without one.
-const CONTAINER_CELL: &str = "N/A (container)";
 /// In the reason of a row that the kernel does not know.
 const UNKNOWN: &str = "this kernel does not know it";
 const REACHED: &str = "REACHED";
@@ -96,17 +94,6 @@ impl Column {
             head: Head::Closed(boundary.to_owned()),
             cells: profile.rows.iter().map(cell).collect(),
         }
-    }
-
-    /// The same, of a process that is in no container: these rows say nothing, unless something was reached.
-    #[must_use]
-    pub fn outside_a_container(mut self, ids: &[&str]) -> Self {
-        for (cell, row) in self.cells.iter_mut().zip(rows()) {
-            if ids.contains(&row.id) && cell != REACHED {
-                CONTAINER_CELL.clone_into(cell);
-            }
-        }
-        self
     }
 
     /// Reads a line of [`record`].

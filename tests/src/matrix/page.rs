@@ -6,7 +6,7 @@ use std::{fmt, fs};
 use anyhow::{Result, bail, ensure};
 use eks_guard_core::catalogue::rows;
 
-use crate::matrix::{CONTAINER_CELL, Column, Group, Head, RUN, Series, UNKNOWN_CELL};
+use crate::matrix::{Column, Group, Head, RUN, Series, UNKNOWN_CELL};
 use crate::programs;
 
 const INTRODUCTION: &str = "\
@@ -21,8 +21,8 @@ they say which rows, and write the page anew into `target`. On your own machines
 
 REACHED: the boundary does not hold. REDIRECTED: the guard answered in place of the API server. BLOCKED: refused, dropped, or closed
 without an answer. N/A: not tried here; the last columns say what to look at instead, or which test tries it. N/A (kernel): this kernel
-does not know it. N/A (container): the guests have no containers; the other kernels show it. Columns \"without\" are the same attempts
-by the same user without the boundary; they depend on the machine and are not compared.
+does not know it. Columns \"without\" are the same attempts by the same user without the boundary; they depend on the machine and are not
+compared.
 
 `run` gives its command no capability, whoever it is, and was not tried in the guests: before 6.12 it does not close row P11. In a pod the
 runtime's system call filter is left out. A pod in the node's network has capabilities in no column: that must be refused at admission
@@ -96,11 +96,9 @@ fn differences(written: &Column, found: &Column) -> Vec<String> {
         return Vec::new();
     }
     let says_the_same = |one: &str, other: &str| {
-        // What a kernel does not know is refused as well; which of both it is depends on its modules. And what takes a container
-        // is tried by some.
-        let refused = |cell: &str| [UNKNOWN_CELL, CONTAINER_CELL, "BLOCKED", "N/A"].contains(&cell);
-        let depends = |cell: &str| [UNKNOWN_CELL, CONTAINER_CELL].contains(&cell);
-        one == other || ((depends(one) || depends(other)) && refused(one) && refused(other))
+        // What a kernel does not know is refused as well; which of both it is depends on its modules.
+        let refused = |cell: &str| [UNKNOWN_CELL, "BLOCKED", "N/A"].contains(&cell);
+        one == other || ([one, other].contains(&UNKNOWN_CELL) && refused(one) && refused(other))
     };
     let cells = written.cells.iter().zip(&found.cells).zip(rows());
     cells
@@ -328,7 +326,7 @@ mod tests {
     fn what_leads_out_is_told_from_what_is_refused() {
         let written = column("restricted", Series(6, 1), UNKNOWN_CELL);
         let found = |word| differences(&written, &column("restricted", Series(6, 1), word));
-        for same in [UNKNOWN_CELL, "BLOCKED", "N/A", CONTAINER_CELL] {
+        for same in [UNKNOWN_CELL, "BLOCKED", "N/A"] {
             assert!(found(same).is_empty(), "{same}");
         }
         for other in ["REACHED", "REDIRECTED"] {

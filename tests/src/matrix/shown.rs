@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use eks_guard_core::catalogue::rows;
 
 use crate::matrix::page::compact;
-use crate::matrix::{CONTAINER_CELL, Column, REACHED};
+use crate::matrix::{Column, REACHED};
 
 /// What was recorded in a folder.
 pub fn read(folder: &Path) -> Result<Vec<Column>> {
@@ -24,14 +24,14 @@ pub fn read(folder: &Path) -> Result<Vec<Column>> {
     Ok(columns)
 }
 
-/// Two suites may have tried the same: what one reached is reached, and who had a container knows more.
+/// Two suites may have tried the same: what one reached is reached.
 fn add(columns: &mut Vec<Column>, column: Column) {
     let Some(known) = columns.iter_mut().find(|known| known.head == column.head) else {
         columns.push(column);
         return;
     };
     for (known, cell) in known.cells.iter_mut().zip(column.cells) {
-        if cell == REACHED || known == CONTAINER_CELL {
+        if cell == REACHED {
             *known = cell;
         }
     }
@@ -81,7 +81,7 @@ mod tests {
     #[test]
     fn what_one_suite_reached_is_reached() {
         let mut columns = Vec::new();
-        for word in [CONTAINER_CELL, "BLOCKED", REACHED, "BLOCKED"] {
+        for word in ["BLOCKED", REACHED, "BLOCKED"] {
             add(&mut columns, column(word));
         }
         assert_eq!(columns, [column(REACHED)]);
