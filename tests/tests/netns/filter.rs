@@ -9,7 +9,7 @@ use eks_guard::node::filter::{Filter, Raw, Wanted, remove};
 use eks_guard::node::kernel::Interfaces;
 
 use crate::node_world::{Node, Who, destinations, kernel};
-use crate::wire::{IPV4, IPV6, frame, v4, v6};
+use crate::wire::{FRAGMENT, IPV4, IPV6, ROUTING, frame, summed, v4, v6, v6_behind};
 use crate::world::{PATIENCE, enter_new_network};
 
 /// Name of the tests' table.
@@ -68,6 +68,27 @@ fn what_the_node_forwards_for_an_agent_is_looked_at_by_itself() {
         for to in ["2001:db8::a", "64:ff9b::192.0.2.1", "2001:db8:64::192.0.2.1"] {
             assert_eq!(probe.ask(&frame(IPV6, &v6(to, 443))), "sent");
         }
+        // What the rules of a disguised address of which some ports are closed say, and that of headers.
+        for packet in [
+            v6("64:ff9b::192.0.2.7", 10_250),
+            v6_behind(FRAGMENT, "64:ff9b::192.0.2.7", 443),
+            v6_behind(ROUTING, "2001:db8::99", 443),
+        ] {
+            assert_eq!(probe.ask(&frame(IPV6, &packet)), "sent");
+        }
+        // What only the chain before all others sees: the node takes a packet in its own name for a mistake, and puts parts
+        // of packets together.
+        let mut own_name = v4("192.0.2.1", 443, &[]);
+        own_name[12..16].copy_from_slice(&[127, 0, 0, 1]);
+        let mut part = v4("192.0.2.7", 443, &[]);
+        part[7] = 1;
+        for packet in [own_name, part] {
+            assert_eq!(probe.ask(&frame(IPV4, &summed(packet))), "sent");
+        }
+        let dropped = match raw {
+            Raw::Judged => 14,
+            Raw::LeftToPrograms => 12,
+        };
         // The rest passes, and what was sent before it has been looked at by then.
         for port in [443, 8080] {
             assert_eq!(probe.ask(&frame(IPV4, &v4("192.0.2.7", port, &[]))), "sent");
@@ -75,7 +96,7 @@ fn what_the_node_forwards_for_an_agent_is_looked_at_by_itself() {
         }
         node.far.assert_untouched("frames to the classes");
         assert_eq!(filter.fault().unwrap(), None);
-        assert_eq!(filter.dropped(), 9, "{raw:?}");
+        assert_eq!(filter.dropped(), dropped, "{raw:?}");
 
         // Of another interface nothing is dropped, and what was counted stays so.
         filter
@@ -87,7 +108,7 @@ fn what_the_node_forwards_for_an_agent_is_looked_at_by_itself() {
         assert_eq!(probe.ask(&to_api), "sent");
         assert_eq!(node.far.datagram(), b"raw");
         assert_eq!(filter.fault().unwrap(), None);
-        assert_eq!(filter.dropped(), 9, "{raw:?}");
+        assert_eq!(filter.dropped(), dropped, "{raw:?}");
 
         // What an agent's list may open is left to the other layers, the API server is not.
         let opened = Interfaces {
@@ -110,7 +131,7 @@ fn what_the_node_forwards_for_an_agent_is_looked_at_by_itself() {
         assert_eq!(node.far.datagram(), b"raw");
         node.far.assert_untouched("frames to the API server");
         assert_eq!(filter.fault().unwrap(), None);
-        assert_eq!(filter.dropped(), 10, "{raw:?}");
+        assert_eq!(filter.dropped(), dropped + 1, "{raw:?}");
     }
 }
 
