@@ -18,7 +18,7 @@ const DEADLINE: Duration = Duration::from_secs(300);
 
 /// Routes that are tried at the same time. Most of their time is waiting for answers that must not come, and none depends on
 /// what another finds: the profiles of one pod are tried beside each other as well.
-const AT_ONCE: usize = 8;
+const AT_ONCE: usize = 4;
 
 /// Tries all that a process can try in this boundary, and prints an answer for each, in the order of the catalogue.
 pub(crate) fn run(plan: &Plan, line: &str) -> io::Result<ExitCode> {

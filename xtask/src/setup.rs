@@ -46,8 +46,8 @@ const TOOLS: [&str; 9] = [
     "tmux",
     "util-linux",
 ];
-/// What guests run in.
-const EMULATOR: [&str; 1] = ["qemu-system-x86"];
+/// What guests run in, and what makes their first root.
+const GUESTS: [&str; 3] = ["qemu-system-x86", "binutils", "xz-utils"];
 /// Who is measured beside the guard, and the load generator.
 const RIVALS: [&str; 3] = ["nginx-light", "haproxy", "nghttp2-client"];
 
@@ -80,7 +80,7 @@ pub(crate) fn run(needs: &[Need]) -> Result<()> {
         works.extend(packages::missing("rivals", &RIVALS));
     }
     if needs.contains(&Need::Kernels) {
-        works.extend(packages::missing("emulator", &EMULATOR));
+        works.extend(packages::missing("guests", &GUESTS));
         works.extend(kernels::missing()?);
     }
     if works.is_empty() {

@@ -241,8 +241,8 @@ impl NodeDatapath {
             }
             None => Err(NodeError::NoSuchPod(cgroup)),
         };
-        self.wire().attach(&self.pins, ifindex)?;
-        entered
+        let attached = self.wire().attach(&self.pins, ifindex);
+        entered.and(attached)
     }
 
     /// Opens an interface again, or forgets one that is gone.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use tempfile::NamedTempFile;
 
 use crate::programs;
 use crate::vm::cpio::Archive;
@@ -36,6 +37,9 @@ const MODULES: [&str; 17] = [
     "l2tp_ip6",
 ];
 
+/// The end of a module that is signed (`MODULE_SIG_STRING` of linux/module_signature.h).
+const SIGNED: &[u8] = b"~Module signature appended~\n";
+
 /// The compiled test suite that guests run, which `cargo xtask test kernels` builds.
 pub fn payload() -> Result<PathBuf> {
     let link = programs::workspace().join("target/rig/guest/netns");
@@ -59,7 +63,7 @@ pub fn write(path: &Path, kernel: &Kernel, payload: &Path, tests: &[&str]) -> Re
     }
     let mut libraries = BTreeMap::new();
     for (place, file) in &executables {
-        archive.file(place, &read(file)?);
+        archive.file(place, &without_symbols(file)?);
         for library in libraries_of(file)? {
             libraries.insert(library.clone(), read(Path::new(&library))?);
         }
@@ -73,15 +77,52 @@ pub fn write(path: &Path, kernel: &Kernel, payload: &Path, tests: &[&str]) -> Re
         let file = offered
             .get(*name)
             .with_context(|| format!("kernel {} has no module {name}", kernel.series))?;
-        let extension = if file.extension().is_some_and(|last| last == "xz") {
-            "ko.xz"
-        } else {
-            "ko"
-        };
-        let place = format!("{}/{order:02}-{name}.{extension}", guest::MODULES);
-        archive.file(&place, &read(file)?);
+        archive.file(
+            &format!("{}/{order:02}-{name}.ko", guest::MODULES),
+            &module(file)?,
+        );
     }
     fs::write(path, archive.finish()).with_context(|| format!("writing {}", path.display()))
+}
+
+/// A program as small as it runs: the guest's kernel copies all of its first root, and most of a test binary is for debuggers.
+fn without_symbols(program: &Path) -> Result<Vec<u8>> {
+    let stripped = NamedTempFile::new().context("making a file")?;
+    let mut strip = Command::new("strip");
+    strip.arg("-o").arg(stripped.path()).arg(program);
+    output_of(strip)?;
+    read(stripped.path())
+}
+
+/// A module as a guest loads it soonest: not compressed, and without its signature, which no kernel here insists on.
+fn module(file: &Path) -> Result<Vec<u8>> {
+    if file.extension().is_none_or(|last| last != "xz") {
+        return Ok(unsigned(read(file)?));
+    }
+    let mut xz = Command::new("xz");
+    xz.args(["--decompress", "--stdout"]).arg(file);
+    Ok(unsigned(output_of(xz)?))
+}
+
+/// Without the words that a signature stands before them.
+fn unsigned(mut module: Vec<u8>) -> Vec<u8> {
+    if module.ends_with(SIGNED) {
+        module.truncate(module.len() - SIGNED.len());
+    }
+    module
+}
+
+/// What a program of this machine prints.
+fn output_of(mut command: Command) -> Result<Vec<u8>> {
+    let output = command
+        .output()
+        .with_context(|| format!("starting {command:?}"))?;
+    ensure!(
+        output.status.success(),
+        "{command:?} failed: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(output.stdout)
 }
 
 /// Modules by name.
@@ -154,5 +195,12 @@ mod tests {
             ["/lib/x86_64-linux-gnu/libc.so.6", "/lib64/ld-linux-x86-64.so.2"]
         );
         assert!(library_paths("\tstatically linked\n").is_empty());
+    }
+
+    #[test]
+    fn a_module_is_not_said_to_be_signed() {
+        let signed = [b"ELF signature", SIGNED].concat();
+        assert_eq!(unsigned(signed), b"ELF signature");
+        assert_eq!(unsigned(b"ELF".to_vec()), b"ELF");
     }
 }

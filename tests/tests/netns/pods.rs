@@ -45,7 +45,7 @@ const OPEN_WITHOUT: [&str; 16] = [
 const CONNECT: [&str; 2] = ["connect4", "connect6"];
 /// Long enough for an answer that must not come, and for all that must.
 const SHORT: Duration = Duration::from_secs(2);
-const ENOUGH: Duration = Duration::from_secs(12);
+const ENOUGH: Duration = Duration::from_secs(40);
 
 /// An agent's pod, its guard, and the API server at the end of its wire.
 struct Ground {

@@ -154,6 +154,18 @@ mod tests {
         }
     }
 
+    /// The loader's side at work: whose credentials it hands over, what wakes it, and what ends it when dropped.
+    fn published(link: Direct) -> (Arc<FakeCredentials>, Arc<Notify>, JoinSet<()>) {
+        let (source, refused) = (Arc::new(FakeCredentials::default()), Arc::new(Notify::new()));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(publish(
+            Arc::clone(&source) as _,
+            Arc::new(link),
+            Arc::clone(&refused),
+        ));
+        (source, refused, tasks)
+    }
+
     #[tokio::test]
     async fn a_refused_credential_is_replaced_by_another() {
         let (loader, proxy) = Channel::pair().unwrap();
@@ -162,13 +174,7 @@ mod tests {
             to: Arc::clone(&told),
             flows: FlowTables::default(),
         };
-        let (source, refused) = (Arc::new(FakeCredentials::default()), Arc::new(Notify::new()));
-        let mut tasks = JoinSet::new();
-        tasks.spawn(publish(
-            Arc::clone(&source) as _,
-            Arc::new(link),
-            Arc::clone(&refused),
-        ));
+        let (source, refused, _tasks) = published(link);
         let first = eventually("a credential", told.credential()).await;
         assert_eq!(token(first), "Bearer guard-token-0");
         // Said once, however many requests were refused.
@@ -188,13 +194,7 @@ mod tests {
             to: ToldCredential::new(ToLoader::on(proxy)),
             flows: FlowTables::default(),
         };
-        let (source, refused) = (Arc::new(FakeCredentials::default()), Arc::new(Notify::new()));
-        let mut tasks = JoinSet::new();
-        tasks.spawn(publish(
-            Arc::clone(&source) as _,
-            Arc::new(link),
-            Arc::clone(&refused),
-        ));
+        let (source, refused, _tasks) = published(link);
         let begin = Instant::now();
         let complaining = async {
             while source.renewals() < 2 {
