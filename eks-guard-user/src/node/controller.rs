@@ -376,7 +376,11 @@ impl Controller {
         self.are_all_closed = classified.is_ok();
         match classified {
             Ok(()) => self.destinations = Some(destinations),
-            Err(error) => self.problem(&error),
+            Err(error) => {
+                // Some of them are in: what was known before is to be told again, too.
+                self.destinations = None;
+                self.problem(&error);
+            }
         }
     }
 

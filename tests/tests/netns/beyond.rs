@@ -2,7 +2,7 @@
 //! whether it leads to the API server, and by an agent with every capability and no allow list, where nothing may arrive.
 
 use std::fs;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
@@ -14,7 +14,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_
 
 use crate::node_world::{API, API6, Layer, Node, Who};
 use crate::probe::program;
-use crate::wire::assert_counted;
+use crate::wire::{assert_counted, wire_count};
 use crate::witness::{Witness, api};
 use crate::world::PATIENCE;
 
@@ -91,12 +91,13 @@ fn no_form_of_a_socket_outside_the_catalogue_leads_past_the_guard() {
     }
 }
 
-/// A connection from the API server's address to a listener of the agent, not waited for.
-fn call_from_the_api_server(node: &Node) -> OwnedFd {
+/// A connection from an address at the far end to a listener of the agent, not waited for.
+fn call_from(address: &str, node: &Node) -> OwnedFd {
+    let from: SocketAddr = format!("{address}:0").parse().unwrap();
     node.far.run(|| {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let socket = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None).unwrap();
-        bind(&socket, &"192.0.2.1:0".parse::<SocketAddr>().unwrap()).unwrap();
+        bind(&socket, &from).unwrap();
         connect(&socket, &"198.51.100.7:7000".parse::<SocketAddr>().unwrap()).unwrap_err();
         socket
     })
@@ -108,7 +109,7 @@ fn a_connection_from_the_api_server_is_not_answered() {
     let witness = Witness::of(&node);
     let mut probe = node.probe(Who::Agent, "serve 7000");
     assert_eq!(probe.line(), "ready");
-    let caller = call_from_the_api_server(&node);
+    let caller = call_from("192.0.2.1", &node);
     let answers = || {
         let stats = node.datapath.stats().unwrap();
         stats.refused_by(Hook::Packet, Refusal::NotRedirected)
@@ -135,7 +136,7 @@ fn an_answer_by_cookie_is_stopped_on_the_wire() {
     let witness = Witness::of(&node);
     let mut probe = node.probe(Who::Agent, "serve 7000");
     assert_eq!(probe.line(), "ready");
-    let _caller = call_from_the_api_server(&node);
+    let _caller = call_from("192.0.2.1", &node);
     assert_counted(&node, Refusal::NotRedirected, 1);
     let stats = node.datapath.stats().unwrap();
     assert_eq!(
@@ -144,6 +145,17 @@ fn an_answer_by_cookie_is_stopped_on_the_wire() {
         "the packet filter of the cgroup was asked"
     );
     witness.assert_api_untouched("an answer by cookie");
+
+    // That it answers somebody cannot be told of it, so it goes where the list says only.
+    node.put(Who::Agent, node.agent(Egress::AllowList));
+    let _another = call_from("203.0.113.99", &node);
+    let deadline = Instant::now() + PATIENCE;
+    while wire_count(&node, Refusal::NotAllowed) == 0 {
+        assert!(Instant::now() < deadline, "the answer is not refused");
+        std::thread::yield_now();
+    }
+    let outside: IpAddr = "203.0.113.99".parse().unwrap();
+    assert!(!witness.seen().contains(&outside), "an answer by cookie left");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use rig::netns::{Netns, ip, nft};
 
 use crate::barrier::Barrier;
 use crate::node_world::{Layer, Node, Who};
-use crate::wire::{IPV4, IPV6, assert_counted, frame, sum, v4, v6, wire_count};
+use crate::wire::{IPV4, IPV6, assert_counted, frame, sum, summed, v4, v6, wire_count};
 use crate::witness::{Witness, api};
 use crate::world::PATIENCE;
 
@@ -20,6 +20,7 @@ use crate::world::PATIENCE;
 const MAC: &str = "020000000001";
 const BROADCAST: &str = "ffffffffffff";
 const MULTICAST: &str = "01005e000001";
+const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
 
 /// Something the pod does to its network, and what it sends then.
@@ -195,9 +196,7 @@ fn frames_in_every_disguise_are_read_as_what_they_are() {
     let mut spoofed = to_api.clone();
     // The address of another pod, and the header's sum with it.
     spoofed[12..16].copy_from_slice(&[198, 51, 100, 8]);
-    spoofed[10..12].copy_from_slice(&[0, 0]);
-    let check = sum(&spoofed[..20]).to_be_bytes();
-    spoofed[10..12].copy_from_slice(&check);
+    let spoofed = summed(spoofed);
     let mut jumbo = v6("2001:db8::a", 443);
     // No length, and a hop-by-hop header with the jumbo option (RFC 2675).
     jumbo[4..7].copy_from_slice(&[0, 0, 0]);
@@ -232,10 +231,7 @@ fn a_later_fragment_does_not_rewrite_the_port_of_the_first() {
     let fragment = |field: [u8; 2], port| {
         let mut packet = v4("192.0.2.7", port, &[]);
         packet[6..8].copy_from_slice(&field);
-        packet[10..12].copy_from_slice(&[0, 0]);
-        let check = sum(&packet[..20]).to_be_bytes();
-        packet[10..12].copy_from_slice(&check);
-        frame(IPV4, &packet)
+        frame(IPV4, &summed(packet))
     };
     // More follow the first, to a port that is open; the next one covers it.
     assert_eq!(probe.ask(&fragment([0x20, 0], 8080)), "sent");
@@ -365,6 +361,7 @@ fn a_pod_does_not_become_the_nodes_router() {
     const ROUTER_SOLICITATION: u8 = 133;
     const ROUTER_ADVERTISEMENT: u8 = 134;
     const REDIRECT: u8 = 137;
+    const REDIRECT_V4: u8 = 5;
     let node = Node::block_list();
     let routes = || {
         let shown = node.far.run(|| {
@@ -398,6 +395,11 @@ fn a_pod_does_not_become_the_nodes_router() {
         assert_eq!(probe.ask(&discovery(kind, &ADVERTISEMENT)), "sent");
         assert_counted(&node, Refusal::Martian, count);
     }
+    // What routers say in IPv4.
+    let mut redirect = v4("203.0.113.99", 0, &[]);
+    (redirect[9], redirect[20]) = (ICMP, REDIRECT_V4);
+    assert_eq!(probe.ask(&frame(IPV4, &summed(redirect))), "sent");
+    assert_counted(&node, Refusal::Martian, 3);
     assert_eq!(routes(), "");
     let refused = node.datapath.stats().unwrap().refused();
     assert_eq!(probe.ask(&discovery(ROUTER_SOLICITATION, &[0; 4])), "sent");

@@ -9,7 +9,8 @@ use eks_guard::node::filter::{Filter, Raw, Wanted, remove};
 use eks_guard::node::kernel::Interfaces;
 
 use crate::node_world::{Node, Who, destinations, kernel};
-use crate::wire::{IPV4, IPV6, frame, v4, v6};
+use crate::probe::Probe;
+use crate::wire::{FRAGMENT, IPV4, IPV6, ROUTING, frame, summed, v4, v6, v6_behind};
 use crate::world::{PATIENCE, enter_new_network};
 
 /// Name of the tests' table.
@@ -43,6 +44,34 @@ fn close_at_last(filter: &mut Filter, wanted: &Wanted) {
     }
 }
 
+/// Sends frames that the rules about headers stop, and those about an address in disguise of which some ports are closed. How
+/// many of them the table drops.
+fn send_disguised(probe: &mut Probe, raw: Raw) -> u64 {
+    let seen_anywhere = [
+        v6("64:ff9b::192.0.2.7", 10_250),
+        v6_behind(FRAGMENT, "64:ff9b::192.0.2.7", 443),
+        v6_behind(ROUTING, "2001:db8::99", 443),
+    ];
+    for packet in &seen_anywhere {
+        assert_eq!(probe.ask(&frame(IPV6, packet)), "sent");
+    }
+    // The chain before all others alone sees what the node takes for a mistake, a packet in its own name, and parts of
+    // packets before it puts them together.
+    let mut own_name = v4("192.0.2.1", 443, &[]);
+    own_name[12..16].copy_from_slice(&[127, 0, 0, 1]);
+    let mut part = v4("192.0.2.7", 443, &[]);
+    part[7] = 1;
+    let seen_early = [own_name, part].map(summed);
+    for packet in &seen_early {
+        assert_eq!(probe.ask(&frame(IPV4, packet)), "sent");
+    }
+    let early = match raw {
+        Raw::Judged => seen_early.len(),
+        Raw::LeftToPrograms => 0,
+    };
+    (seen_anywhere.len() + early) as u64
+}
+
 #[test]
 fn what_the_node_forwards_for_an_agent_is_looked_at_by_itself() {
     for raw in [Raw::Judged, Raw::LeftToPrograms] {
@@ -68,6 +97,7 @@ fn what_the_node_forwards_for_an_agent_is_looked_at_by_itself() {
         for to in ["2001:db8::a", "64:ff9b::192.0.2.1", "2001:db8:64::192.0.2.1"] {
             assert_eq!(probe.ask(&frame(IPV6, &v6(to, 443))), "sent");
         }
+        let dropped = 9 + send_disguised(&mut probe, raw);
         // The rest passes, and what was sent before it has been looked at by then.
         for port in [443, 8080] {
             assert_eq!(probe.ask(&frame(IPV4, &v4("192.0.2.7", port, &[]))), "sent");
@@ -75,7 +105,7 @@ fn what_the_node_forwards_for_an_agent_is_looked_at_by_itself() {
         }
         node.far.assert_untouched("frames to the classes");
         assert_eq!(filter.fault().unwrap(), None);
-        assert_eq!(filter.dropped(), 9, "{raw:?}");
+        assert_eq!(filter.dropped(), dropped, "{raw:?}");
 
         // Of another interface nothing is dropped, and what was counted stays so.
         filter
@@ -87,7 +117,7 @@ fn what_the_node_forwards_for_an_agent_is_looked_at_by_itself() {
         assert_eq!(probe.ask(&to_api), "sent");
         assert_eq!(node.far.datagram(), b"raw");
         assert_eq!(filter.fault().unwrap(), None);
-        assert_eq!(filter.dropped(), 9, "{raw:?}");
+        assert_eq!(filter.dropped(), dropped, "{raw:?}");
 
         // What an agent's list may open is left to the other layers, the API server is not.
         let opened = Interfaces {
@@ -110,7 +140,7 @@ fn what_the_node_forwards_for_an_agent_is_looked_at_by_itself() {
         assert_eq!(node.far.datagram(), b"raw");
         node.far.assert_untouched("frames to the API server");
         assert_eq!(filter.fault().unwrap(), None);
-        assert_eq!(filter.dropped(), 10, "{raw:?}");
+        assert_eq!(filter.dropped(), dropped + 1, "{raw:?}");
     }
 }
 

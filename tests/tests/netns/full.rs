@@ -53,6 +53,12 @@ fn the_interface_of_an_agent_that_finds_no_room_passes_nothing() {
     guard(node.ifindex(), Who::Agent).unwrap();
     assert_eq!(probe.ask(&elsewhere), "sent");
     assert_eq!(node.far.datagram(), b"raw", "there is room again");
+
+    // A pod that is forgotten leaves its interface closed.
+    node.datapath.remove_pod(node.id(Who::Agent)).unwrap();
+    assert_eq!(probe.ask(&elsewhere), "sent");
+    assert_counted(&node, Refusal::Unclassified, 3);
+    node.far.assert_untouched("a frame of a pod that is forgotten");
 }
 
 #[test]
@@ -84,6 +90,29 @@ fn the_api_server_is_closed_before_what_else_finds_no_room() {
     node.datapath.sync_destinations(&others).unwrap();
     node.assert_refused(Who::Agent, "tcp 10.107.0.1:443");
     node.assert_reaches(Who::Agent, &late.to_string());
+}
+
+#[test]
+fn what_is_gone_stays_closed_while_what_comes_below_it_finds_no_room() {
+    let few = NodeLimits {
+        prefixes: 16,
+        ..NodeLimits::default()
+    };
+    let node = Node::with(Egress::BlockList, few, Unknown::NoClasses);
+    let cluster = |number: u8, length| {
+        let network = std::net::Ipv4Addr::new(10, number, 0, 0);
+        Destination::OtherCluster(Prefix::new(network.into(), length).unwrap())
+    };
+    let mut wide = destinations();
+    wide.push(cluster(0, 8));
+    node.datapath.sync_destinations(&wide).unwrap();
+    let mut narrow: Vec<Destination> = (0..32).map(|number| cluster(number, 16)).collect();
+    narrow.extend(destinations());
+    let full = node.datapath.sync_destinations(&narrow).unwrap_err();
+    assert!(matches!(full, NodeError::Full { .. }), "{full}");
+    for number in [0, 31] {
+        node.assert_refused(Who::Agent, &format!("tcp 10.{number}.0.1:443"));
+    }
 }
 
 #[test]

@@ -17,6 +17,8 @@ pub(crate) const IPV6: [u8; 2] = [0x86, 0xdd];
 const TAGGED: [u8; 2] = [0x81, 0x00];
 const LOCAL_EXPERIMENT: [u8; 2] = [0x88, 0xb5];
 const UDP: u8 = 17;
+pub(crate) const ROUTING: u8 = 43;
+pub(crate) const FRAGMENT: u8 = 44;
 
 pub(crate) fn sum(bytes: &[u8]) -> u16 {
     let pairs = bytes.chunks(2).map(|pair| {
@@ -63,6 +65,22 @@ pub(crate) fn v6(to: &str, port: u16) -> Vec<u8> {
     bytes.extend(to.octets());
     bytes.extend(payload);
     bytes
+}
+
+/// Writes the sum of an IPv4 header without options that was changed.
+pub(crate) fn summed(mut packet: Vec<u8>) -> Vec<u8> {
+    packet[10..12].copy_from_slice(&[0, 0]);
+    let check = sum(&packet[..20]).to_be_bytes();
+    packet[10..12].copy_from_slice(&check);
+    packet
+}
+
+/// An IPv6 packet with an extension header of eight bytes, zeros behind the first.
+pub(crate) fn v6_behind(extension: u8, to: &str, port: u16) -> Vec<u8> {
+    let mut packet = v6(to, port);
+    packet[4..7].copy_from_slice(&[0, 19, extension]);
+    packet.splice(40..40, [UDP, 0, 0, 0, 0, 0, 0, 0]);
+    packet
 }
 
 /// Both ends of the wire have this address.
@@ -139,6 +157,12 @@ fn what_is_not_plain_ip_does_not_leave_the_pod() {
     assert_eq!(probe.line(), "ready");
     let packet = v4("203.0.113.99", 443, &[]);
     let tagged = [&[0, 7][..], &IPV4, &packet].concat();
+    let neighbour = |to: &str| {
+        let to: Ipv6Addr = to.parse().unwrap();
+        let header = [0x60, 0, 0, 0, 0, 24, 58, 255];
+        let from = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7];
+        frame(IPV6, &[&header[..], &from, &to.octets(), &[135; 24]].concat())
+    };
     for (what, bytes, refusal) in [
         ("tagged", frame(TAGGED, &tagged), Refusal::UnknownProtocol),
         (
@@ -155,6 +179,16 @@ fn what_is_not_plain_ip_does_not_leave_the_pod() {
             Refusal::RoutingHeader,
         ),
         (
+            "routing header",
+            frame(IPV6, &v6_behind(ROUTING, "2001:db8::99", 443)),
+            Refusal::RoutingHeader,
+        ),
+        (
+            "neighbours elsewhere",
+            neighbour("2001:db8::a"),
+            Refusal::NotRedirected,
+        ),
+        (
             "loopback",
             frame(IPV4, &v4("127.0.0.1", 443, &[])),
             Refusal::Martian,
@@ -167,14 +201,7 @@ fn what_is_not_plain_ip_does_not_leave_the_pod() {
     }
     node.far.assert_untouched("what is not plain IP");
     let before = node.datapath.stats().unwrap().refused();
-    let neighbour = [
-        &[0x60, 0, 0, 0, 0, 24, 58, 255][..],
-        &[0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7],
-        &[0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, 0, 0, 1],
-        &[135; 24],
-    ]
-    .concat();
-    assert_eq!(probe.ask(&frame(IPV6, &neighbour)), "sent");
+    assert_eq!(probe.ask(&neighbour("ff02::1:ff00:1")), "sent");
     assert_eq!(probe.ask(&frame([0x08, 0x06], &[0; 28])), "sent");
     assert_eq!(probe.ask(&frame(IPV4, &packet)), "sent");
     assert_eq!(node.far.datagram(), b"raw");

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -19,6 +19,7 @@ use crate::ebpf::Stats;
 use crate::ebpf::node::Events;
 use crate::ebpf::original_dst::FlowTable;
 use crate::node::agents::Agents;
+use crate::node::api_set::Source;
 use crate::node::cables::Cables;
 use crate::node::cgroup::processes::Netns;
 use crate::node::config::{EgressMode, NodeConfig};
@@ -391,11 +392,17 @@ async fn an_agent_gets_a_listener_when_its_sandbox_is_there() {
 #[tokio::test]
 async fn what_the_kernel_refuses_is_said_and_tried_again() {
     let mut rig = Rig::start().await;
+    rig.reconcile();
     let agent = rig.cgroup(AGENT, false);
     rig.controller.take_pod(Change::Set(pod(AGENT, Some("shop"))));
-    rig.told.lock().unwrap().is_full = true;
+    {
+        let mut told = rig.told.lock().unwrap();
+        (told.is_full, told.others) = (true, None);
+    }
     let status = rig.reconcile();
     assert!(status.problems[0].contains("the map is full"), "{status:?}");
+    // Its cable is closed all the same.
+    assert_eq!(rig.told.lock().unwrap().others, Some(Others::Stay));
     rig.told.lock().unwrap().is_full = false;
     assert_eq!(rig.reconcile().problems, [""; 0]);
     assert_eq!(rig.standing(agent), Some(agent_without_port()));
@@ -422,6 +429,31 @@ async fn destinations_are_told_once_and_never_shrink_to_nothing() {
     let told = rig.told.lock().unwrap();
     let sets: Vec<usize> = told.destinations.iter().map(|told| told.api.len()).collect();
     assert_eq!(sets, [2, 3]);
+}
+
+#[tokio::test]
+async fn services_without_end_in_front_of_the_api_server_are_said() {
+    let mut rig = Rig::start().await;
+    let many = (1 << 24..(1 << 24) + 2000).map(Ipv4Addr::from_bits);
+    let many = many.map(|ip| SocketAddr::from((ip, 443))).collect();
+    let known = &mut rig.controller.parts.known.api;
+    known.observe(Source::Aliases, &many, Instant::now());
+    let status = rig.reconcile();
+    assert!(status.problems[0].contains("too many Services"), "{status:?}");
+}
+
+#[tokio::test]
+async fn node_ports_of_the_api_servers_service_are_closed_on_this_node() {
+    let mut rig = Rig::start().await;
+    let service = json!({"metadata": {"namespace": "default", "name": "kubernetes"},
+        "spec": {"clusterIPs": ["10.96.0.1"], "ports": [{"port": 443, "nodePort": 30_443}]}});
+    let service = serde_json::from_value(service).unwrap();
+    rig.controller.take_service(Change::Listed(vec![service]));
+    rig.controller
+        .take_own_addresses(["203.0.113.7".parse().unwrap()].into());
+    rig.reconcile();
+    let told = rig.told.lock().unwrap().destinations[0].api.clone();
+    assert!(told.contains(&"203.0.113.7:30443".parse().unwrap()), "{told:?}");
 }
 
 /// No decision asks the clock that can be set: what it was when a state was written does not matter.
@@ -472,6 +504,17 @@ async fn destinations_that_find_no_room_hold_every_agent_to_its_list() {
     rig.told.lock().unwrap().has_no_room = false;
     let status = rig.reconcile();
     assert_eq!((mode(&rig), status.problems), (EgressMode::BlockList, Vec::new()));
+
+    // What was too much is taken back: all that is left is closed already, and is told again.
+    rig.told.lock().unwrap().has_no_room = true;
+    let clusters = "  egress: {mode: blockList}\n  otherClusters: [10.9.0.0/16]\n";
+    rig.controller.configure(config(clusters));
+    rig.reconcile();
+    assert_eq!(mode(&rig), EgressMode::AllowList);
+    rig.told.lock().unwrap().has_no_room = false;
+    rig.controller.configure(config("  egress: {mode: blockList}\n"));
+    rig.reconcile();
+    assert_eq!(mode(&rig), EgressMode::BlockList);
 }
 
 #[tokio::test]
@@ -598,6 +641,10 @@ async fn interfaces_follow_their_agents() {
     let mut rig = Rig::start().await;
     rig.controller.change_wires(&BTreeMap::from([(7, 1), (8, 2)]));
     rig.controller.change_wires(&BTreeMap::from([(7, 3)]));
+    assert_eq!(rig.told.lock().unwrap().wires, BTreeMap::from([(7, 3)]));
+    // An agent without listener may be there whose cable is not known to be one.
+    rig.controller.waits = true;
+    rig.controller.change_wires(&BTreeMap::new());
     assert_eq!(rig.told.lock().unwrap().wires, BTreeMap::from([(7, 3)]));
     let row = PodStatus {
         cgroup: 3,
