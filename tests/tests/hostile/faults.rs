@@ -94,11 +94,12 @@ fn its_restart_ends_watches_as_without_the_guard(cluster: &Cluster) -> Result<()
         .collect();
     let through = Watcher::begin(guarded.command(&kubectl)?)?;
 
-    // What kubectl has printed so far may be from the list that comes before the watch.
+    // What kubectl has printed so far may be from the list that comes before the watch; and one that has no answer yet would
+    // fail instead of ending.
     for user in ["rig-admin", guarded.upstream_user()] {
-        cluster
-            .audit()
-            .wait_for(mark, |event| event.verb == "watch" && event.user == user)?;
+        cluster.audit().wait_for(mark, |event| {
+            event.verb == "watch" && event.user == user && event.response_code == Some(200)
+        })?;
     }
     cluster.restart_api_server()?;
 
