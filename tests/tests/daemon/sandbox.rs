@@ -2,14 +2,12 @@
 
 use std::fs;
 use std::path::Path;
-use std::thread;
-use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use rig::daemon::{Guard, row};
 use rig::leash::Leashed;
 use rig::node::{API, API_PORT, Families, Layout, Pause, PodSpec, Profile, shared};
-use rig::programs;
+use rig::{programs, wait};
 
 use crate::reach::{direct_packets, spec};
 
@@ -18,10 +16,6 @@ const HIDE: &str = r#"
 (while [ ! -e "$1" ]; do sleep 0.1; done; shift; exec "$@") &
 exec unshare --user --map-root-user --net sh -c 'ip link set lo up && exec sleep infinity'
 "#;
-
-/// How long what must happen may take, and how often it is looked at.
-const PATIENCE: u32 = 600;
-const PAUSE: Duration = Duration::from_millis(100);
 
 #[test]
 fn a_pod_whose_first_process_is_elsewhere_keeps_its_cable_closed() -> Result<()> {
@@ -53,20 +47,10 @@ fn a_pod_whose_first_process_is_elsewhere_keeps_its_cable_closed() -> Result<()>
         "the agent's cable is open: {status:#}"
     );
     fs::write(&go, "")?;
-    let mut rounds = 0;
-    for _ in 0..PATIENCE {
-        rounds = fs::read_to_string(&log)?
-            .lines()
-            .filter(|line| line.starts_with("round "))
-            .count();
-        if rounds > 2 {
-            break;
-        }
-        thread::sleep(PAUSE);
-    }
-    if rounds <= 2 {
-        bail!("the hammer does not hammer: {}", fs::read_to_string(&log)?);
-    }
+    wait::until("the hammer hammers", || {
+        let said = fs::read_to_string(&log)?;
+        Ok(said.lines().filter(|line| line.starts_with("round ")).count() > 2)
+    })?;
     let arrived = direct_packets(rig, &agent.addresses())?;
     ensure!(arrived == 0, "{arrived} packets of the agent's own arrived");
     Ok(())

@@ -4,9 +4,10 @@ use std::fs;
 
 use anyhow::{Context, Result, ensure};
 use rig::node::Layout;
+use rig::wait;
 use rustix::process::Signal;
 
-use crate::siege::{Siege, eventually};
+use crate::siege::Siege;
 
 #[test]
 fn a_daemon_that_is_stopped_killed_or_misled_opens_nothing() -> Result<()> {
@@ -35,7 +36,7 @@ fn a_daemon_that_is_stopped_killed_or_misled_opens_nothing() -> Result<()> {
     fs::write(&former, &good)?;
     ensure!(problems(&siege)? == 0, "something is wrong before");
     fs::write(&config, "kind: [")?;
-    eventually("the mistake is said", || {
+    wait::until("the mistake is said", || {
         let status = siege.guard.status_by(&former)?;
         Ok(status["problems"]
             .to_string()
@@ -46,7 +47,7 @@ fn a_daemon_that_is_stopped_killed_or_misled_opens_nothing() -> Result<()> {
     siege.works()?;
 
     fs::write(&config, good)?;
-    eventually("nothing is wrong", || Ok(problems(&siege)? == 0))?;
+    wait::until("nothing is wrong", || Ok(problems(&siege)? == 0))?;
     siege.works()
 }
 

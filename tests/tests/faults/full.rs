@@ -9,12 +9,12 @@ use eks_guard::ebpf::{NodeDatapath, NodeRequest};
 use rig::command;
 use rig::leash::Leashed;
 use rig::node::{API, API_PORT, API_SERVICE, Families, IMDS, Layout, Profile};
-use rig::programs;
+use rig::{programs, wait};
 use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::guard::{Guard, row};
-use crate::siege::{Siege, direct_packets, eventually, spec, start_hammer};
+use crate::siege::{Siege, direct_packets, spec, start_hammer};
 
 /// Maps with hardly any room, as if they had been filled: the daemon opens those that it finds.
 fn make_small_maps(guard: &Guard<'_>, root: &Path) -> Result<()> {
@@ -65,7 +65,7 @@ fn maps_that_are_full_refuse_and_say_so() -> Result<()> {
             flow_refusals(status) > refused
         })?;
     drop(holder);
-    eventually("there is room for flows again", || Ok(siege.works().is_ok()))?;
+    wait::until("there is room for flows again", || Ok(siege.works().is_ok()))?;
 
     // Destinations: an agent that might go anywhere goes nowhere that is not named.
     let config = siege.guard.file("node.yaml");
@@ -112,7 +112,7 @@ fn maps_that_are_full_refuse_and_say_so() -> Result<()> {
     hammers(&tries, "an agent whose cable is not on record")?;
     ensure!(direct_packets(rig, &late)? == before, "a packet arrived");
     siege.holds("maps that are full")?;
-    eventually("the first agent is served", || Ok(siege.works().is_ok()))
+    wait::until("the first agent is served", || Ok(siege.works().is_ok()))
 }
 
 /// More connections of the agent than there is room for, open until the process is dropped.
@@ -127,7 +127,7 @@ fn hold_connections(siege: &Siege<'_>) -> Result<Leashed> {
     bash.args(["-c", &script]);
     let log = siege.guard.file("holder.log");
     let holder = Leashed::start_command("holder", bash, &log)?;
-    eventually("connections wait", || {
+    wait::until("connections wait", || {
         Ok(fs::read_to_string(&log)?.contains("held"))
     })?;
     Ok(holder)
@@ -137,7 +137,7 @@ fn hold_connections(siege: &Siege<'_>) -> Result<Leashed> {
 fn hammers(tries: &Leashed, what: &str) -> Result<()> {
     let rounds = || -> Result<usize> { Ok(fs::read_to_string(tries.log())?.lines().count()) };
     let first = rounds()?;
-    eventually(what, || Ok(rounds()? > first + 2))
+    wait::until(what, || Ok(rounds()? > first + 2))
 }
 
 fn flow_refusals(status: &Value) -> u64 {

@@ -3,10 +3,11 @@
 use anyhow::{Context, Result, ensure};
 use rig::cgroups::MemoryLimit;
 use rig::node::Layout;
+use rig::wait;
 use serde_json::Value;
 
 use crate::guard::row;
-use crate::siege::{Siege, eventually};
+use crate::siege::Siege;
 
 /// Less than any process has: the next page is one too many.
 const NOTHING: u64 = 64 * 1024;
@@ -25,7 +26,7 @@ fn a_lack_of_memory_opens_nothing_whomever_it_kills() -> Result<()> {
     // The proxy: the loader starts the next one, whose memory is the loader's.
     let limit = MemoryLimit::below(siege.rig.cgroups(), NOTHING)?;
     limit.hold(proxy)?;
-    eventually("the proxy is killed", || {
+    wait::until("the proxy is killed", || {
         // Whatever comes of it: requests take memory.
         siege.works().ok();
         Ok(limit.kills()? > 0)
@@ -46,13 +47,13 @@ fn a_lack_of_memory_opens_nothing_whomever_it_kills() -> Result<()> {
     // An agent's process.
     let limit = MemoryLimit::below(siege.agent.cgroup(), NOTHING)?;
     limit.hold(siege.hammer())?;
-    eventually("the process that tries is killed", || Ok(limit.kills()? > 0))?;
+    wait::until("the process that tries is killed", || Ok(limit.kills()? > 0))?;
     siege.try_again()?;
 
     // The loader, and its proxy with it.
     let limit = MemoryLimit::below(siege.rig.cgroups(), NOTHING)?;
     limit.hold(loader)?;
-    eventually("the loader is killed", || {
+    wait::until("the loader is killed", || {
         siege.guard.status().ok();
         Ok(limit.kills()? > 0)
     })?;

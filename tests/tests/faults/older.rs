@@ -6,10 +6,11 @@ use anyhow::{Result, ensure};
 use rig::command;
 use rig::leash::Leashed;
 use rig::node::{API, API_PORT, Families, Layout, Profile, shared};
+use rig::wait;
 use serde_json::json;
 
 use crate::guard::{Guard, row};
-use crate::siege::{alone, direct_packets, eventually, run_in, spec};
+use crate::siege::{alone, direct_packets, run_in, spec};
 
 #[test]
 fn a_connection_that_is_older_than_the_label_is_ended() -> Result<()> {
@@ -40,7 +41,7 @@ fn a_connection_that_is_older_than_the_label_is_ended() -> Result<()> {
         }
         Ok(found)
     };
-    eventually("both sockets are connected", || Ok(open()? == 2))?;
+    wait::until("both sockets are connected", || Ok(open()? == 2))?;
 
     let path = format!("/api/v1/namespaces/{namespace}/pods/late");
     let label = json!({"metadata": {"labels": {"eks-guard.dev/agent": "shop"}}});
@@ -48,7 +49,7 @@ fn a_connection_that_is_older_than_the_label_is_ended() -> Result<()> {
     guard.wait_until("the pod is an agent", |status| {
         row(status, pod.uid()).is_some_and(|row| row["class"] == "agent" && row["port"].is_u64())
     })?;
-    eventually("both are ended", || Ok(open()? == 0))?;
+    wait::until("both are ended", || Ok(open()? == 0))?;
     holder.check_alive()?;
     guard.recorded("that they were", |event| event["reason"] == "ConnectionsEnded")?;
     let before = direct_packets(rig, &pod)?;

@@ -4,21 +4,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::thread;
-use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use rig::command;
 use rig::leash::Leashed;
 use rig::node::{API, API_PORT, API_SERVICE, Families, Layout, NodeRig, Pod, PodSpec, Profile, shared};
-use rig::programs;
+use rig::{programs, wait};
 use serde_json::Value;
 
 use crate::guard::{Guard, row};
-
-/// How long what must happen may take, and how often it is looked at.
-const PATIENCE: u32 = 600;
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// The test's guard, its agent, and the agent's hammer.
 pub(crate) struct Siege<'a> {
@@ -59,17 +53,6 @@ pub(crate) fn direct_packets(rig: &NodeRig, pod: &Pod<'_>) -> Result<u64> {
     Ok(rig.fixtures().api.arrivals_from(&pod.addresses())?.packets)
 }
 
-/// Waits for something.
-pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> Result<bool>) -> Result<()> {
-    for _ in 0..PATIENCE {
-        if is_so()? {
-            return Ok(());
-        }
-        thread::sleep(PAUSE);
-    }
-    bail!("did not happen: {what}")
-}
-
 impl<'a> Siege<'a> {
     /// Lets the hammer reach the API server, so that it is known to be one; then guards the node, and lets it try on.
     pub(crate) fn lay(layout: Layout, namespace: &str) -> Result<Self> {
@@ -87,7 +70,7 @@ impl<'a> Siege<'a> {
         rig.cluster().create_namespace(namespace)?;
         let agent = rig.run_pod(&spec(rig, layout, namespace, "agent", Some("shop")))?;
         let mut hammer = start_hammer(rig, &agent)?;
-        eventually("an unguarded hammer reaches the API server", || {
+        wait::until("an unguarded hammer reaches the API server", || {
             Ok(direct_packets(rig, &agent)? > 0)
         })?;
         hammer.kill()?;
@@ -113,7 +96,7 @@ impl<'a> Siege<'a> {
     /// The hammer goes on, and nothing of it arrives.
     pub(crate) fn holds(&self, what: &str) -> Result<()> {
         let first = self.rounds()?;
-        eventually("the hammer goes on", || Ok(self.rounds()? > first + 2))?;
+        wait::until("the hammer goes on", || Ok(self.rounds()? > first + 2))?;
         let arrived = direct_packets(self.rig, &self.agent)? - self.before;
         ensure!(
             arrived == 0,

@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use rig::command;
 use rig::node::{Families, IMDS, Layout, Profile};
-use rig::programs;
+use rig::{programs, wait};
 
-use crate::siege::{Siege, eventually};
+use crate::siege::Siege;
 
 /// `EM_BPF` of the kernel's `linux/elf-em.h`.
 const MACHINE: u16 = 247;
@@ -71,7 +71,7 @@ fn a_newer_version_takes_over_under_load_and_the_older_one_too() -> Result<()> {
         siege.guard.restart()?;
         siege.holds("another version that starts")?;
         siege.guard.serve(&siege.agent)?;
-        eventually("the programs are its own", || Ok(are_newer(&siege)? == is_newer))?;
+        wait::until("the programs are its own", || Ok(are_newer(&siege)? == is_newer))?;
         siege.works()?;
         siege.holds("another version that has started")?;
     }
@@ -85,10 +85,10 @@ fn a_newer_version_takes_over_under_load_and_the_older_one_too() -> Result<()> {
     siege.guard.restart()?;
     siege.holds("another ABI beside the one that was")?;
     siege.guard.serve(&siege.agent)?;
-    eventually("the other ABI is taken off", || Ok(!other.exists()))?;
+    wait::until("the other ABI is taken off", || Ok(!other.exists()))?;
     ensure!(present.join("links/connect4").exists(), "nothing is pinned");
-    eventually("the programs are its own", || Ok(!are_newer(&siege)?))?;
-    eventually("agents are served", || Ok(siege.works().is_ok()))?;
+    wait::until("the programs are its own", || Ok(!are_newer(&siege)?))?;
+    wait::until("agents are served", || Ok(siege.works().is_ok()))?;
     siege.guard.wait_until("nothing is wrong", |status| {
         status["attached"] == true && status["problems"].as_array().is_some_and(Vec::is_empty)
     })?;
