@@ -14,6 +14,7 @@ mod notation;
 mod operation;
 mod permit;
 mod protection;
+mod review;
 mod sieve;
 
 #[cfg(test)]
@@ -25,5 +26,6 @@ pub use document::{AgentPolicy, Effect, KIND, read_policies};
 pub use explain::{Answer, Explanation, Finding, RuleExplanation};
 pub use known::{KnownResource, Scope};
 pub use permit::Permit;
+pub use review::{Review, ReviewError};
 
 pub use crate::yaml::{API_VERSION, DocumentError, Origin};

@@ -21,6 +21,8 @@ pub enum Reason {
     NotAcceptable,
     /// The request's own headers or body were not complete in time.
     RequestTimeout,
+    /// The API server serves no such resource.
+    ResourceUnknown,
     /// No rule allows the request: the default.
     NoRuleAllows,
     /// A rule with effect `deny` matched.
@@ -53,7 +55,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::RequestMalformed,
         Self::HeadTooLarge,
         Self::MethodNotAllowed,
@@ -62,6 +64,7 @@ impl Reason {
         Self::UnsupportedMediaType,
         Self::NotAcceptable,
         Self::RequestTimeout,
+        Self::ResourceUnknown,
         Self::NoRuleAllows,
         Self::DeniedByRule,
         Self::ApprovalRequired,
@@ -83,6 +86,7 @@ impl Reason {
     pub const fn http_status(self) -> u16 {
         match self {
             Self::RequestMalformed | Self::BodyMalformed => 400,
+            Self::ResourceUnknown => 404,
             Self::MethodNotAllowed => 405,
             Self::NotAcceptable => 406,
             Self::RequestTimeout => 408,
@@ -111,6 +115,7 @@ impl Reason {
         match self.http_status() {
             400 => "BadRequest",
             403 => "Forbidden",
+            404 => "NotFound",
             405 => "MethodNotAllowed",
             406 => "NotAcceptable",
             408 => "Timeout",
@@ -134,6 +139,7 @@ impl Reason {
             Self::UnsupportedMediaType => "UnsupportedMediaType",
             Self::NotAcceptable => "NotAcceptable",
             Self::RequestTimeout => "RequestTimeout",
+            Self::ResourceUnknown => "ResourceUnknown",
             Self::NoRuleAllows => "NoRuleAllows",
             Self::DeniedByRule => "DeniedByRule",
             Self::ApprovalRequired => "ApprovalRequired",
