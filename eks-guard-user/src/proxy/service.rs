@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use eks_guard_core::negotiation;
-use eks_guard_core::policy::{Decision, Permit};
+use eks_guard_core::policy::{Decision, Facts, Permit};
 use eks_guard_core::reason::{Reason, Refusal};
 use eks_guard_core::request_info::ApiRequest;
 use http::header::{ACCEPT, USER_AGENT};
@@ -84,9 +84,11 @@ async fn steps(
 
 fn decide(proxy: &Proxy, connection: &Connection, request: ApiRequest) -> Result<Permit, Refusal> {
     let principal = &connection.workload.principal;
-    match proxy.snapshot.load().decide(principal, request) {
+    let facts = Facts::at((proxy.clock)().into());
+    match proxy.snapshot.load().decide(principal, request, &facts) {
         Decision::Permit(permit) => Ok(permit),
         Decision::Refuse(_, refusal) => Err(refusal),
+        Decision::Look(look) => Err(look.refuse().1),
     }
 }
 
