@@ -35,6 +35,8 @@ pub enum Reason {
     SelfProtection,
     /// A stream through the API server into a pod, service or node (exec, attach, port-forward, proxy).
     ConnectRefused,
+    /// A rule has a condition about the object as it is stored or would become, and it could not be looked at.
+    ObjectUnknown,
     /// The record could not be made durable before a mutating request.
     RecordUnavailable,
     /// Too many requests are under way for this agent.
@@ -55,7 +57,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::RequestMalformed,
         Self::HeadTooLarge,
         Self::MethodNotAllowed,
@@ -71,6 +73,7 @@ impl Reason {
         Self::MaskingRequired,
         Self::SelfProtection,
         Self::ConnectRefused,
+        Self::ObjectUnknown,
         Self::RecordUnavailable,
         Self::Overloaded,
         Self::Draining,
@@ -97,7 +100,8 @@ impl Reason {
             | Self::ApprovalRequired
             | Self::MaskingRequired
             | Self::SelfProtection
-            | Self::ConnectRefused => 403,
+            | Self::ConnectRefused
+            | Self::ObjectUnknown => 403,
             Self::Overloaded => 429,
             Self::HeadTooLarge => 431,
             Self::Internal => 500,
@@ -146,6 +150,7 @@ impl Reason {
             Self::MaskingRequired => "MaskingRequired",
             Self::SelfProtection => "SelfProtection",
             Self::ConnectRefused => "ConnectRefused",
+            Self::ObjectUnknown => "ObjectUnknown",
             Self::RecordUnavailable => "RecordUnavailable",
             Self::Overloaded => "Overloaded",
             Self::Draining => "Draining",

@@ -140,7 +140,10 @@ fn who_may_do_what() -> Result<()> {
     let both = Both::new(shared()?, "who")?;
     both.reads(&["auth", "can-i", "create", "configmaps"])?.ok()?;
     let no = both.through_guard(&["auth", "can-i", "create", "pods/exec"])?;
-    ensure!(no.stdout.starts_with("no") && no.stdout.contains("eks-guard"), "{no:?}");
+    ensure!(
+        no.stdout.starts_with("no") && no.stdout.contains("eks-guard"),
+        "{no:?}"
+    );
     let list = both.through_guard(&["auth", "can-i", "--list"])?.ok()?;
     ensure!(
         list.contains("configmaps") && !list.contains("pods/exec") && !list.contains("secrets"),

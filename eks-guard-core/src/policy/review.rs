@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::discovery::Discovery;
 use crate::policy::compile::Snapshot;
+use crate::policy::facts::Facts;
 use crate::principal::Principal;
 use crate::request_info::{RequestInfo, Verb};
 
@@ -45,23 +46,28 @@ impl Review {
     }
 }
 
-impl Snapshot {
+/// Who asks about its rights, and what these are decided by.
+#[derive(Clone, Copy, Debug)]
+pub struct Asker<'a> {
+    /// The policies in force.
+    pub snapshot: &'a Snapshot,
+    /// The agent.
+    pub principal: &'a Principal,
+    /// Facts of the moment.
+    pub facts: &'a Facts<'a>,
+}
+
+impl Asker<'_> {
     /// Rewrites the API server's answer, in JSON, into the one for this agent.
     ///
     /// # Errors
     /// It is not such an answer: nothing of it may be passed on.
-    pub fn answer_review(
-        &self,
-        review: Review,
-        principal: &Principal,
-        served: &Discovery,
-        answer: &[u8],
-    ) -> Result<Vec<u8>, ReviewError> {
+    pub fn answer(&self, review: Review, served: &Discovery, answer: &[u8]) -> Result<Vec<u8>, ReviewError> {
         let mut answer: Value = serde_json::from_slice(answer).map_err(|_| ReviewError("JSON"))?;
         let status = match review {
-            Review::Access => access::status(self, principal, served, &answer)?,
-            Review::Rules => rules::status(self, principal, served, &answer)?,
-            Review::Subject => subject(principal),
+            Review::Access => access::status(self, served, &answer)?,
+            Review::Rules => rules::status(self, served, &answer)?,
+            Review::Subject => subject(self.principal),
         };
         let object = answer.as_object_mut().ok_or(ReviewError("object"))?;
         object.insert("status".to_owned(), status);

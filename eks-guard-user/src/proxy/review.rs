@@ -1,8 +1,7 @@
 //! Answers about the agent's own rights: the API server's, rewritten by the core, because it speaks of the guard's.
 
 use bytes::Bytes;
-use eks_guard_core::policy::{Review, Snapshot};
-use eks_guard_core::principal::Principal;
+use eks_guard_core::policy::{Asker, Review};
 use eks_guard_core::reason::{Reason, Refusal};
 use http_body_util::{BodyExt, Full, Limited};
 
@@ -15,8 +14,7 @@ const MAX_ANSWER: usize = 4 << 20;
 /// Rewrites a reply that answers such a question. Errors of the API server pass as they are.
 pub(crate) async fn answer(
     proxy: &Proxy,
-    snapshot: &Snapshot,
-    principal: &Principal,
+    asker: &Asker<'_>,
     review: Review,
     forwarded: Forwarded,
 ) -> Result<Forwarded, Refusal> {
@@ -30,8 +28,8 @@ pub(crate) async fn answer(
     let (head, body) = forwarded.response.into_parts();
     let body = Limited::new(body, MAX_ANSWER).collect().await;
     let body = body.map_err(|error| unreadable(&error.to_string()))?;
-    let answer = snapshot
-        .answer_review(review, principal, &served, &body.to_bytes())
+    let answer = asker
+        .answer(review, &served, &body.to_bytes())
         .map_err(|error| unreadable(&error.to_string()))?;
     let mut lease = forwarded.lease;
     lease.complete();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use eks_guard_core::negotiation;
-use eks_guard_core::policy::{Decision, Permit, Review, Snapshot};
+use eks_guard_core::policy::{Asker, Decision, Facts, Permit, Review, Snapshot};
 use eks_guard_core::principal::Principal;
 use eks_guard_core::reason::{Reason, Refusal};
 use eks_guard_core::request_info::ApiRequest;
@@ -66,7 +66,8 @@ async fn steps(
 
     // Identity is the workload's, proven by the flow entry. Decision: from here on there is a permit or nothing.
     let (snapshot, principal) = (proxy.snapshot.load_full(), &connection.workload.principal);
-    let permit = decide(&snapshot, principal, request)?;
+    let facts = Facts::at((proxy.clock)().into());
+    let permit = decide(&snapshot, principal, request, &facts)?;
     let review = Review::of(permit.request().info());
 
     // Intent, on disk before anything mutating leaves.
@@ -82,7 +83,17 @@ async fn steps(
 
     // What is asked about the agent's own rights is answered about those, not about the guard's.
     if let Some(review) = review {
-        forwarded = review::answer(proxy, &snapshot, principal, review, forwarded).await?;
+        forwarded = review::answer(
+            proxy,
+            &Asker {
+                snapshot: &snapshot,
+                principal,
+                facts: &facts,
+            },
+            review,
+            forwarded,
+        )
+        .await?;
     }
     Ok(reply::Reply {
         forwarded,
@@ -92,10 +103,16 @@ async fn steps(
     })
 }
 
-fn decide(snapshot: &Snapshot, principal: &Principal, request: ApiRequest) -> Result<Permit, Refusal> {
-    match snapshot.decide(principal, request) {
+fn decide(
+    snapshot: &Snapshot,
+    principal: &Principal,
+    request: ApiRequest,
+    facts: &Facts<'_>,
+) -> Result<Permit, Refusal> {
+    match snapshot.decide(principal, request, facts) {
         Decision::Permit(permit) => Ok(permit),
         Decision::Refuse(_, refusal) => Err(refusal),
+        Decision::Look(look) => Err(look.refuse().1),
     }
 }
 

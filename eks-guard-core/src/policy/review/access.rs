@@ -3,23 +3,17 @@
 use serde_json::{Value, json};
 
 use crate::discovery::Discovery;
-use crate::policy::compile::Snapshot;
+use crate::policy::evidence::Evidence;
 use crate::policy::judge::Judgement;
 use crate::policy::known::Scope;
 use crate::policy::operation::{Extent, Operation, PATH_VERBS, PatchKind, RESOURCE_VERBS, Target};
-use crate::policy::review::ReviewError;
-use crate::principal::Principal;
+use crate::policy::review::{Asker, ReviewError};
 use crate::request_info::{RequestInfo, RequestScope, ResourceInfo, Verb};
 
 /// `*` in a question: all there is.
 const ALL: &str = "*";
 
-pub(super) fn status(
-    snapshot: &Snapshot,
-    principal: &Principal,
-    served: &Discovery,
-    answer: &Value,
-) -> Result<Value, ReviewError> {
+pub(super) fn status(asker: &Asker<'_>, served: &Discovery, answer: &Value) -> Result<Value, ReviewError> {
     let upstream = answer.get("status").ok_or(ReviewError("status"))?;
     let is_allowed_upstream = upstream.get("allowed").and_then(Value::as_bool) == Some(true);
     let verdict = match (
@@ -27,8 +21,8 @@ pub(super) fn status(
         &answer["spec"]["nonResourceAttributes"],
     ) {
         (Value::Object(_), Value::Object(_)) => return Err(ReviewError("single question")),
-        (asked @ Value::Object(_), _) => about_resource(snapshot, principal, served, asked),
-        (_, asked @ Value::Object(_)) => about_path(snapshot, principal, asked),
+        (asked @ Value::Object(_), _) => about_resource(asker, served, asked),
+        (_, asked @ Value::Object(_)) => about_path(asker, asked),
         _ => return Err(ReviewError("question")),
     };
     Ok(match verdict {
@@ -43,12 +37,7 @@ pub(super) fn status(
     })
 }
 
-fn about_resource(
-    snapshot: &Snapshot,
-    principal: &Principal,
-    served: &Discovery,
-    asked: &Value,
-) -> Result<(), String> {
+fn about_resource(asker: &Asker<'_>, served: &Discovery, asked: &Value) -> Result<(), String> {
     let text = |key: &str| asked[key].as_str().unwrap_or_default().to_owned();
     let info = ResourceInfo {
         group: text("group"),
@@ -62,15 +51,14 @@ fn about_resource(
         return Err("no agent may do it to everything; ask about one resource".to_owned());
     }
     for verb in verbs(&text("verb"), &RESOURCE_VERBS)? {
-        judge_resource(snapshot, principal, served, verb, &info)?;
+        judge_resource(asker, served, verb, &info)?;
     }
     Ok(())
 }
 
 /// Whether one verb is allowed on what the attributes say, all of it.
 pub(super) fn judge_resource(
-    snapshot: &Snapshot,
-    principal: &Principal,
+    asker: &Asker<'_>,
     served: &Discovery,
     verb: Verb,
     resource: &ResourceInfo,
@@ -88,38 +76,31 @@ pub(super) fn judge_resource(
     {
         target.namespace = Extent::Many;
     }
-    judge(snapshot, principal, &operation)
+    judge(asker, &info, &operation)
 }
 
-fn about_path(snapshot: &Snapshot, principal: &Principal, asked: &Value) -> Result<(), String> {
+fn about_path(asker: &Asker<'_>, asked: &Value) -> Result<(), String> {
     let text = |key: &str| asked[key].as_str().unwrap_or_default();
     for verb in verbs(text("verb"), &PATH_VERBS)? {
-        judge_path(snapshot, principal, verb, text("path"))?;
+        judge_path(asker, verb, text("path"))?;
     }
     Ok(())
 }
 
-pub(super) fn judge_path(
-    snapshot: &Snapshot,
-    principal: &Principal,
-    verb: Verb,
-    path: &str,
-) -> Result<(), String> {
+pub(super) fn judge_path(asker: &Asker<'_>, verb: Verb, path: &str) -> Result<(), String> {
     let info = RequestInfo {
         verb,
         scope: RequestScope::NonResource(path.to_owned()),
     };
-    judge(
-        snapshot,
-        principal,
-        &Operation::new(&info, "", PatchKind::Existing),
-    )
+    judge(asker, &info, &Operation::new(&info, "", PatchKind::Existing))
 }
 
-fn judge(snapshot: &Snapshot, principal: &Principal, operation: &Operation<'_>) -> Result<(), String> {
-    match snapshot.judge(principal, operation) {
-        Judgement::Allow(_) => Ok(()),
-        Judgement::Refuse(ground) => Err(snapshot.refusal(principal, operation, ground).message),
+/// What depends on objects may be done: which of them, a request is told.
+fn judge(asker: &Asker<'_>, info: &RequestInfo, operation: &Operation<'_>) -> Result<(), String> {
+    let evidence = Evidence::new(asker.principal, info, None, asker.facts);
+    match asker.snapshot.judge(operation, &evidence) {
+        Judgement::Allow(_) | Judgement::Open(..) => Ok(()),
+        Judgement::Refuse(ground) => Err(asker.snapshot.refusal(operation, &evidence, ground).message),
     }
 }
 

@@ -6,13 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use crate::discovery::{Discovery, Served};
-use crate::policy::compile::{RuleEntry, Snapshot};
+use crate::policy::compile::RuleEntry;
 use crate::policy::document::{Effect, Names, PathPattern, RuleScope};
 use crate::policy::known::Scope;
 use crate::policy::operation::{PATH_VERBS, RESOURCE_VERBS};
-use crate::policy::review::ReviewError;
 use crate::policy::review::access::{judge_path, judge_resource};
-use crate::principal::Principal;
+use crate::policy::review::{Asker, ReviewError};
 use crate::request_info::{ResourceInfo, Verb};
 
 /// Names of objects that are asked about one by one; with more the list says that it is incomplete.
@@ -21,17 +20,11 @@ const MAX_NAMES: usize = 200;
 /// Verbs by what they may be done to.
 type Allowed<Key> = BTreeMap<Key, BTreeSet<&'static str>>;
 
-pub(super) fn status(
-    snapshot: &Snapshot,
-    principal: &Principal,
-    served: &Discovery,
-    answer: &Value,
-) -> Result<Value, ReviewError> {
+pub(super) fn status(asker: &Asker<'_>, served: &Discovery, answer: &Value) -> Result<Value, ReviewError> {
     let upstream = answer.get("status").ok_or(ReviewError("status"))?;
     let namespace = answer["spec"]["namespace"].as_str().unwrap_or_default();
-    let asker = Asker {
-        snapshot,
-        principal,
+    let question = Question {
+        asker,
         served,
         namespace,
     };
@@ -43,14 +36,14 @@ pub(super) fn status(
             .iter()
             .filter(|rule| is_about(rule, resource))
             .collect();
-        let mut names = asker.names(resource, &rules);
+        let mut names = question.names(resource, &rules);
         is_complete &= names.len() <= MAX_NAMES;
         names.truncate(MAX_NAMES);
-        asker.resource(resource, &rules, &names, &mut allowed);
+        question.resource(resource, &rules, &names, &mut allowed);
     }
     Ok(json!({
         "resourceRules": resource_rules(allowed),
-        "nonResourceRules": path_rules(&asker.paths(list(upstream, "nonResourceRules"))),
+        "nonResourceRules": path_rules(&question.paths(list(upstream, "nonResourceRules"))),
         "incomplete": !is_complete,
     }))
 }
@@ -58,17 +51,18 @@ pub(super) fn status(
 /// Group, resource with its subresource, and name; no name means every one.
 type ResourceKey = (String, String, Option<String>);
 
-struct Asker<'a> {
-    snapshot: &'a Snapshot,
-    principal: &'a Principal,
+struct Question<'a> {
+    asker: &'a Asker<'a>,
     served: &'a Discovery,
     namespace: &'a str,
 }
 
-impl<'a> Asker<'a> {
+impl<'a> Question<'a> {
     /// Rules of policies that allow this agent something.
     fn allow_rules(&self) -> impl Iterator<Item = &'a RuleEntry> {
-        let (snapshot, principal) = (self.snapshot, self.principal);
+        let Asker {
+            snapshot, principal, ..
+        } = *self.asker;
         snapshot
             .rules()
             .iter()
@@ -130,10 +124,7 @@ impl<'a> Asker<'a> {
                 let in_cluster = cluster_rules
                     .iter()
                     .any(|rule| has(rule, "verbs", verb.as_str()) && has_name(rule, name));
-                if !is_known
-                    && in_cluster
-                    && judge_resource(self.snapshot, self.principal, self.served, verb, &info).is_ok()
-                {
+                if !is_known && in_cluster && judge_resource(self.asker, self.served, verb, &info).is_ok() {
                     let key = (info.group.clone(), shown.clone(), name.cloned());
                     allowed.entry(key).or_default().insert(verb.as_str());
                 }
@@ -193,12 +184,14 @@ impl<'a> Asker<'a> {
             }
             RuleScope::Resources(_) => false,
         };
-        let is_restricted = self
-            .snapshot
+        let Asker {
+            snapshot, principal, ..
+        } = *self.asker;
+        let is_restricted = snapshot
             .rules()
             .iter()
-            .any(|rule| restricts(rule) && self.snapshot.selects(rule, self.principal));
-        !is_restricted && judge_path(self.snapshot, self.principal, verb, path).is_ok()
+            .any(|rule| restricts(rule) && snapshot.selects(rule, principal));
+        !is_restricted && judge_path(self.asker, verb, path).is_ok()
     }
 }
 

@@ -1,10 +1,12 @@
 //! What an agent is told of its rights: never more than both authorities allow, and never the guard's own role.
 
+use std::time::SystemTime;
+
 use serde_json::{Value, json};
 
 use crate::discovery::Discovery;
 use crate::policy::tests::{principal, request, snapshot};
-use crate::policy::{Review, ReviewError, Snapshot};
+use crate::policy::{Asker, Facts, Review, ReviewError, Snapshot};
 use crate::principal::{PodIdentity, Principal};
 
 const SERVED: &str = r#"{"kind":"APIGroupDiscoveryList","items":[
@@ -23,11 +25,24 @@ const EVERYWHERE: &str =
 const ONE: &str = r#"name: one, effect: allow, verbs: [get], apiGroups: [""], resources: [configmaps], namespaces: [shop], resourceNames: [db]"#;
 const METRICS: &str = "name: metrics, effect: allow, verbs: [get], nonResourceURLs: [/metrics, /logs/*]";
 
+fn ask(
+    snapshot: &Snapshot,
+    principal: &Principal,
+    review: Review,
+    served: &Discovery,
+    answer: &Value,
+) -> Result<Vec<u8>, ReviewError> {
+    let asker = Asker {
+        snapshot,
+        principal,
+        facts: &Facts::at(SystemTime::UNIX_EPOCH),
+    };
+    asker.answer(review, served, answer.to_string().as_bytes())
+}
+
 fn answer(snapshot: &Snapshot, review: Review, answer: &Value) -> Value {
     let served = Discovery::read([SERVED.as_bytes()]).unwrap();
-    let answer = snapshot
-        .answer_review(review, &principal("a"), &served, answer.to_string().as_bytes())
-        .unwrap();
+    let answer = ask(snapshot, &principal("a"), review, &served, answer).unwrap();
     serde_json::from_slice(&answer).unwrap()
 }
 
@@ -225,9 +240,7 @@ fn an_agent_is_itself_and_not_the_guard() {
         }),
         ..principal("a")
     };
-    let answer = snapshot(&[READ])
-        .answer_review(Review::Subject, &who, &served, reply.to_string().as_bytes())
-        .unwrap();
+    let answer = ask(&snapshot(&[READ]), &who, Review::Subject, &served, &reply).unwrap();
     let answer: Value = serde_json::from_slice(&answer).unwrap();
     let user = &answer["status"]["userInfo"];
     assert_eq!(
@@ -257,12 +270,7 @@ fn what_is_no_answer_is_not_passed_on() {
         (Review::Subject, json!("guard"), "object"),
     ];
     for (review, reply, missing) in rows {
-        let answer = snapshot.answer_review(
-            review,
-            &principal("a"),
-            &Discovery::default(),
-            reply.to_string().as_bytes(),
-        );
+        let answer = ask(&snapshot, &principal("a"), review, &Discovery::default(), &reply);
         assert_eq!(answer, Err(ReviewError(missing)), "{reply}");
     }
 }
