@@ -32,6 +32,9 @@ use pool::Pool;
 /// How often a request that was provably never sent is tried on another connection.
 const UNSENT_RETRIES: usize = 3;
 
+/// `User-Agent` of what the guard asks for itself. Requests of agents end otherwise, whatever they say.
+const OWN_USER_AGENT: &str = concat!("eks-guard/", env!("CARGO_PKG_VERSION"), " (on its own behalf)");
+
 /// `Accept` of what the guard asks for itself, unless it wants a form of its own.
 pub(crate) const PLAIN: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -138,7 +141,7 @@ impl UpstreamPool {
             method: http::Method::GET,
             path: self.path(path_and_query)?,
             accept,
-            user_agent: HeaderValue::from_static(concat!("eks-guard/", env!("CARGO_PKG_VERSION"))),
+            user_agent: HeaderValue::from_static(OWN_USER_AGENT),
             audit_id: None,
             content_type: None,
             body: Bytes::new(),
