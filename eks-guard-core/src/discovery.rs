@@ -1,9 +1,6 @@
 //! What the API server serves, as its aggregated discovery tells (KEP-3352, `apidiscovery.k8s.io/v2`): a request for
 //! anything else is refused, so that a new CustomResourceDefinition or APIService opens nothing unseen.
 
-use serde::Deserialize;
-
-use crate::policy::Scope;
 use crate::reason::{Reason, Refusal};
 use crate::request_info::{RequestInfo, ResourceInfo, Verb};
 
@@ -34,8 +31,8 @@ pub struct Served {
     pub resource: Box<str>,
     /// Subresource; empty for the object itself.
     pub subresource: Box<str>,
-    /// Where its objects live.
-    pub scope: Scope,
+    /// Whether its objects are in namespaces.
+    pub is_namespaced: bool,
     /// What it can be asked to do; verbs that no request has are left out.
     pub verbs: Box<[Verb]>,
 }
@@ -101,7 +98,7 @@ impl Discovery {
         };
         // The name of a Namespace stands where a namespace does.
         let is_namespace = resource.group.is_empty() && resource.resource == "namespaces";
-        if served.scope == Scope::Cluster && !resource.namespace.is_empty() && !is_namespace {
+        if !served.is_namespaced && !resource.namespace.is_empty() && !is_namespace {
             return Err(unknown(resource, "has it in no namespace"));
         }
         Ok(())
@@ -145,16 +142,13 @@ fn add_group(group: wire::Group, served: &mut Vec<Served>) {
     for version in group.versions {
         for resource in version.resources {
             // Without a scope an entry only carries subresources of what another group serves.
-            let scope = match resource.scope.as_deref() {
-                Some("Namespaced") => Scope::Namespaced,
-                Some(_) | None => Scope::Cluster,
-            };
+            let is_namespaced = resource.scope.as_deref() == Some("Namespaced");
             let add = |subresource: &str, verbs: &[String]| Served {
                 group: group.metadata.name.as_str().into(),
                 version: version.version.as_str().into(),
                 resource: resource.resource.as_str().into(),
                 subresource: subresource.into(),
-                scope,
+                is_namespaced,
                 verbs: known_verbs(verbs),
             };
             served.push(add("", &resource.verbs));
@@ -177,7 +171,7 @@ fn known_verbs(verbs: &[String]) -> Box<[Verb]> {
 
 /// The JSON, as far as it is read.
 mod wire {
-    use super::Deserialize;
+    use serde::Deserialize;
 
     #[derive(Deserialize)]
     pub(super) struct List {

@@ -139,7 +139,7 @@ fn what_the_api_can_do() -> Result<()> {
 fn who_may_do_what() -> Result<()> {
     let both = Both::new(shared()?, "who")?;
     both.reads(&["auth", "can-i", "create", "configmaps"])?.ok()?;
-    let no = both.through_guard(&["auth", "can-i", "create", "pods/exec"])?;
+    let no = both.through_guard(&["auth", "can-i", "create", "pods", "--subresource=exec"])?;
     ensure!(
         no.stdout.starts_with("no") && no.stdout.contains("eks-guard"),
         "{no:?}"

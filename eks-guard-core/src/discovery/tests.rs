@@ -1,7 +1,6 @@
 //! What is served, what is not, and what is no answer.
 
 use super::{Discovery, DiscoveryError};
-use crate::policy::Scope;
 use crate::reason::Reason;
 use crate::request_info::{ApiRequest, Verb};
 
@@ -73,7 +72,7 @@ fn each_resource_says_what_it_can_do() {
         .iter()
         .find(|it| (&*it.resource, &*it.subresource) == ("pods", ""))
         .unwrap();
-    assert_eq!(pods.scope, Scope::Namespaced);
+    assert!(pods.is_namespaced);
     assert_eq!(*pods.verbs, [Verb::Get, Verb::Create]);
     assert_eq!(discovery.served().len(), 6);
 }

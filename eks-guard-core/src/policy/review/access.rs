@@ -5,7 +5,6 @@ use serde_json::{Value, json};
 use crate::discovery::Discovery;
 use crate::policy::evidence::Evidence;
 use crate::policy::judge::Judgement;
-use crate::policy::known::Scope;
 use crate::policy::operation::{Extent, Operation, PATH_VERBS, PatchKind, RESOURCE_VERBS, Target};
 use crate::policy::review::{Asker, ReviewError};
 use crate::request_info::{RequestInfo, RequestScope, ResourceInfo, Verb};
@@ -72,7 +71,7 @@ pub(super) fn judge_resource(
     if let Target::Resource(target) = &mut operation.target
         && resource.namespace.is_empty()
         && target.namespace == Extent::Nothing
-        && scope(served, resource) != Some(Scope::Cluster)
+        && !is_in_no_namespace(served, resource)
     {
         target.namespace = Extent::Many;
     }
@@ -117,10 +116,11 @@ fn verbs(text: &str, known: &[Verb]) -> Result<Vec<Verb>, String> {
     Ok(verbs)
 }
 
-fn scope(served: &Discovery, asked: &ResourceInfo) -> Option<Scope> {
+/// What is not served is taken for what it could be.
+fn is_in_no_namespace(served: &Discovery, asked: &ResourceInfo) -> bool {
     let found = served
         .served()
         .iter()
         .find(|it| (&*it.group, &*it.resource) == (asked.group.as_str(), asked.resource.as_str()));
-    found.map(|it| it.scope)
+    found.is_some_and(|it| !it.is_namespaced)
 }

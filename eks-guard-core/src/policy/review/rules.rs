@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 use crate::discovery::{Discovery, Served};
 use crate::policy::compile::RuleEntry;
 use crate::policy::document::{Effect, Names, PathPattern, RuleScope};
-use crate::policy::known::Scope;
 use crate::policy::operation::{PATH_VERBS, RESOURCE_VERBS};
 use crate::policy::review::access::{judge_path, judge_resource};
 use crate::policy::review::{Asker, ReviewError};
@@ -103,9 +102,10 @@ impl<'a> Question<'a> {
         let mut info = ResourceInfo {
             group: resource.group.to_string(),
             version: String::new(),
-            namespace: match resource.scope {
-                Scope::Namespaced => self.namespace.to_owned(),
-                Scope::Cluster => String::new(),
+            namespace: if resource.is_namespaced {
+                self.namespace.to_owned()
+            } else {
+                String::new()
             },
             resource: resource.resource.to_string(),
             subresource: resource.subresource.to_string(),
@@ -246,19 +246,18 @@ fn list<'a>(object: &'a Value, key: &str) -> &'a [Value] {
 
 /// One rule for all resources of a group with the same verbs and name.
 fn resource_rules(allowed: Allowed<ResourceKey>) -> Vec<Value> {
-    let mut grouped: BTreeMap<(String, Option<String>, Vec<&str>), Vec<String>> = BTreeMap::new();
+    let mut grouped: BTreeMap<_, Vec<String>> = BTreeMap::new();
     for ((group, resource, name), verbs) in allowed {
-        let key = (group, name, verbs.into_iter().collect());
-        grouped.entry(key).or_default().push(resource);
+        grouped.entry((group, name, verbs)).or_default().push(resource);
     }
-    let rule = |((group, name, verbs), resources): ((String, Option<String>, Vec<&str>), Vec<String>)| {
+    let rules = grouped.into_iter().map(|((group, name, verbs), resources)| {
         let mut rule = json!({"verbs": verbs, "apiGroups": [group], "resources": resources});
         if let Some(name) = name {
             rule["resourceNames"] = json!([name]);
         }
         rule
-    };
-    grouped.into_iter().map(rule).collect()
+    });
+    rules.collect()
 }
 
 fn path_rules(allowed: &Allowed<String>) -> Vec<Value> {
