@@ -22,6 +22,7 @@ mod notation;
 mod operation;
 mod permit;
 mod protection;
+mod review;
 mod sieve;
 
 #[cfg(test)]
@@ -36,5 +37,6 @@ pub use facts::{Fact, Facts};
 pub use known::{KnownResource, Scope};
 pub use look::{Look, Wanted};
 pub use permit::Permit;
+pub use review::{Asker, Review, ReviewError};
 
 pub use crate::yaml::{API_VERSION, DocumentError, Origin};

@@ -21,6 +21,8 @@ pub enum Reason {
     NotAcceptable,
     /// The request's own headers or body were not complete in time.
     RequestTimeout,
+    /// The API server serves no such resource.
+    ResourceUnknown,
     /// No rule allows the request: the default.
     NoRuleAllows,
     /// A rule with effect `deny` matched.
@@ -55,7 +57,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::RequestMalformed,
         Self::HeadTooLarge,
         Self::MethodNotAllowed,
@@ -64,6 +66,7 @@ impl Reason {
         Self::UnsupportedMediaType,
         Self::NotAcceptable,
         Self::RequestTimeout,
+        Self::ResourceUnknown,
         Self::NoRuleAllows,
         Self::DeniedByRule,
         Self::ApprovalRequired,
@@ -86,6 +89,7 @@ impl Reason {
     pub const fn http_status(self) -> u16 {
         match self {
             Self::RequestMalformed | Self::BodyMalformed => 400,
+            Self::ResourceUnknown => 404,
             Self::MethodNotAllowed => 405,
             Self::NotAcceptable => 406,
             Self::RequestTimeout => 408,
@@ -115,6 +119,7 @@ impl Reason {
         match self.http_status() {
             400 => "BadRequest",
             403 => "Forbidden",
+            404 => "NotFound",
             405 => "MethodNotAllowed",
             406 => "NotAcceptable",
             408 => "Timeout",
@@ -138,6 +143,7 @@ impl Reason {
             Self::UnsupportedMediaType => "UnsupportedMediaType",
             Self::NotAcceptable => "NotAcceptable",
             Self::RequestTimeout => "RequestTimeout",
+            Self::ResourceUnknown => "ResourceUnknown",
             Self::NoRuleAllows => "NoRuleAllows",
             Self::DeniedByRule => "DeniedByRule",
             Self::ApprovalRequired => "ApprovalRequired",

@@ -16,6 +16,7 @@ mod documents;
 mod explanations;
 mod model;
 mod protections;
+mod reviews;
 mod tools;
 
 /// A policy file with one policy for agent `a`; each rule is written in flow style.
