@@ -10,10 +10,6 @@ mod compile;
 mod condition;
 mod decide;
 mod document;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "documents cannot carry conditions yet")
-)]
 mod evidence;
 mod explain;
 mod facts;
@@ -33,6 +29,7 @@ mod sieve;
 mod tests;
 
 pub use compile::{CompileError, MAX_RULES, Snapshot};
+pub use condition::ConditionError;
 pub use decide::Decision;
 pub use document::{AgentPolicy, Effect, KIND, read_policies};
 pub use explain::{Answer, Explanation, Finding, RuleExplanation};
