@@ -3,17 +3,30 @@
 //! (docs/policy.md).
 
 mod compile;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "documents cannot carry conditions yet")
+)]
+mod condition;
 mod decide;
 mod document;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "documents cannot carry conditions yet")
+)]
+mod evidence;
 mod explain;
+mod facts;
 mod judge;
 mod known;
+mod look;
 mod matching;
 mod message;
 mod notation;
 mod operation;
 mod permit;
 mod protection;
+mod review;
 mod sieve;
 
 #[cfg(test)]
@@ -23,7 +36,10 @@ pub use compile::{CompileError, MAX_RULES, Snapshot};
 pub use decide::Decision;
 pub use document::{AgentPolicy, Effect, KIND, read_policies};
 pub use explain::{Answer, Explanation, Finding, RuleExplanation};
+pub use facts::{Fact, Facts};
 pub use known::{KnownResource, Scope};
+pub use look::{Look, Wanted};
 pub use permit::Permit;
+pub use review::{Asker, Review, ReviewError};
 
 pub use crate::yaml::{API_VERSION, DocumentError, Origin};

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::policy::condition::Condition;
 use crate::policy::document::{AgentPolicy, Effect, Names, RuleScope};
 use crate::policy::matching::{Clause, Reach};
 use crate::policy::operation::{Operation, Target};
@@ -65,6 +66,8 @@ pub(crate) struct RuleEntry {
     pub(crate) label: Arc<str>,
     pub(crate) effect: Effect,
     pub(crate) clause: Clause,
+    /// All of them have to hold.
+    pub(crate) conditions: Box<[Condition]>,
     /// `None` for compiled-in rules.
     pub(crate) origin: Option<Origin>,
     /// Position in [`Snapshot::policies`]; `None` for compiled-in rules, which select every agent.
@@ -113,6 +116,14 @@ impl Snapshot {
             first_allow,
             index,
         })
+    }
+
+    /// Adds a condition to a rule, for the tests of deciding in stages.
+    #[cfg(test)]
+    pub(crate) fn add_condition(&mut self, label: &str, condition: Condition) {
+        let rule = self.rules.iter_mut().find(|rule| &*rule.label == label).unwrap();
+        let conditions = std::mem::take(&mut rule.conditions).into_vec();
+        rule.conditions = conditions.into_iter().chain([condition]).collect();
     }
 
     /// The number this snapshot was compiled with.
@@ -194,6 +205,7 @@ fn ordered_rules(sorted: &[&AgentPolicy]) -> Vec<RuleEntry> {
             label: label.into(),
             effect: Effect::Allow,
             clause,
+            conditions: Box::default(),
             origin: None,
             policy: None,
         });
@@ -202,6 +214,7 @@ fn ordered_rules(sorted: &[&AgentPolicy]) -> Vec<RuleEntry> {
             label: format!("{}/{}", policy.name, rule.name).into(),
             effect: rule.effect,
             clause: Clause::new(rule.verbs, rule.scope.clone(), rule.effect),
+            conditions: Box::default(),
             origin: Some(rule.origin.clone()),
             policy: Some(position),
         })

@@ -1,9 +1,13 @@
 //! Why a request is allowed or refused: every rule that was looked at, found by the very code that decides.
 
 use crate::policy::compile::{RuleEntry, Snapshot};
+use crate::policy::condition::{self, Outcome};
 use crate::policy::decide::patch_kind;
 use crate::policy::document::Effect;
+use crate::policy::evidence::Evidence;
+use crate::policy::facts::Facts;
 use crate::policy::judge::{Ground, Judgement};
+use crate::policy::look;
 use crate::policy::matching::Reach;
 use crate::policy::message;
 use crate::policy::operation::{Operation, PatchKind};
@@ -64,6 +68,8 @@ pub enum Finding {
     Decides,
     /// It matches, and another rule decides.
     Matches,
+    /// Whether it matches depends on objects that are not known.
+    Open,
     /// It does not match.
     Differs,
     /// Its policy does not select the agent.
@@ -73,24 +79,33 @@ pub enum Finding {
 impl Snapshot {
     /// Explains a request known by its RequestInfo: what `eks-guard policy explain` prints.
     #[must_use]
-    pub fn explain(&self, principal: &Principal, info: &RequestInfo) -> Explanation {
-        self.explain_operation(principal, &Operation::new(info, "", PatchKind::Existing))
+    pub fn explain(&self, principal: &Principal, info: &RequestInfo, facts: &Facts<'_>) -> Explanation {
+        let evidence = Evidence::new(principal, info, None, facts);
+        self.explain_operation(&Operation::new(info, "", PatchKind::Existing), &evidence)
     }
 
     /// Explains a whole request, with what only its body says.
     #[must_use]
-    pub fn explain_request(&self, principal: &Principal, request: &ApiRequest) -> Explanation {
+    pub fn explain_request(
+        &self,
+        principal: &Principal,
+        request: &ApiRequest,
+        facts: &Facts<'_>,
+    ) -> Explanation {
         let operation = Operation::new(request.info(), request.object_name(), patch_kind(request));
-        self.explain_operation(principal, &operation)
+        let evidence = Evidence::new(principal, request.info(), Some(request), facts);
+        self.explain_operation(&operation, &evidence)
     }
 
-    fn explain_operation(&self, principal: &Principal, operation: &Operation<'_>) -> Explanation {
-        let judgement = self.judge(principal, operation);
+    fn explain_operation(&self, operation: &Operation<'_>, evidence: &Evidence<'_>) -> Explanation {
+        let principal = evidence.principal;
+        let judgement = self.judge(operation, evidence);
         let answer = match judgement {
             Judgement::Allow(rule) => Answer::Allowed {
                 rule: rule.label.to_string(),
             },
-            Judgement::Refuse(ground) => Answer::Refused(self.refusal(principal, operation, ground)),
+            Judgement::Refuse(ground) => Answer::Refused(self.refusal(operation, evidence, ground)),
+            Judgement::Open(rule, wanted) => Answer::Refused(look::refusal(&rule.label, wanted)),
         };
         let protections = Protection::ALL
             .into_iter()
@@ -98,7 +113,7 @@ impl Snapshot {
         let written = self
             .rules()
             .iter()
-            .map(|rule| self.explain_rule(rule, principal, operation, judgement));
+            .map(|rule| self.explain_rule(rule, operation, evidence, judgement));
         let mut rules: Vec<RuleExplanation> = protections.chain(written).collect();
         if is_secret(operation) {
             rules.push(explain_secret(judgement));
@@ -119,22 +134,32 @@ impl Snapshot {
     fn explain_rule(
         &self,
         rule: &RuleEntry,
-        principal: &Principal,
         operation: &Operation<'_>,
+        evidence: &Evidence<'_>,
         judgement: Judgement<'_>,
     ) -> RuleExplanation {
-        let (finding, because) = if !self.selects(rule, principal) {
+        let (finding, because) = if !self.selects(rule, evidence.principal) {
             (Finding::NotSelected, Vec::new())
-        } else if operation.each_verb().any(|step| rule.clause.matches(&step)) {
-            let finding = if decides(rule, judgement) {
-                Finding::Decides
-            } else {
-                Finding::Matches
+        } else if let Some((step, outcome)) = operation
+            .each_verb()
+            .filter(|step| rule.clause.matches(step))
+            .map(|step| {
+                let outcome = condition::outcome(&rule.conditions, rule.clause.reach, &step, evidence);
+                (step, outcome)
+            })
+            .max_by_key(|(_, outcome)| *outcome)
+        {
+            let finding = match outcome {
+                Outcome::Matches if decides(rule, judgement) => Finding::Decides,
+                Outcome::Matches => Finding::Matches,
+                Outcome::Open(_) => Finding::Open,
+                Outcome::Differs => Finding::Differs,
             };
-            let because = match rule.clause.reach {
+            let mut because = match rule.clause.reach {
                 Reach::Covers => Vec::new(),
                 Reach::Touches => message::breadth(rule, operation),
             };
+            because.extend(condition::shortcomings(&rule.conditions, step.verb, evidence));
             (finding, because)
         } else {
             let differences = rule.clause.mismatches(operation);
@@ -154,7 +179,8 @@ impl Snapshot {
 fn decides(rule: &RuleEntry, judgement: Judgement<'_>) -> bool {
     let deciding = match judgement {
         Judgement::Allow(rule) | Judgement::Refuse(Ground::Restricted(rule)) => Some(rule),
-        Judgement::Refuse(Ground::Protected(_) | Ground::Secret(_) | Ground::NothingAllows(_)) => None,
+        Judgement::Open(..)
+        | Judgement::Refuse(Ground::Protected(_) | Ground::Secret(_) | Ground::NothingAllows(_)) => None,
     };
     deciding.is_some_and(|deciding| std::ptr::eq(deciding, rule))
 }
@@ -178,6 +204,7 @@ fn explain_secret(judgement: Judgement<'_>) -> RuleExplanation {
     let finding = match judgement {
         Judgement::Refuse(Ground::Secret(_)) => Finding::Decides,
         Judgement::Allow(_)
+        | Judgement::Open(..)
         | Judgement::Refuse(Ground::Protected(_) | Ground::Restricted(_) | Ground::NothingAllows(_)) => {
             Finding::Matches
         }
