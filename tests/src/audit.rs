@@ -73,6 +73,12 @@ impl Audit {
         Self { log, sentinel }
     }
 
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        self.log.clone()
+    }
+
     /// Marks now: what was sent before this call is before the mark.
     pub fn mark(&self) -> Result<Mark> {
         self.flush()?;

@@ -1,5 +1,7 @@
 //! A small HTTP/1.1 client over TLS, one connection a request: enough to ask an API server, and to send it bytes as they are.
 
+pub mod session;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Once};
@@ -69,6 +71,12 @@ impl Client {
     pub fn from_netns(mut self, netns: Option<Arc<Netns>>) -> Self {
         self.netns = netns;
         self
+    }
+
+    /// How it speaks TLS: for connections that are kept.
+    #[must_use]
+    pub fn tls(&self) -> Arc<ClientConfig> {
+        self.tls.clone()
     }
 
     /// One request, sent as given, and its whole reply.

@@ -11,6 +11,7 @@ pub mod cluster;
 pub mod command;
 pub mod daemon;
 pub mod demo;
+pub mod differential;
 pub mod guarded;
 pub mod http;
 pub mod kubeconfig;

@@ -10,6 +10,7 @@ mod bench;
 mod build;
 mod console;
 mod demo;
+mod differential;
 mod ebpf;
 mod paths;
 mod process;
@@ -50,6 +51,8 @@ enum Task {
     Rig(rig::Options),
     /// Measure against the field: all, or the named ones
     Bench(bench::Options),
+    /// Send generated requests to the guard and to the API server, and compare what both say about them
+    Differential(differential::Options),
     /// Check the house rules: the suite `tidy` alone
     Tidy,
     /// Write the generated tables again, after the pinned Kubernetes has changed
@@ -76,6 +79,7 @@ fn run(task: Task) -> Result<()> {
         Task::Test(options) => test::run(&options),
         Task::Rig(options) => rig::run(options),
         Task::Bench(options) => bench::run(&options),
+        Task::Differential(options) => differential::run(&options),
         Task::Tidy => test::run(&test::Options::only("tidy")),
         Task::Generate => protobuf::run(),
     }

@@ -18,9 +18,26 @@ use crate::test::count::Count;
 use crate::{console, paths, process, tidy};
 
 /// The order in which suites run; those not named here come last.
-const ORDER: [&str; 18] = [
-    "tidy", "unit", "cluster", "netns", "datapath", "run", "verify", "clients", "refusals", "hostile",
-    "errors", "failures", "readme", "daemon", "faults", "kernels", "web", "node",
+const ORDER: [&str; 19] = [
+    "tidy",
+    "unit",
+    "cluster",
+    "netns",
+    "datapath",
+    "run",
+    "verify",
+    "clients",
+    "refusals",
+    "differential",
+    "hostile",
+    "errors",
+    "failures",
+    "readme",
+    "daemon",
+    "faults",
+    "kernels",
+    "web",
+    "node",
 ];
 
 #[derive(Args)]

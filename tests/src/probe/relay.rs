@@ -220,17 +220,21 @@ async fn dial(to: SocketAddr, alpn: Option<Vec<String>>) -> io::Result<Wire> {
     let Some(alpn) = alpn else {
         return Ok(Wire::on(stream));
     };
-    let mut config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(io::Error::other)?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Anybody))
-        .with_no_client_auth();
+    let mut config = unverified_tls().map_err(io::Error::other)?;
     config.alpn_protocols = alpn.into_iter().map(String::into_bytes).collect();
     let connector = TlsConnector::from(Arc::new(config));
     Ok(Wire::on(
         connector.connect(ServerName::from(to.ip()), stream).await?,
     ))
+}
+
+/// TLS without a look at the certificate.
+pub(crate) fn unverified_tls() -> Result<ClientConfig, rustls::Error> {
+    Ok(ClientConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Anybody))
+        .with_no_client_auth())
 }
 
 /// Takes everybody for the API server: these connections carry nothing worth protecting.
