@@ -11,19 +11,24 @@ mod known;
 mod matching;
 mod message;
 mod notation;
+mod observe;
 mod operation;
 mod permit;
 mod protection;
+mod selector;
 mod sieve;
+mod subjects;
 
 #[cfg(test)]
 mod tests;
 
 pub use compile::{CompileError, MAX_RULES, Snapshot};
 pub use decide::Decision;
-pub use document::{AgentPolicy, Effect, KIND, read_policies};
+pub use document::{AgentPolicy, Effect, InvalidPolicy, KIND, read_policies, read_policies_or_refuse};
 pub use explain::{Answer, Explanation, Finding, RuleExplanation};
 pub use known::{KnownResource, Scope};
+pub use observe::Observation;
 pub use permit::Permit;
+pub use selector::Namespaces;
 
 pub use crate::yaml::{API_VERSION, DocumentError, Origin};

@@ -25,6 +25,10 @@ pub enum Reason {
     NoRuleAllows,
     /// A rule with effect `deny` matched.
     DeniedByRule,
+    /// A policy about this agent cannot be used: it has mistakes.
+    PolicyInvalid,
+    /// A rule allows it inside a grant only (`justInTime: Required`), and grants cannot be given yet.
+    GrantRequired,
     /// A rule with effect `requireApproval` matched, and approvals cannot be given yet.
     ApprovalRequired,
     /// A rule with effect `mask` matched, or the kind carries secret values, and masking cannot be done yet.
@@ -53,7 +57,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 24] = [
         Self::RequestMalformed,
         Self::HeadTooLarge,
         Self::MethodNotAllowed,
@@ -64,6 +68,8 @@ impl Reason {
         Self::RequestTimeout,
         Self::NoRuleAllows,
         Self::DeniedByRule,
+        Self::PolicyInvalid,
+        Self::GrantRequired,
         Self::ApprovalRequired,
         Self::MaskingRequired,
         Self::SelfProtection,
@@ -90,6 +96,8 @@ impl Reason {
             Self::UnsupportedMediaType => 415,
             Self::NoRuleAllows
             | Self::DeniedByRule
+            | Self::PolicyInvalid
+            | Self::GrantRequired
             | Self::ApprovalRequired
             | Self::MaskingRequired
             | Self::SelfProtection
@@ -136,6 +144,8 @@ impl Reason {
             Self::RequestTimeout => "RequestTimeout",
             Self::NoRuleAllows => "NoRuleAllows",
             Self::DeniedByRule => "DeniedByRule",
+            Self::PolicyInvalid => "PolicyInvalid",
+            Self::GrantRequired => "GrantRequired",
             Self::ApprovalRequired => "ApprovalRequired",
             Self::MaskingRequired => "MaskingRequired",
             Self::SelfProtection => "SelfProtection",

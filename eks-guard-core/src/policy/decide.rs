@@ -34,7 +34,7 @@ impl Snapshot {
     /// Decides on one request of one agent.
     pub fn decide(&self, principal: &Principal, request: ApiRequest) -> Decision {
         let found = {
-            let operation = Operation::new(request.info(), request.object_name(), patch_kind(&request));
+            let operation = operation_of(&request).knowing(self.namespaces());
             match self.judge(principal, &operation) {
                 Judgement::Allow(rule) => Found::Allow(rule.label.clone()),
                 Judgement::Refuse(ground) => Found::Refuse(self.refusal(principal, &operation, ground)),
@@ -62,8 +62,13 @@ impl Snapshot {
     }
 }
 
+/// The request as rules are matched on it.
+pub(crate) fn operation_of(request: &ApiRequest) -> Operation<'_> {
+    Operation::new(request.info(), request.object_name(), patch_kind(request))
+}
+
 /// Server-side apply is known by the content type of the body alone.
-pub(crate) fn patch_kind(request: &ApiRequest) -> PatchKind {
+fn patch_kind(request: &ApiRequest) -> PatchKind {
     match request.body() {
         Some(body) if body.content_type() == APPLY => PatchKind::Apply,
         Some(_) | None => PatchKind::Existing,

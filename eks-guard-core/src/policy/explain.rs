@@ -1,8 +1,8 @@
 //! Why a request is allowed or refused: every rule that was looked at, found by the very code that decides.
 
 use crate::policy::compile::{RuleEntry, Snapshot};
-use crate::policy::decide::patch_kind;
-use crate::policy::document::Effect;
+use crate::policy::decide::operation_of;
+use crate::policy::document::{Effect, Mode};
 use crate::policy::judge::{Ground, Judgement};
 use crate::policy::matching::Reach;
 use crate::policy::message;
@@ -66,6 +66,8 @@ pub enum Finding {
     Matches,
     /// It does not match.
     Differs,
+    /// It matches, and its policy only observes.
+    Observes,
     /// Its policy does not select the agent.
     NotSelected,
 }
@@ -74,14 +76,14 @@ impl Snapshot {
     /// Explains a request known by its RequestInfo: what `eks-guard policy explain` prints.
     #[must_use]
     pub fn explain(&self, principal: &Principal, info: &RequestInfo) -> Explanation {
-        self.explain_operation(principal, &Operation::new(info, "", PatchKind::Existing))
+        let operation = Operation::new(info, "", PatchKind::Existing);
+        self.explain_operation(principal, &operation.knowing(self.namespaces()))
     }
 
     /// Explains a whole request, with what only its body says.
     #[must_use]
     pub fn explain_request(&self, principal: &Principal, request: &ApiRequest) -> Explanation {
-        let operation = Operation::new(request.info(), request.object_name(), patch_kind(request));
-        self.explain_operation(principal, &operation)
+        self.explain_operation(principal, &operation_of(request).knowing(self.namespaces()))
     }
 
     fn explain_operation(&self, principal: &Principal, operation: &Operation<'_>) -> Explanation {
@@ -94,7 +96,7 @@ impl Snapshot {
         };
         let protections = Protection::ALL
             .into_iter()
-            .map(|it| explain_protection(it, operation));
+            .map(|it| explain_protection(it, operation, judgement));
         let written = self
             .rules()
             .iter()
@@ -126,10 +128,10 @@ impl Snapshot {
         let (finding, because) = if !self.selects(rule, principal) {
             (Finding::NotSelected, Vec::new())
         } else if operation.each_verb().any(|step| rule.clause.matches(&step)) {
-            let finding = if decides(rule, judgement) {
-                Finding::Decides
-            } else {
-                Finding::Matches
+            let finding = match rule.mode {
+                Mode::Observe => Finding::Observes,
+                Mode::Enforce if decides(rule, judgement) => Finding::Decides,
+                Mode::Enforce => Finding::Matches,
             };
             let because = match rule.clause.reach {
                 Reach::Covers => Vec::new(),
@@ -154,16 +156,26 @@ impl Snapshot {
 fn decides(rule: &RuleEntry, judgement: Judgement<'_>) -> bool {
     let deciding = match judgement {
         Judgement::Allow(rule) | Judgement::Refuse(Ground::Restricted(rule)) => Some(rule),
-        Judgement::Refuse(Ground::Protected(_) | Ground::Secret(_) | Ground::NothingAllows(_)) => None,
+        Judgement::Refuse(Ground::Ungranted(rule)) => Some(rule),
+        Judgement::Refuse(
+            Ground::Protected(_) | Ground::Invalid(_) | Ground::Secret(_) | Ground::NothingAllows(_),
+        ) => None,
     };
     deciding.is_some_and(|deciding| std::ptr::eq(deciding, rule))
 }
 
-fn explain_protection(protection: Protection, operation: &Operation<'_>) -> RuleExplanation {
-    let (finding, because) = if Protection::of(operation) == Some(protection) {
+fn explain_protection(
+    protection: Protection,
+    operation: &Operation<'_>,
+    judgement: Judgement<'_>,
+) -> RuleExplanation {
+    let decides = matches!(judgement, Judgement::Refuse(Ground::Protected(it)) if it == protection);
+    let (finding, because) = if Protection::of(operation) != Some(protection) {
+        (Finding::Differs, Vec::new())
+    } else if decides {
         (Finding::Decides, vec![protection.remedy().to_owned()])
     } else {
-        (Finding::Differs, Vec::new())
+        (Finding::Matches, vec![protection.remedy().to_owned()])
     };
     RuleExplanation {
         rule: protection.label().to_owned(),
@@ -178,9 +190,13 @@ fn explain_secret(judgement: Judgement<'_>) -> RuleExplanation {
     let finding = match judgement {
         Judgement::Refuse(Ground::Secret(_)) => Finding::Decides,
         Judgement::Allow(_)
-        | Judgement::Refuse(Ground::Protected(_) | Ground::Restricted(_) | Ground::NothingAllows(_)) => {
-            Finding::Matches
-        }
+        | Judgement::Refuse(
+            Ground::Protected(_)
+            | Ground::Invalid(_)
+            | Ground::Restricted(_)
+            | Ground::Ungranted(_)
+            | Ground::NothingAllows(_),
+        ) => Finding::Matches,
     };
     let because = vec!["replies carry values of Secrets, and this version cannot mask them".to_owned()];
     RuleExplanation {

@@ -12,6 +12,7 @@ mod documents;
 mod explanations;
 mod model;
 mod protections;
+mod subjects;
 mod tools;
 
 /// A policy file with one policy for agent `a`; each rule is written in flow style.
@@ -36,11 +37,7 @@ fn snapshot(rules: &[&str]) -> Snapshot {
 }
 
 fn principal(agent: &str) -> Principal {
-    Principal {
-        agent: agent.into(),
-        model_claimed: None,
-        pod: None,
-    }
+    Principal::named(agent)
 }
 
 /// `GET /api/v1/…?query`, as it would come in.
@@ -96,7 +93,8 @@ fn reason(snapshot: &Snapshot, line: &str) -> Option<Reason> {
     let request = request(line);
     judged(
         snapshot,
-        &Operation::new(request.info(), request.object_name(), PatchKind::Existing),
+        &Operation::new(request.info(), request.object_name(), PatchKind::Existing)
+            .knowing(snapshot.namespaces()),
     )
     .0
 }
@@ -115,6 +113,8 @@ fn label(judgement: Judgement<'_>) -> String {
         Judgement::Refuse(Ground::Restricted(rule)) => format!("{} {}", rule.effect, rule.label),
         Judgement::Refuse(Ground::Secret(rule)) => format!("secret {}", rule.label),
         Judgement::Refuse(Ground::Protected(protection)) => protection.label().to_owned(),
+        Judgement::Refuse(Ground::Invalid(policy)) => format!("invalid {}", policy.name),
+        Judgement::Refuse(Ground::Ungranted(rule)) => format!("ungranted {}", rule.label),
         Judgement::Refuse(Ground::NothingAllows(verb)) => nothing(verb),
     }
 }

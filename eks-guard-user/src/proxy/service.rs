@@ -62,7 +62,7 @@ async fn steps(
     let accept = negotiation::accept(&request, text(&head.headers, &ACCEPT)?)?;
 
     // Identity is the workload's, proven by the flow entry. Decision: from here on there is a permit or nothing.
-    let permit = decide(proxy, connection, request)?;
+    let permit = decide(proxy, connection, request, record)?;
 
     // Intent, on disk before anything mutating leaves.
     record.intent(&permit).await?;
@@ -82,9 +82,18 @@ async fn steps(
     })
 }
 
-fn decide(proxy: &Proxy, connection: &Connection, request: ApiRequest) -> Result<Permit, Refusal> {
+fn decide(
+    proxy: &Proxy,
+    connection: &Connection,
+    request: ApiRequest,
+    record: &mut RequestRecord,
+) -> Result<Permit, Refusal> {
     let principal = &connection.workload.principal;
-    match proxy.snapshot.load().decide(principal, request) {
+    let snapshot = proxy.snapshot.load();
+    if let Some(observation) = snapshot.observe(principal, &request) {
+        record.observed(observation);
+    }
+    match snapshot.decide(principal, request) {
         Decision::Permit(permit) => Ok(permit),
         Decision::Refuse(_, refusal) => Err(refusal),
     }
