@@ -3,6 +3,7 @@
 
 pub mod body;
 pub mod catalogue;
+pub mod discovery;
 pub mod negotiation;
 pub mod policy;
 pub mod principal;

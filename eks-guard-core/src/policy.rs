@@ -3,11 +3,23 @@
 //! (docs/policy.md).
 
 mod compile;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "documents cannot carry conditions yet")
+)]
+mod condition;
 mod decide;
 mod document;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "documents cannot carry conditions yet")
+)]
+mod evidence;
 mod explain;
+mod facts;
 mod judge;
 mod known;
+mod look;
 mod matching;
 mod message;
 mod notation;
@@ -15,6 +27,7 @@ mod observe;
 mod operation;
 mod permit;
 mod protection;
+mod review;
 mod selector;
 mod sieve;
 mod subjects;
@@ -26,9 +39,12 @@ pub use compile::{CompileError, MAX_RULES, Snapshot};
 pub use decide::Decision;
 pub use document::{AgentPolicy, Effect, InvalidPolicy, KIND, read_policies, read_policies_or_refuse};
 pub use explain::{Answer, Explanation, Finding, RuleExplanation};
+pub use facts::{Fact, Facts};
 pub use known::{KnownResource, Scope};
+pub use look::{Look, Wanted};
 pub use observe::Observation;
 pub use permit::Permit;
+pub use review::{Asker, Review, ReviewError};
 pub use selector::Namespaces;
 
 pub use crate::yaml::{API_VERSION, DocumentError, Origin};

@@ -21,6 +21,8 @@ pub enum Reason {
     NotAcceptable,
     /// The request's own headers or body were not complete in time.
     RequestTimeout,
+    /// The API server serves no such resource.
+    ResourceUnknown,
     /// No rule allows the request: the default.
     NoRuleAllows,
     /// A rule with effect `deny` matched.
@@ -37,6 +39,8 @@ pub enum Reason {
     SelfProtection,
     /// A stream through the API server into a pod, service or node (exec, attach, port-forward, proxy).
     ConnectRefused,
+    /// A rule has a condition about the object as it is stored or would become, and it could not be looked at.
+    ObjectUnknown,
     /// The record could not be made durable before a mutating request.
     RecordUnavailable,
     /// Too many requests are under way for this agent.
@@ -57,7 +61,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 26] = [
         Self::RequestMalformed,
         Self::HeadTooLarge,
         Self::MethodNotAllowed,
@@ -66,6 +70,7 @@ impl Reason {
         Self::UnsupportedMediaType,
         Self::NotAcceptable,
         Self::RequestTimeout,
+        Self::ResourceUnknown,
         Self::NoRuleAllows,
         Self::DeniedByRule,
         Self::PolicyInvalid,
@@ -74,6 +79,7 @@ impl Reason {
         Self::MaskingRequired,
         Self::SelfProtection,
         Self::ConnectRefused,
+        Self::ObjectUnknown,
         Self::RecordUnavailable,
         Self::Overloaded,
         Self::Draining,
@@ -89,6 +95,7 @@ impl Reason {
     pub const fn http_status(self) -> u16 {
         match self {
             Self::RequestMalformed | Self::BodyMalformed => 400,
+            Self::ResourceUnknown => 404,
             Self::MethodNotAllowed => 405,
             Self::NotAcceptable => 406,
             Self::RequestTimeout => 408,
@@ -101,7 +108,8 @@ impl Reason {
             | Self::ApprovalRequired
             | Self::MaskingRequired
             | Self::SelfProtection
-            | Self::ConnectRefused => 403,
+            | Self::ConnectRefused
+            | Self::ObjectUnknown => 403,
             Self::Overloaded => 429,
             Self::HeadTooLarge => 431,
             Self::Internal => 500,
@@ -119,6 +127,7 @@ impl Reason {
         match self.http_status() {
             400 => "BadRequest",
             403 => "Forbidden",
+            404 => "NotFound",
             405 => "MethodNotAllowed",
             406 => "NotAcceptable",
             408 => "Timeout",
@@ -142,6 +151,7 @@ impl Reason {
             Self::UnsupportedMediaType => "UnsupportedMediaType",
             Self::NotAcceptable => "NotAcceptable",
             Self::RequestTimeout => "RequestTimeout",
+            Self::ResourceUnknown => "ResourceUnknown",
             Self::NoRuleAllows => "NoRuleAllows",
             Self::DeniedByRule => "DeniedByRule",
             Self::PolicyInvalid => "PolicyInvalid",
@@ -150,6 +160,7 @@ impl Reason {
             Self::MaskingRequired => "MaskingRequired",
             Self::SelfProtection => "SelfProtection",
             Self::ConnectRefused => "ConnectRefused",
+            Self::ObjectUnknown => "ObjectUnknown",
             Self::RecordUnavailable => "RecordUnavailable",
             Self::Overloaded => "Overloaded",
             Self::Draining => "Draining",

@@ -1,6 +1,8 @@
 //! Deciding to allow a read allocates nothing, however many rules there are.
 
-use eks_guard_core::policy::{Decision, Snapshot, read_policies};
+use std::time::SystemTime;
+
+use eks_guard_core::policy::{Decision, Facts, Snapshot, read_policies};
 use eks_guard_core::principal::Principal;
 use eks_guard_core::request_info::ApiRequest;
 
@@ -23,7 +25,9 @@ fn allowing_a_get_allocates_nothing() {
     for path in ["/api/v1/namespaces/team-198/pods/web-0", "/version"] {
         let request = ApiRequest::parse("GET", path, None).unwrap();
         let mut decision = None;
-        let counted = allocation_counter::measure(|| decision = Some(snapshot.decide(&principal, request)));
+        let counted = allocation_counter::measure(|| {
+            decision = Some(snapshot.decide(&principal, request, &Facts::at(SystemTime::UNIX_EPOCH)));
+        });
         assert!(matches!(decision, Some(Decision::Permit(_))), "{decision:?}");
         assert_eq!(counted.count_total, 0, "{path}");
     }

@@ -12,6 +12,8 @@ mod origin;
 mod record;
 mod reply;
 mod respond;
+mod review;
+mod served;
 mod service;
 mod strict_http1;
 mod turned_away;
@@ -41,6 +43,7 @@ pub use origin::{CallerFuture, LocalOrigins, Origin, OriginFuture, Origins};
 pub use workload::{Place, Workload, Workloads};
 
 use record::ConnectionLog;
+use served::Served;
 use upstream::UpstreamPool;
 
 /// Bounds of everything an agent can make the proxy hold or wait for.
@@ -129,6 +132,7 @@ pub struct Proxy {
     connection_slots: Arc<Semaphore>,
     body_memory: Arc<Semaphore>,
     upstream: Arc<UpstreamPool>,
+    served: Served,
 }
 
 impl Proxy {
@@ -140,13 +144,13 @@ impl Proxy {
         let limits = parts.limits;
         let names = ServerNames::of(&parts.endpoint);
         let metrics = parts.metrics;
-        let upstream = UpstreamPool::new(
+        let upstream = Arc::new(UpstreamPool::new(
             parts.endpoint,
             parts.credentials,
             Arc::clone(&metrics),
             limits.connect,
             limits.response_head,
-        )?;
+        )?);
         Ok(Arc::new(Self {
             snapshot: parts.snapshot,
             tls: parts.tls,
@@ -154,7 +158,8 @@ impl Proxy {
             connection_log: ConnectionLog::default(),
             connection_slots: Arc::new(Semaphore::new(limits.all_connections)),
             body_memory: Arc::new(Semaphore::new(limits.body_memory)),
-            upstream: Arc::new(upstream),
+            served: Served::new(Arc::clone(&upstream)),
+            upstream,
             metrics,
             clock: parts.clock,
             limits,

@@ -18,13 +18,14 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use rig::bench::Report;
+use rig::programs::workspace;
 
 /// What the guard costs a node.
 #[derive(Parser)]
 struct Arguments {
-    /// Folder for the JSON report.
-    #[arg(long, default_value = "target/bench")]
-    out: PathBuf,
+    /// Folder for the JSON report; left out: `target/bench` of the workspace.
+    #[arg(long)]
+    out: Option<PathBuf>,
     /// How often everything is repeated, interleaved.
     #[arg(long, default_value_t = 5)]
     repetitions: usize,
@@ -63,7 +64,9 @@ fn main() -> Result<ExitCode> {
         }
     }
     let report = Report::new(rows);
-    report.write(&arguments.out, "datapath")?;
+    // cargo runs a bench in the folder of its package.
+    let out = arguments.out.unwrap_or_else(|| workspace().join("target/bench"));
+    report.write(&out, "datapath")?;
     println!("datapath: {}\n\n{}", report.machine, report.table());
     Ok(if report.holds() {
         ExitCode::SUCCESS

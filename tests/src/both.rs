@@ -131,7 +131,8 @@ impl<'a> Both<'a> {
         ))
     }
 
-    fn through_guard(&self, args: &[&str]) -> Result<Output> {
+    /// A command of the agent, which may go another way than the same command would without a guard.
+    pub fn through_guard(&self, args: &[&str]) -> Result<Output> {
         Ok(without_noise(
             self.guarded.kubectl(&[&["-n", &self.namespace], args].concat())?,
         ))

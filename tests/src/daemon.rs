@@ -258,17 +258,27 @@ impl<'a> Guard<'a> {
         })
     }
 
-    /// Every line of every record; the last may be written right now.
+    /// Every line of every record.
     pub fn records(&self) -> Result<Vec<Value>> {
         let mut events = Vec::new();
-        for file in fs::read_dir(self.folder.path().join("records"))? {
-            let text = fs::read_to_string(file?.path())?;
-            let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-            for line in whole.lines() {
+        for (_, text) in self.records_by_file()? {
+            for line in text.lines() {
                 events.push(serde_json::from_str(line).context("reading a record")?);
             }
         }
         Ok(events)
+    }
+
+    /// Each record's file name and its whole lines; the last may be written right now.
+    pub fn records_by_file(&self) -> Result<Vec<(String, String)>> {
+        let mut records = Vec::new();
+        for file in fs::read_dir(self.folder.path().join("records"))? {
+            let file = file?;
+            let mut text = fs::read_to_string(file.path())?;
+            text.truncate(text.rfind('\n').map_or(0, |end| end + 1));
+            records.push((file.file_name().to_string_lossy().into_owned(), text));
+        }
+        Ok(records)
     }
 
     /// A file of the daemon's own.

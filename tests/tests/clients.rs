@@ -138,13 +138,21 @@ fn what_the_api_can_do() -> Result<()> {
 #[test]
 fn who_may_do_what() -> Result<()> {
     let both = Both::new(shared()?, "who")?;
-    both.reads(&["auth", "can-i", "create", "pods"])?.ok()?;
-    both.reads(&["auth", "can-i", "get", "/metrics"])?.ok()?;
-    both.reads(&["auth", "can-i", "--list"])?.ok()?;
+    both.reads(&["auth", "can-i", "create", "configmaps"])?.ok()?;
+    let no = both.through_guard(&["auth", "can-i", "create", "pods", "--subresource=exec"])?;
+    ensure!(
+        no.stdout.starts_with("no") && no.stdout.contains("eks-guard"),
+        "{no:?}"
+    );
+    let list = both.through_guard(&["auth", "can-i", "--list"])?.ok()?;
+    ensure!(
+        list.contains("configmaps") && !list.contains("pods/exec") && !list.contains("secrets"),
+        "{list}"
+    );
     let who = both
-        .reads(&["auth", "whoami", "-o", "jsonpath={.status.userInfo.username}"])?
+        .through_guard(&["auth", "whoami", "-o", "jsonpath={.status.userInfo.username}"])?
         .ok()?;
-    ensure!(who == both.guarded().upstream_user(), "{who}");
+    ensure!(who.starts_with("eks-guard:"), "{who}");
     Ok(())
 }
 

@@ -1,6 +1,8 @@
 //! What goes wrong on a node while an agent never stops trying to get past the guard: nothing of it arrives, and the loss is
 //! repaired or said. Each test has a daemon of its own on a kubepods root of its own. Needs root.
 
+#[path = "faults/clock.rs"]
+mod clock;
 #[path = "faults/daemon.rs"]
 mod daemon;
 #[path = "faults/forwarding.rs"]

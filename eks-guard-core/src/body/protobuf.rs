@@ -17,6 +17,11 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
+/// The kind with this lower-case name in an API version; none when no table describes it.
+pub(crate) fn kind_named(group: &str, version: &str, singular: &str) -> Option<&'static str> {
+    kinds::named(group, version, singular)
+}
+
 /// The first bytes of every Kubernetes protobuf body.
 const MAGIC: &[u8] = b"k8s\0";
 

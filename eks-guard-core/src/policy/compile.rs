@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::policy::condition::Condition;
 use crate::policy::document::{
     AgentPolicy, Effect, InvalidPolicy, JustInTime, Masking, Mode, Names, RuleScope,
 };
@@ -77,6 +78,8 @@ pub(crate) struct RuleEntry {
     pub(crate) mode: Mode,
     /// Whether what it allows needs a grant.
     pub(crate) just_in_time: JustInTime,
+    /// All of them have to hold.
+    pub(crate) conditions: Box<[Condition]>,
     /// `None` for compiled-in rules.
     pub(crate) origin: Option<Origin>,
     /// Position in [`Snapshot::policies`]; `None` for compiled-in rules, which select every agent.
@@ -186,6 +189,14 @@ impl Snapshot {
             .any(|policy| policy.subjects.select(principal) != Known::No)
     }
 
+    /// Adds a condition to a rule, for the tests of deciding in stages.
+    #[cfg(test)]
+    pub(crate) fn add_condition(&mut self, label: &str, condition: Condition) {
+        let rule = self.rules.iter_mut().find(|rule| &*rule.label == label).unwrap();
+        let conditions = std::mem::take(&mut rule.conditions).into_vec();
+        rule.conditions = conditions.into_iter().chain([condition]).collect();
+    }
+
     /// The number this snapshot was compiled with.
     #[must_use]
     pub fn generation(&self) -> u64 {
@@ -291,6 +302,7 @@ fn ordered_rules(sorted: &[&AgentPolicy]) -> Vec<RuleEntry> {
             masking: Masking::Kept,
             mode: Mode::Enforce,
             just_in_time: JustInTime::Never,
+            conditions: Box::default(),
             origin: None,
             policy: None,
         });
@@ -302,6 +314,7 @@ fn ordered_rules(sorted: &[&AgentPolicy]) -> Vec<RuleEntry> {
             masking: rule.masking,
             mode: policy.mode,
             just_in_time: policy.just_in_time,
+            conditions: Box::default(),
             origin: Some(rule.origin.clone()),
             policy: Some(position),
         })

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use crate::policy::compile::Snapshot;
+use crate::policy::evidence::Evidence;
+use crate::policy::facts::Facts;
 use crate::policy::judge::{Ground, Judgement};
+use crate::policy::look::{Look, Wanted};
 use crate::policy::message;
 use crate::policy::operation::{Operation, PatchKind};
 use crate::policy::permit::Permit;
@@ -22,38 +25,44 @@ pub enum Decision {
     Permit(Permit),
     /// Refused; the request is given back for the record.
     Refuse(ApiRequest, Refusal),
+    /// Rules allow it, unless objects that are not known speak against it: look at them, and decide again.
+    Look(Look),
 }
 
 /// What was found, without a borrow of the request.
 enum Found {
     Allow(Arc<str>),
     Refuse(Refusal),
+    Open(Arc<str>, Wanted),
 }
 
 impl Snapshot {
-    /// Decides on one request of one agent.
-    pub fn decide(&self, principal: &Principal, request: ApiRequest) -> Decision {
+    /// Decides on one request of one agent. The same request with the same facts is decided the same way.
+    pub fn decide(&self, principal: &Principal, request: ApiRequest, facts: &Facts<'_>) -> Decision {
         let found = {
             let operation = operation_of(&request).knowing(self.namespaces());
-            match self.judge(principal, &operation) {
+            let evidence = Evidence::new(principal, request.info(), Some(&request), facts);
+            match self.judge(&operation, &evidence) {
                 Judgement::Allow(rule) => Found::Allow(rule.label.clone()),
-                Judgement::Refuse(ground) => Found::Refuse(self.refusal(principal, &operation, ground)),
+                Judgement::Refuse(ground) => Found::Refuse(self.refusal(&operation, &evidence, ground)),
+                Judgement::Open(rule, wanted) => Found::Open(rule.label.clone(), wanted),
             }
         };
         match found {
             Found::Allow(rule) => Decision::Permit(Permit::new(request, rule, self.generation())),
             Found::Refuse(refusal) => Decision::Refuse(request, refusal),
+            Found::Open(rule, wanted) => Decision::Look(Look::new(request, wanted, rule)),
         }
     }
 
     pub(crate) fn refusal(
         &self,
-        principal: &Principal,
         operation: &Operation<'_>,
+        evidence: &Evidence<'_>,
         ground: Ground<'_>,
     ) -> Refusal {
         let (reason, rule) = message::reason(ground);
-        let message = message::sentence(self, principal, operation, ground);
+        let message = message::sentence(self, operation, evidence, ground);
         Refusal {
             reason,
             rule,

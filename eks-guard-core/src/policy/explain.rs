@@ -1,9 +1,13 @@
 //! Why a request is allowed or refused: every rule that was looked at, found by the very code that decides.
 
 use crate::policy::compile::{RuleEntry, Snapshot};
+use crate::policy::condition::{self, Outcome};
 use crate::policy::decide::operation_of;
 use crate::policy::document::{Effect, Mode};
+use crate::policy::evidence::Evidence;
+use crate::policy::facts::Facts;
 use crate::policy::judge::{Ground, Judgement};
+use crate::policy::look;
 use crate::policy::matching::Reach;
 use crate::policy::message;
 use crate::policy::operation::{Operation, PatchKind};
@@ -64,6 +68,8 @@ pub enum Finding {
     Decides,
     /// It matches, and another rule decides.
     Matches,
+    /// Whether it matches depends on objects that are not known.
+    Open,
     /// It does not match.
     Differs,
     /// It matches, and its policy only observes.
@@ -75,24 +81,33 @@ pub enum Finding {
 impl Snapshot {
     /// Explains a request known by its RequestInfo: what `eks-guard policy explain` prints.
     #[must_use]
-    pub fn explain(&self, principal: &Principal, info: &RequestInfo) -> Explanation {
-        let operation = Operation::new(info, "", PatchKind::Existing);
-        self.explain_operation(principal, &operation.knowing(self.namespaces()))
+    pub fn explain(&self, principal: &Principal, info: &RequestInfo, facts: &Facts<'_>) -> Explanation {
+        let operation = Operation::new(info, "", PatchKind::Existing).knowing(self.namespaces());
+        self.explain_operation(&operation, &Evidence::new(principal, info, None, facts))
     }
 
     /// Explains a whole request, with what only its body says.
     #[must_use]
-    pub fn explain_request(&self, principal: &Principal, request: &ApiRequest) -> Explanation {
-        self.explain_operation(principal, &operation_of(request).knowing(self.namespaces()))
+    pub fn explain_request(
+        &self,
+        principal: &Principal,
+        request: &ApiRequest,
+        facts: &Facts<'_>,
+    ) -> Explanation {
+        let operation = operation_of(request).knowing(self.namespaces());
+        let evidence = Evidence::new(principal, request.info(), Some(request), facts);
+        self.explain_operation(&operation, &evidence)
     }
 
-    fn explain_operation(&self, principal: &Principal, operation: &Operation<'_>) -> Explanation {
-        let judgement = self.judge(principal, operation);
+    fn explain_operation(&self, operation: &Operation<'_>, evidence: &Evidence<'_>) -> Explanation {
+        let principal = evidence.principal;
+        let judgement = self.judge(operation, evidence);
         let answer = match judgement {
             Judgement::Allow(rule) => Answer::Allowed {
                 rule: rule.label.to_string(),
             },
-            Judgement::Refuse(ground) => Answer::Refused(self.refusal(principal, operation, ground)),
+            Judgement::Refuse(ground) => Answer::Refused(self.refusal(operation, evidence, ground)),
+            Judgement::Open(rule, wanted) => Answer::Refused(look::refusal(&rule.label, wanted)),
         };
         let protections = Protection::ALL
             .into_iter()
@@ -100,7 +115,7 @@ impl Snapshot {
         let written = self
             .rules()
             .iter()
-            .map(|rule| self.explain_rule(rule, principal, operation, judgement));
+            .map(|rule| self.explain_rule(rule, operation, evidence, judgement));
         let mut rules: Vec<RuleExplanation> = protections.chain(written).collect();
         if is_secret(operation) {
             rules.push(explain_secret(judgement));
@@ -121,22 +136,33 @@ impl Snapshot {
     fn explain_rule(
         &self,
         rule: &RuleEntry,
-        principal: &Principal,
         operation: &Operation<'_>,
+        evidence: &Evidence<'_>,
         judgement: Judgement<'_>,
     ) -> RuleExplanation {
-        let (finding, because) = if !self.selects(rule, principal) {
+        let (finding, because) = if !self.selects(rule, evidence.principal) {
             (Finding::NotSelected, Vec::new())
-        } else if operation.each_verb().any(|step| rule.clause.matches(&step)) {
-            let finding = match rule.mode {
-                Mode::Observe => Finding::Observes,
-                Mode::Enforce if decides(rule, judgement) => Finding::Decides,
-                Mode::Enforce => Finding::Matches,
+        } else if let Some((step, outcome)) = operation
+            .each_verb()
+            .filter(|step| rule.clause.matches(step))
+            .map(|step| {
+                let outcome = condition::outcome(&rule.conditions, rule.clause.reach, &step, evidence);
+                (step, outcome)
+            })
+            .max_by_key(|(_, outcome)| *outcome)
+        {
+            let finding = match outcome {
+                Outcome::Matches if rule.mode == Mode::Observe => Finding::Observes,
+                Outcome::Matches if decides(rule, judgement) => Finding::Decides,
+                Outcome::Matches => Finding::Matches,
+                Outcome::Open(_) => Finding::Open,
+                Outcome::Differs => Finding::Differs,
             };
-            let because = match rule.clause.reach {
+            let mut because = match rule.clause.reach {
                 Reach::Covers => Vec::new(),
                 Reach::Touches => message::breadth(rule, operation),
             };
+            because.extend(condition::shortcomings(&rule.conditions, step.verb, evidence));
             (finding, because)
         } else {
             let differences = rule.clause.mismatches(operation);
@@ -157,7 +183,8 @@ fn decides(rule: &RuleEntry, judgement: Judgement<'_>) -> bool {
     let deciding = match judgement {
         Judgement::Allow(rule) | Judgement::Refuse(Ground::Restricted(rule)) => Some(rule),
         Judgement::Refuse(Ground::Ungranted(rule)) => Some(rule),
-        Judgement::Refuse(
+        Judgement::Open(..)
+        | Judgement::Refuse(
             Ground::Protected(_) | Ground::Invalid(_) | Ground::Secret(_) | Ground::NothingAllows(_),
         ) => None,
     };
@@ -190,6 +217,7 @@ fn explain_secret(judgement: Judgement<'_>) -> RuleExplanation {
     let finding = match judgement {
         Judgement::Refuse(Ground::Secret(_)) => Finding::Decides,
         Judgement::Allow(_)
+        | Judgement::Open(..)
         | Judgement::Refuse(
             Ground::Protected(_)
             | Ground::Invalid(_)

@@ -233,6 +233,13 @@ impl KnownResource {
         KNOWN.iter().any(|known| known.group == group)
     }
 
+    /// The kind of its objects in this version, as in `kind: Deployment`.
+    #[must_use]
+    pub fn kind(&self, version: &str) -> Option<&'static str> {
+        let singular = self.aliases().next()?;
+        crate::body::protobuf::kind_named(self.group, version, singular)
+    }
+
     /// Singular and short names.
     pub fn aliases(&self) -> impl Iterator<Item = &'static str> {
         self.aliases.split_ascii_whitespace()

@@ -1,14 +1,15 @@
 //! What refusals say: what was refused, by which rule, and the smallest change that would allow it.
 
 use crate::policy::compile::{RuleEntry, Snapshot};
+use crate::policy::condition;
 use crate::policy::document::{Effect, Mode, NamespaceScope, RuleScope};
+use crate::policy::evidence::Evidence;
 use crate::policy::judge::Ground;
 use crate::policy::known::{KnownResource, Scope};
 use crate::policy::matching::Dimension;
 use crate::policy::notation::{self, Quoted};
 use crate::policy::operation::{Extent, Operation, ResourceTarget, Target};
 use crate::policy::protection::{SECRETS_LABEL, is_secret};
-use crate::principal::Principal;
 use crate::reason::Reason;
 use crate::request_info::Verb;
 
@@ -35,12 +36,12 @@ pub(crate) fn reason(ground: Ground<'_>) -> (Reason, Option<String>) {
 /// The sentence that goes with it.
 pub(crate) fn sentence(
     snapshot: &Snapshot,
-    principal: &Principal,
     operation: &Operation<'_>,
+    evidence: &Evidence<'_>,
     ground: Ground<'_>,
 ) -> String {
     let request = describe(operation);
-    let agent = Quoted(&principal.agent);
+    let agent = Quoted(&evidence.principal.agent);
     match ground {
         Ground::Protected(protection) => {
             format!("agent {agent} may not {request}: {}", protection.remedy())
@@ -52,8 +53,14 @@ pub(crate) fn sentence(
                 Effect::Mask => "needs values in the reply masked, which this version cannot do, because of",
             };
             let way_out = way_out(rule, operation);
+            let faults = condition::shortcomings(&rule.conditions, operation.verb, evidence);
+            let faults = if faults.is_empty() {
+                String::new()
+            } else {
+                format!(" ({})", faults.join("; "))
+            };
             format!(
-                "agent {agent} may not {request}: it {what} rule {}{way_out}",
+                "agent {agent} may not {request}: it {what} rule {}{faults}{way_out}",
                 Quoted(&rule.label)
             )
         }
@@ -75,7 +82,7 @@ pub(crate) fn sentence(
              cannot give grants",
             Quoted(&rule.label)
         ),
-        Ground::NothingAllows(verb) => nothing_allows(snapshot, principal, operation, verb),
+        Ground::NothingAllows(verb) => nothing_allows(snapshot, operation, evidence, verb),
     }
 }
 
@@ -170,10 +177,11 @@ pub(crate) fn breadth(rule: &RuleEntry, operation: &Operation<'_>) -> Vec<String
 
 fn nothing_allows(
     snapshot: &Snapshot,
-    principal: &Principal,
     operation: &Operation<'_>,
+    evidence: &Evidence<'_>,
     verb: Verb,
 ) -> String {
+    let principal = evidence.principal;
     let agent = Quoted(&principal.agent);
     let request = describe(operation);
     if is_secret(operation) {
@@ -195,7 +203,7 @@ fn nothing_allows(
              policy with an allow rule for {rule}"
         );
     }
-    let closest = closest_rule(snapshot, principal, &needed).map_or(String::new(), |(rule, difference)| {
+    let closest = closest_rule(snapshot, &needed, evidence).map_or(String::new(), |(rule, difference)| {
         format!("; closest is rule {}, but {difference}", Quoted(&rule.label))
     });
     format!(
@@ -232,23 +240,27 @@ pub(crate) fn smallest_rule(operation: &Operation<'_>) -> String {
     rule + "}"
 }
 
-/// An allow rule for this agent that differs in one thing only.
+/// An allow rule for this agent that differs in one thing only, or in its conditions.
 fn closest_rule<'a>(
     snapshot: &'a Snapshot,
-    principal: &Principal,
     operation: &Operation<'_>,
+    evidence: &Evidence<'_>,
 ) -> Option<(&'a RuleEntry, String)> {
     let allowing = snapshot
         .rules()
         .iter()
         .filter(|rule| rule.effect == Effect::Allow && rule.origin.is_some() && rule.mode == Mode::Enforce);
     allowing
-        .filter(|rule| snapshot.selects(rule, principal))
+        .filter(|rule| snapshot.selects(rule, evidence.principal))
         .find_map(|rule| {
             let mut mismatches = rule.clause.mismatches(operation);
             match (mismatches.next(), mismatches.next()) {
                 (Some(Dimension::Kind), _) => None,
                 (Some(only), None) => Some((rule, difference(rule, only, operation))),
+                (None, _) if !rule.conditions.is_empty() => {
+                    let conditions = condition::shortcomings(&rule.conditions, operation.verb, evidence);
+                    Some((rule, conditions.join("; ")))
+                }
                 (Some(_) | None, _) => None,
             }
         })

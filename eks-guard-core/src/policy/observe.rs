@@ -2,6 +2,8 @@
 
 use crate::policy::compile::Snapshot;
 use crate::policy::decide::operation_of;
+use crate::policy::evidence::Evidence;
+use crate::policy::facts::Facts;
 use crate::policy::judge::{Ground, Judgement, View};
 use crate::policy::message;
 use crate::principal::Principal;
@@ -21,13 +23,19 @@ impl Snapshot {
     /// What policies in mode Observe would change about this request. Says nothing, and costs next to nothing, when no
     /// such policy is about the principal.
     #[must_use]
-    pub fn observe(&self, principal: &Principal, request: &ApiRequest) -> Option<Observation> {
+    pub fn observe(
+        &self,
+        principal: &Principal,
+        request: &ApiRequest,
+        facts: &Facts<'_>,
+    ) -> Option<Observation> {
         if !self.observes(principal) {
             return None;
         }
         let operation = operation_of(request).knowing(self.namespaces());
-        let observed = observation(self.judge_in(View::WithObserved, principal, &operation));
-        let enforced = observation(self.judge(principal, &operation));
+        let evidence = Evidence::new(principal, request.info(), Some(request), facts);
+        let observed = observation(self.judge_in(View::WithObserved, &operation, &evidence));
+        let enforced = observation(self.judge(&operation, &evidence));
         (observed.reason != enforced.reason).then_some(observed)
     }
 }
@@ -39,6 +47,10 @@ fn observation(judgement: Judgement<'_>) -> Observation {
             rule: Some(rule.label.to_string()),
         },
         Judgement::Refuse(ground) => refusal(ground),
+        Judgement::Open(rule, _) => Observation {
+            reason: Some(Reason::ObjectUnknown),
+            rule: Some(rule.label.to_string()),
+        },
     }
 }
 

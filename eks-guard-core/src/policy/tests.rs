@@ -1,17 +1,22 @@
 //! Tests of the policy room: documents, precedence, reach, protection, messages.
 
+use std::time::SystemTime;
+
+use crate::policy::evidence::Evidence;
 use crate::policy::judge::{Ground, Judgement};
 use crate::policy::operation::{Operation, PatchKind};
-use crate::policy::{Snapshot, read_policies};
+use crate::policy::{Decision, Facts, Snapshot, read_policies};
 use crate::principal::Principal;
 use crate::reason::{Reason, Refusal};
 use crate::request_info::{ApiRequest, RequestInfo, RequestScope, ResourceInfo, Verb};
 
+mod conditions;
 mod decisions;
 mod documents;
 mod explanations;
 mod model;
 mod protections;
+mod reviews;
 mod subjects;
 mod tools;
 
@@ -80,13 +85,22 @@ fn info(text: &str) -> RequestInfo {
 
 /// The reason of a refusal, `None` when allowed; with the rule that decided.
 fn judged(snapshot: &Snapshot, operation: &Operation<'_>) -> (Option<Reason>, Option<String>) {
-    match snapshot.judge(&principal("a"), operation) {
-        Judgement::Allow(rule) => (None, Some(rule.label.to_string())),
-        Judgement::Refuse(ground) => {
-            let refusal = snapshot.refusal(&principal("a"), operation, ground);
-            (Some(refusal.reason), refusal.rule)
+    with_evidence(&principal("a"), |evidence| {
+        match snapshot.judge(operation, evidence) {
+            Judgement::Allow(rule) => (None, Some(rule.label.to_string())),
+            Judgement::Refuse(ground) => {
+                let refusal = snapshot.refusal(operation, evidence, ground);
+                (Some(refusal.reason), refusal.rule)
+            }
+            Judgement::Open(rule, _) => (Some(Reason::ObjectUnknown), Some(rule.label.to_string())),
         }
-    }
+    })
+}
+
+/// What rules without conditions go by: the caller alone.
+fn with_evidence<T>(principal: &Principal, judge: impl FnOnce(&Evidence<'_>) -> T) -> T {
+    let (info, facts) = (info("get -/pods shop web-0"), Facts::at(SystemTime::UNIX_EPOCH));
+    judge(&Evidence::new(principal, &info, None, &facts))
 }
 
 fn reason(snapshot: &Snapshot, line: &str) -> Option<Reason> {
@@ -100,16 +114,23 @@ fn reason(snapshot: &Snapshot, line: &str) -> Option<Reason> {
 }
 
 fn refusal(snapshot: &Snapshot, agent: &str, line: &str) -> Refusal {
-    match snapshot.decide(&principal(agent), request(line)) {
-        crate::policy::Decision::Refuse(_, refusal) => refusal,
-        crate::policy::Decision::Permit(permit) => panic!("{line} is allowed by {}", permit.rule()),
+    match decide(snapshot, &principal(agent), request(line)) {
+        Decision::Refuse(_, refusal) => refusal,
+        Decision::Permit(permit) => panic!("{line} is allowed by {}", permit.rule()),
+        Decision::Look(look) => panic!("{line} depends on {}", look.rule()),
     }
+}
+
+/// Decides with no fact but a time.
+fn decide(snapshot: &Snapshot, principal: &Principal, request: ApiRequest) -> Decision {
+    snapshot.decide(principal, request, &Facts::at(SystemTime::UNIX_EPOCH))
 }
 
 /// What a judgement comes down to.
 fn label(judgement: Judgement<'_>) -> String {
     match judgement {
         Judgement::Allow(rule) => format!("allow {}", rule.label),
+        Judgement::Open(rule, _) => format!("open {}", rule.label),
         Judgement::Refuse(Ground::Restricted(rule)) => format!("{} {}", rule.effect, rule.label),
         Judgement::Refuse(Ground::Secret(rule)) => format!("secret {}", rule.label),
         Judgement::Refuse(Ground::Protected(protection)) => protection.label().to_owned(),

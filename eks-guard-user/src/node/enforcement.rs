@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use crate::node::status::Status;
-use crate::proxy::upstream::{Class, Outgoing, UpstreamPool};
+use crate::proxy::upstream::{Class, Outgoing, PLAIN, UpstreamPool};
 use crate::telemetry::chain;
 
 /// The condition's type.
@@ -163,7 +163,7 @@ impl Teller {
 
 async fn tell_once(upstream: &UpstreamPool, node: &str, verdict: &Verdict) -> Result<(), TellError> {
     let path = format!("/api/v1/nodes/{node}");
-    let (response, lease) = upstream.get(path.clone(), Class::Short).await?;
+    let (response, lease) = upstream.get(path.clone(), Class::Short, PLAIN).await?;
     let status = response.status();
     if status != StatusCode::OK {
         return Err(TellError::Status {

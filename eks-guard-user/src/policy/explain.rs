@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
-use eks_guard_core::policy::{Answer, KnownResource, Scope};
+use eks_guard_core::policy::{Answer, Facts, KnownResource, Scope};
 use eks_guard_core::principal::Principal;
 use eks_guard_core::request_info::{RequestInfo, RequestScope, ResourceInfo, Verb};
 
@@ -139,7 +139,7 @@ pub fn explain(args: &ExplainArgs, out: &mut dyn Write, err: &mut dyn Write) -> 
         writeln!(err, "note: {note}")?;
     }
     let principal = Principal::named(args.agent.as_str());
-    let explanation = snapshot.explain(&principal, &info);
+    let explanation = snapshot.explain(&principal, &info, &Facts::at(jiff::Timestamp::now().into()));
     render::write(&explanation, args.output, out)?;
     Ok(match explanation.answer {
         Answer::Allowed { .. } => ALLOWED,

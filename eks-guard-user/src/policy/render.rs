@@ -87,6 +87,7 @@ const fn finding(finding: Finding) -> &'static str {
         Finding::Decides => "decides",
         Finding::Matches => "matches",
         Finding::Observes => "observes",
+        Finding::Open => "open",
         Finding::Differs => "differs",
         Finding::NotSelected => "notSelected",
     }
@@ -144,6 +145,7 @@ fn row(rule: &RuleExplanation) -> [String; 4] {
         Finding::Decides => "yes, decides",
         Finding::Matches => "yes",
         Finding::Observes => "yes, observes only",
+        Finding::Open => "depends",
         Finding::Differs => "no",
         Finding::NotSelected => "other agents",
     };

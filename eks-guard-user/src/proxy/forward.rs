@@ -7,7 +7,7 @@ use eks_guard_core::request_info::{Method, Streaming};
 use http::HeaderValue;
 
 use crate::proxy::Proxy;
-use crate::proxy::reply::{self, Forwarded, ReplyKind};
+use crate::proxy::reply::{self, Forwarded, ReplyKind, Source};
 use crate::proxy::upstream::{Class, Outgoing};
 
 /// What the guard calls itself upstream, behind what the agent calls itself.
@@ -60,7 +60,7 @@ impl Proxy {
         let (response, lease) = self.upstream.send(&outgoing).await?;
         reply::check(kind, &response)?;
         Ok(Forwarded {
-            response,
+            response: response.map(Source::Stream),
             lease,
             warnings,
         })

@@ -56,9 +56,46 @@ impl ReplyKind {
 
 /// A reply that was checked.
 pub(crate) struct Forwarded {
-    pub(crate) response: Response<Incoming>,
+    pub(crate) response: Response<Source>,
     pub(crate) lease: Lease,
     pub(crate) warnings: Vec<HeaderValue>,
+}
+
+/// Where the body of a reply comes from.
+pub(crate) enum Source {
+    /// The API server, as it sends it.
+    Stream(Incoming),
+    /// A reply that was read to its end and rewritten.
+    Whole(Full<Bytes>),
+}
+
+impl Body for Source {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match self.get_mut() {
+            Self::Stream(body) => Pin::new(body).poll_frame(cx),
+            Self::Whole(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Stream(body) => body.is_end_stream(),
+            Self::Whole(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Stream(body) => body.size_hint(),
+            Self::Whole(body) => body.size_hint(),
+        }
+    }
 }
 
 /// A reply and everything that is held until it ended.
@@ -91,7 +128,7 @@ pub(crate) enum ReplyBody {
     /// A refusal.
     Own(Full<Bytes>),
     /// A reply.
-    Upstream(MaskBody<Incoming, ReplyEnd>, OnBreak),
+    Upstream(MaskBody<Source, ReplyEnd>, OnBreak),
 }
 
 /// What the agent sees when the API server breaks a reply off.

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use eks_guard_core::negotiation;
-use eks_guard_core::policy::{Decision, Permit};
+use eks_guard_core::policy::{Asker, Decision, Facts, Permit, Review, Snapshot};
+use eks_guard_core::principal::Principal;
 use eks_guard_core::reason::{Reason, Refusal};
 use eks_guard_core::request_info::ApiRequest;
 use http::header::{ACCEPT, USER_AGENT};
@@ -19,6 +20,7 @@ use crate::proxy::headers;
 use crate::proxy::record::RequestRecord;
 use crate::proxy::reply::{self, OnBreak, ReplyBody};
 use crate::proxy::respond;
+use crate::proxy::review;
 use crate::proxy::strict_http1;
 
 /// Answers one request, whatever it is. Every way out of here is recorded.
@@ -55,6 +57,7 @@ async fn steps(
     headers::check_upgrade(&head.headers, &request)?;
     let slot = admit(proxy, connection, &request)?;
     let on_break = OnBreak::of(&request, head.version);
+    proxy.served.check(request.info()).await?;
 
     // Body, and what the agent can read as an answer.
     let WithBody { request, memory } = body::read(proxy, request, &head.headers, body).await?;
@@ -62,7 +65,13 @@ async fn steps(
     let accept = negotiation::accept(&request, text(&head.headers, &ACCEPT)?)?;
 
     // Identity is the workload's, proven by the flow entry. Decision: from here on there is a permit or nothing.
-    let permit = decide(proxy, connection, request, record)?;
+    let (snapshot, principal) = (proxy.snapshot.load_full(), &connection.workload.principal);
+    let facts = Facts::at((proxy.clock)().into());
+    if let Some(observation) = snapshot.observe(principal, &request, &facts) {
+        record.observed(observation);
+    }
+    let permit = decide(&snapshot, principal, request, &facts)?;
+    let review = Review::of(permit.request().info());
 
     // Intent, on disk before anything mutating leaves.
     record.intent(&permit).await?;
@@ -73,7 +82,22 @@ async fn steps(
         user_agent: head.headers.get(USER_AGENT),
         record_id: record.id(),
     };
-    let forwarded = proxy.forward(permit, onward).await?;
+    let mut forwarded = proxy.forward(permit, onward).await?;
+
+    // What is asked about the agent's own rights is answered about those, not about the guard's.
+    if let Some(review) = review {
+        forwarded = review::answer(
+            proxy,
+            &Asker {
+                snapshot: &snapshot,
+                principal,
+                facts: &facts,
+            },
+            review,
+            forwarded,
+        )
+        .await?;
+    }
     Ok(reply::Reply {
         forwarded,
         on_break,
@@ -83,19 +107,15 @@ async fn steps(
 }
 
 fn decide(
-    proxy: &Proxy,
-    connection: &Connection,
+    snapshot: &Snapshot,
+    principal: &Principal,
     request: ApiRequest,
-    record: &mut RequestRecord,
+    facts: &Facts<'_>,
 ) -> Result<Permit, Refusal> {
-    let principal = &connection.workload.principal;
-    let snapshot = proxy.snapshot.load();
-    if let Some(observation) = snapshot.observe(principal, &request) {
-        record.observed(observation);
-    }
-    match snapshot.decide(principal, request) {
+    match snapshot.decide(principal, request, facts) {
         Decision::Permit(permit) => Ok(permit),
         Decision::Refuse(_, refusal) => Err(refusal),
+        Decision::Look(look) => Err(look.refuse().1),
     }
 }
 

@@ -4,6 +4,7 @@ mod connections;
 mod forwarding;
 mod framing;
 mod refusals;
+mod served;
 mod streaming;
 mod upstream;
 
@@ -12,6 +13,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use eks_guard_core::discovery::Discovery;
 use eks_guard_core::policy::{Snapshot, read_policies};
 use eks_guard_core::record::Event;
 use http::{Request, Response};
@@ -82,14 +84,23 @@ impl Rig {
     ) -> Self {
         let api = FakeApiServer::start(upstream, handler).await;
         let endpoint = api.endpoint.clone();
-        Self::before(api, endpoint, limits).await
+        Self::before(api, endpoint, limits).await.knowing_what_is_served()
     }
 
     /// Another guard before the same API server, which it believes to be at another endpoint.
     async fn pointed_at(self, endpoint: Endpoint) -> Self {
-        Self::before(self.api, endpoint, Limits::default()).await
+        Self::before(self.api, endpoint, Limits::default())
+            .await
+            .knowing_what_is_served()
     }
 
+    fn knowing_what_is_served(self) -> Self {
+        let served = Discovery::read([SERVED.as_bytes()]).expect("it is a list");
+        self.proxy.served.learn(served);
+        self
+    }
+
+    /// A guard that has asked the API server for nothing yet.
     async fn before(api: FakeApiServer, endpoint: Endpoint, limits: Limits) -> Self {
         let ca = RunCa::generate().expect("the provider makes keys");
         let policies = read_policies("policy.yaml", POLICY).expect("the test's policy is right");
@@ -140,6 +151,18 @@ impl Rig {
         self.client(protocol).await.call(request).await
     }
 }
+
+/// What the API server serves in these tests.
+const SERVED: &str = r#"{"kind":"APIGroupDiscoveryList","items":[{"versions":[{"version":"v1","resources":[
+    {"resource":"pods","scope":"Namespaced","verbs":["get"],"subresources":[
+        {"subresource":"log","verbs":["get"]},{"subresource":"exec","verbs":["create"]},
+        {"subresource":"attach","verbs":["create"]},{"subresource":"portforward","verbs":["create"]},
+        {"subresource":"proxy","verbs":["get"]}]},
+    {"resource":"services","scope":"Namespaced","verbs":["get"],"subresources":[{"subresource":"proxy","verbs":["get"]}]},
+    {"resource":"configmaps","scope":"Namespaced","verbs":["get"]},
+    {"resource":"secrets","scope":"Namespaced","verbs":["get"]},
+    {"resource":"namespaces","scope":"Cluster","verbs":["get"]},
+    {"resource":"nodes","scope":"Cluster","verbs":["get"]}]}]}]}"#;
 
 fn empty_list(_: &Arrived) -> Answer {
     json(r#"{"kind":"PodList","apiVersion":"v1","items":[]}"#)

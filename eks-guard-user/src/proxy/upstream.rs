@@ -32,6 +32,12 @@ use pool::Pool;
 /// How often a request that was provably never sent is tried on another connection.
 const UNSENT_RETRIES: usize = 3;
 
+/// `User-Agent` of what the guard asks for itself. Requests of agents end otherwise, whatever they say.
+const OWN_USER_AGENT: &str = concat!("eks-guard/", env!("CARGO_PKG_VERSION"), " (on its own behalf)");
+
+/// `Accept` of what the guard asks for itself, unless it wants a form of its own.
+pub(crate) const PLAIN: HeaderValue = HeaderValue::from_static("application/json");
+
 /// Which connections a request uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Class {
@@ -114,7 +120,7 @@ impl UpstreamPool {
 
     /// Asks for `/version` on the guard's own behalf.
     pub(crate) async fn probe(&self) -> Result<(), Refusal> {
-        let (response, _lease) = self.get("/version".to_owned(), Class::Short).await?;
+        let (response, _lease) = self.get("/version".to_owned(), Class::Short, PLAIN).await?;
         match response.status() {
             StatusCode::OK | StatusCode::FORBIDDEN => Ok(()),
             status => {
@@ -129,12 +135,13 @@ impl UpstreamPool {
         &self,
         path_and_query: String,
         class: Class,
+        accept: HeaderValue,
     ) -> Result<(Response<Incoming>, Lease), Refusal> {
         self.send(&Outgoing {
             method: http::Method::GET,
             path: self.path(path_and_query)?,
-            accept: HeaderValue::from_static("application/json"),
-            user_agent: HeaderValue::from_static(concat!("eks-guard/", env!("CARGO_PKG_VERSION"))),
+            accept,
+            user_agent: HeaderValue::from_static(OWN_USER_AGENT),
             audit_id: None,
             content_type: None,
             body: Bytes::new(),

@@ -157,7 +157,9 @@ impl State {
     /// The cached credential, when there is no need to look for another.
     fn fresh(&self, now: Timestamp) -> Option<Credential> {
         let cached = self.cached.as_ref()?;
-        let due = cached.refused || cached.fetched.refresh_at.is_some_and(|at| now >= at);
+        // What was got by a clock that has been set back since would be fresh until then.
+        let due =
+            cached.refused || now < cached.since || cached.fetched.refresh_at.is_some_and(|at| now >= at);
         (!due).then(|| cached.fetched.credential.clone())
     }
 

@@ -17,6 +17,10 @@ use crate::wait;
 
 /// CPU of the proxy under measurement.
 pub const PROXY_CPU: u32 = 0;
+/// What the upstream says that it serves, as far as it is asked for.
+const CORE: &str = r#"{"kind":"APIGroupDiscoveryList","items":[{"versions":[{"version":"v1","resources":[{"resource":"configmaps","scope":"Namespaced"},{"resource":"pods","scope":"Namespaced"},{"resource":"nodes","scope":"Cluster"}]}]}]}"#;
+const GROUPS: &str = r#"{"kind":"APIGroupDiscoveryList","items":[]}"#;
+
 /// CPU of the load generator and the upstream.
 pub const OTHER_CPU: u32 = 1;
 /// A 4 KiB object.
@@ -337,7 +341,8 @@ fn nginx_upstream(folder: &Path, port: u16) -> String {
         port,
         "",
         &format!(
-            "location = /version {{ return 200 '{{\"major\":\"1\",\"minor\":\"36\",\"gitVersion\":\"v1.36.3\"}}'; }}\n\
+            "location = /api {{ return 200 '{CORE}'; }} location = /apis {{ return 200 '{GROUPS}'; }}\n\
+         location = /version {{ return 200 '{{\"major\":\"1\",\"minor\":\"36\",\"gitVersion\":\"v1.36.3\"}}'; }}\n\
          location = {SMALL} {{ alias {dir}/small.json; }} location = {LIST} {{ alias {dir}/list.json; }} location = {HUGE} {{ alias {dir}/huge.json; }}"
         ),
     )

@@ -211,7 +211,7 @@ fn perform(words: &[&str]) -> io::Result<String> {
             connect(&socket, &address(to))?;
             answer(socket.into())
         }
-        ["unprivileged-load", run_id] => Ok(crate::unprivileged_load(run_id)),
+        ["unprivileged-load", run_id] => Ok(crate::loading::unprivileged_load(run_id)),
         ["load", run_id] => crate::killed_loader(run_id),
         _ => past_the_connect_hooks(words),
     }

@@ -12,6 +12,18 @@ pub(super) fn find(api_version: &str, kind: &str) -> Option<&'static Message> {
     row.ok().map(|row| KINDS[row].2)
 }
 
+/// The kind with this lower-case name in an API version.
+pub(super) fn named(group: &str, version: &str, singular: &str) -> Option<&'static str> {
+    let in_version = |api_version: &str| match api_version.rsplit_once('/') {
+        None => (group, version) == ("", api_version),
+        Some(parts) => (group, version) == parts,
+    };
+    let row = KINDS
+        .iter()
+        .find(|(api_version, kind, _)| kind.eq_ignore_ascii_case(singular) && in_version(api_version));
+    row.map(|(_, kind, _)| *kind)
+}
+
 /// Every message that a kind reaches, for the tests of the tables.
 #[cfg(test)]
 pub(super) fn all_messages() -> Vec<&'static Message> {

@@ -5,7 +5,7 @@ use crate::policy::document::{Names, RuleScope};
 use crate::policy::matching::Reach;
 use crate::policy::operation::{Operation, PatchKind};
 use crate::policy::tests::{
-    info, judged, policy, principal, reason, refusal, request, snapshot, snapshot_of,
+    decide, info, judged, policy, principal, reason, refusal, request, snapshot, snapshot_of,
 };
 use crate::policy::{Decision, Snapshot};
 use crate::reason::Reason;
@@ -415,13 +415,14 @@ fn every_agent_may_discover_and_ask_about_itself() {
             assert!(wanted.is_some(), "{line} is outside the grammar");
             continue;
         };
-        match none.decide(&principal("stranger"), request) {
+        match decide(&none, &principal("stranger"), request) {
             Decision::Permit(permit) => {
                 assert_eq!(wanted, None, "{line}");
                 assert!(permit.rule().starts_with("builtin:"), "{line}");
                 assert_eq!(permit.generation(), 7);
             }
             Decision::Refuse(_, refusal) => assert_eq!(Some(refusal.reason), wanted, "{line}"),
+            Decision::Look(look) => panic!("{line} depends on {}", look.rule()),
         }
     }
 }
@@ -479,7 +480,7 @@ fn only_policies_that_select_the_agent_count() {
         ("", "GET /api/v1/nodes", false),
         ("a", "GET /api/v1/namespaces/shop/pods", true),
     ] {
-        let decision = rules.decide(&principal(agent), request(line));
+        let decision = decide(&rules, &principal(agent), request(line));
         assert_eq!(matches!(decision, Decision::Permit(_)), allowed, "{agent} {line}");
     }
 }
@@ -534,9 +535,10 @@ fn sets_of_names_are_searched_whatever_their_order() {
 fn with_body(rules: &Snapshot, line: &str, content_type: &str, json: &str) -> Option<Reason> {
     let request = request(line);
     let body = Body::read(&request, Some(content_type), json.as_bytes()).unwrap();
-    match rules.decide(&principal("a"), request.with_body(body).unwrap()) {
+    match decide(rules, &principal("a"), request.with_body(body).unwrap()) {
         Decision::Permit(_) => None,
         Decision::Refuse(_, refusal) => Some(refusal.reason),
+        Decision::Look(look) => panic!("{line} depends on {}", look.rule()),
     }
 }
 

@@ -3,11 +3,13 @@
 
 use std::collections::BTreeSet;
 
+use crate::policy::compile::RuleEntry;
+use crate::policy::condition::Outcome;
 use crate::policy::document::Effect;
 use crate::policy::judge::{Ground, Judgement, View};
 use crate::policy::matching::Reach;
 use crate::policy::operation::{Operation, PatchKind, RESOURCE_VERBS};
-use crate::policy::tests::{label, snapshot_of};
+use crate::policy::tests::{label, snapshot_of, with_evidence};
 use crate::policy::{Namespaces, Snapshot};
 use crate::principal::{Labels, PodIdentity, Principal};
 use crate::request_info::{RequestInfo, RequestScope, ResourceInfo, Verb};
@@ -594,7 +596,8 @@ fn verdict(judgement: Judgement<'_>) -> Verdict {
         },
         Judgement::Refuse(Ground::NothingAllows(_)) => Verdict::Nothing,
         Judgement::Refuse(Ground::Ungranted(_)) => Verdict::Ungranted,
-        Judgement::Refuse(Ground::Protected(_) | Ground::Secret(_) | Ground::Invalid(_)) => {
+        Judgement::Open(..)
+        | Judgement::Refuse(Ground::Protected(_) | Ground::Secret(_) | Ground::Invalid(_)) => {
             panic!("outside the universe")
         }
     }
@@ -615,7 +618,9 @@ fn decisions_equal_the_model() {
         for (ask, verbs, singles) in &prepared {
             let operation = Operation::new(&ask.info, ask.object_name, ask.patch).knowing(&namespaces);
             for view in [View::Enforced, View::WithObserved] {
-                let found = verdict(snapshot.judge_in(view, who, &operation));
+                let found = verdict(with_evidence(who, |evidence| {
+                    snapshot.judge_in(view, &operation, evidence)
+                }));
                 let expected = expected(&rules, who, view, verbs, singles);
                 // A list of Namespace objects is a set of (namespace, name) pairs that are equal: a rule that restricts
                 // namespace a and name b is taken to touch it, which is too strict and therefore right.
@@ -640,6 +645,10 @@ fn is_guarded(ask: &Ask) -> bool {
         .is_some()
 }
 
+fn applies(snapshot: &Snapshot, rule: &RuleEntry, who: &Principal, step: &Operation<'_>) -> bool {
+    with_evidence(who, |evidence| snapshot.outcome(rule, step, evidence)) == Outcome::Matches
+}
+
 #[test]
 fn order_of_policies_and_rules_does_not_matter_and_the_index_leaves_nothing_out() {
     let asks: Vec<Ask> = asks().into_iter().step_by(7).collect();
@@ -655,17 +664,17 @@ fn order_of_policies_and_rules_does_not_matter_and_the_index_leaves_nothing_out(
         let who = &principals[round % principals.len()];
         for ask in &asks {
             let operation = Operation::new(&ask.info, ask.object_name, ask.patch).knowing(&namespaces);
-            let judge = |it: &Snapshot| label(it.judge(who, &operation));
+            let judge = |it: &Snapshot| label(with_evidence(who, |evidence| it.judge(&operation, evidence)));
             assert_eq!(after.each_ref().map(judge), [judge(&before), judge(&before)]);
             for step in operation.each_verb() {
                 let found = [Reach::Touches, Reach::Covers]
                     .into_iter()
                     .flat_map(|reach| before.candidates(who, &step, reach));
-                let indexed = found.filter(|rule| before.applies(rule, who, &step));
+                let indexed = found.filter(|rule| applies(&before, rule, who, &step));
                 let all = before
                     .rules()
                     .iter()
-                    .filter(|rule| before.applies(rule, who, &step));
+                    .filter(|rule| applies(&before, rule, who, &step));
                 assert!(
                     indexed.map(|rule| &rule.label).eq(all.map(|rule| &rule.label)),
                     "{ask:?}"

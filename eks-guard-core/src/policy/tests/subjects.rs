@@ -1,8 +1,11 @@
 //! Whom a policy is about, what it does to whom when it cannot be used, and what it only observes.
 
-use crate::policy::tests::{info, policy, reason, request, snapshot, snapshot_of};
+use std::time::SystemTime;
+
+use crate::policy::tests::{decide, info, policy, reason, request, snapshot, snapshot_of};
 use crate::policy::{
-    Answer, Decision, Finding, Namespaces, Observation, Snapshot, read_policies, read_policies_or_refuse,
+    Answer, Decision, Facts, Finding, Namespaces, Observation, Snapshot, read_policies,
+    read_policies_or_refuse,
 };
 use crate::principal::{Labels, PodIdentity, Principal};
 use crate::reason::Reason;
@@ -38,10 +41,15 @@ fn pod(namespace: &str, with: Option<Labels>) -> Principal {
 }
 
 fn decided(snapshot: &Snapshot, who: &Principal) -> Option<Reason> {
-    match snapshot.decide(who, request(LINE)) {
+    match decide(snapshot, who, request(LINE)) {
         Decision::Permit(_) => None,
         Decision::Refuse(_, refusal) => Some(refusal.reason),
+        Decision::Look(look) => panic!("{} wants to look", look.rule()),
     }
+}
+
+fn observed(snapshot: &Snapshot, who: &Principal, line: &str) -> Option<Observation> {
+    snapshot.observe(who, &request(line), &Facts::at(SystemTime::UNIX_EPOCH))
 }
 
 #[test]
@@ -178,8 +186,9 @@ fn a_policy_with_mistakes_refuses_whom_it_is_about() {
         let snapshot = Snapshot::compile_or_refuse(&policies, invalid, 1);
         assert!(snapshot.mistakes().next().is_some());
         for line in [LINE, "GET /version"] {
-            let refusal = match snapshot.decide(&Principal::named("a"), request(line)) {
+            let refusal = match decide(&snapshot, &Principal::named("a"), request(line)) {
                 Decision::Refuse(_, refusal) => refusal,
+                Decision::Look(look) => panic!("{} wants to look", look.rule()),
                 Decision::Permit(permit) => panic!("{line} is allowed by {}", permit.rule()),
             };
             assert_eq!(refusal.reason, Reason::PolicyInvalid, "{text}");
@@ -219,7 +228,7 @@ fn observing_policies_change_nothing_and_say_what_they_would_have() {
     let opens = snapshot_of(&[observing("try", ALLOW)]);
     assert_eq!(decided(&opens, &who), Some(Reason::NoRuleAllows));
     assert_eq!(
-        opens.observe(&who, &request(LINE)),
+        observed(&opens, &who, LINE),
         Some(Observation {
             reason: None,
             rule: Some("try/read".into())
@@ -228,15 +237,19 @@ fn observing_policies_change_nothing_and_say_what_they_would_have() {
     let closes = snapshot_of(&[policy("p", &[ALLOW]), observing("try", DENY)]);
     assert_eq!(decided(&closes, &who), None);
     assert_eq!(
-        closes.observe(&who, &request(LINE)),
+        observed(&closes, &who, LINE),
         Some(Observation {
             reason: Some(Reason::DeniedByRule),
             rule: Some("try/block".into())
         })
     );
-    assert_eq!(closes.observe(&who, &request("GET /api/v1/nodes")), None);
-    assert_eq!(closes.observe(&Principal::named("b"), &request(LINE)), None);
-    let explanation = closes.explain(&who, &info("get -/pods shop web-0"));
+    assert_eq!(observed(&closes, &who, "GET /api/v1/nodes"), None);
+    assert_eq!(observed(&closes, &Principal::named("b"), LINE), None);
+    let explanation = closes.explain(
+        &who,
+        &info("get -/pods shop web-0"),
+        &Facts::at(SystemTime::UNIX_EPOCH),
+    );
     assert_eq!(
         explanation.answer,
         Answer::Allowed {

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
 use crate::node::kube::{Change, Metadata, Object, Resource};
-use crate::proxy::upstream::{Class, UpstreamPool};
+use crate::proxy::upstream::{Class, PLAIN, UpstreamPool};
 use crate::telemetry::chain;
 
 /// Objects per page of a list.
@@ -165,7 +165,7 @@ async fn list<T: Object>(
     loop {
         let target = target(resource, &[("limit", &PAGE.to_string()), ("continue", &next)]);
         let page = async {
-            let (response, mut lease) = upstream.get(target, Class::Short).await?;
+            let (response, mut lease) = upstream.get(target, Class::Short, PLAIN).await?;
             check(path, &response)?;
             let bytes = whole(path, response).await?;
             lease.complete();
@@ -205,7 +205,7 @@ async fn watch<T: Object, M: Send>(
             ("timeoutSeconds", &WATCH_SECONDS.to_string()),
         ],
     );
-    let (response, _lease) = upstream.get(target, Class::Stream).await?;
+    let (response, _lease) = upstream.get(target, Class::Stream, PLAIN).await?;
     check(path, &response)?;
     let mut body = response.into_body();
     let mut pending = BytesMut::new();

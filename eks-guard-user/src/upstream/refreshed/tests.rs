@@ -194,3 +194,14 @@ async fn a_clock_set_back_does_not_lock_anybody_out() {
     pass(-3600);
     assert_eq!(shown(source.credential().await), "token-2");
 }
+
+#[tokio::test]
+async fn what_was_got_by_a_clock_that_was_ahead_is_got_again() {
+    let plan = Plan::new(&[]);
+    let source = Refreshed::new(Arc::clone(&plan), clock);
+    pass(10 * 365 * 86_400);
+    assert_eq!(shown(source.credential().await), "token-1");
+    pass(-10 * 365 * 86_400);
+    assert_eq!(shown(source.credential().await), "token-2");
+    assert_eq!(shown(source.credential().await), "token-2");
+}

@@ -1,0 +1,99 @@
+//! The look: proof that a request would be allowed if conditions about objects hold, and the only key to asking the API
+//! server about these objects.
+
+use std::sync::Arc;
+
+use crate::reason::{Reason, Refusal};
+use crate::request_info::ApiRequest;
+
+/// A request that rules allow, except for conditions about objects that are not known. Only deciding makes one; who has
+/// looked at the objects decides again.
+///
+/// Code outside the policy module cannot make one:
+///
+/// ```compile_fail,E0624
+/// fn forge(request: eks_guard_core::request_info::ApiRequest) -> eks_guard_core::policy::Look {
+///     eks_guard_core::policy::Look::new(request, eks_guard_core::policy::Wanted::Objects, "mine/rule".into())
+/// }
+/// ```
+///
+/// Nor can it make a permit of one:
+///
+/// ```compile_fail,E0308
+/// fn forward(look: eks_guard_core::policy::Look) -> eks_guard_core::policy::Permit {
+///     look
+/// }
+/// ```
+#[derive(Debug)]
+#[must_use = "a look that nobody takes leaves the request without an answer"]
+pub struct Look {
+    request: ApiRequest,
+    wanted: Wanted,
+    rule: Arc<str>,
+}
+
+/// Which objects a decision needs to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Wanted {
+    /// The object as it is stored.
+    OldObject,
+    /// That, and the object as the request would leave it.
+    Objects,
+}
+
+impl Look {
+    pub(super) fn new(request: ApiRequest, wanted: Wanted, rule: Arc<str>) -> Self {
+        Self {
+            request,
+            wanted,
+            rule,
+        }
+    }
+
+    /// The request that is decided on.
+    #[must_use]
+    pub fn request(&self) -> &ApiRequest {
+        &self.request
+    }
+
+    /// What to look at.
+    #[must_use]
+    pub fn wanted(&self) -> Wanted {
+        self.wanted
+    }
+
+    /// The first rule whose condition is open.
+    #[must_use]
+    pub fn rule(&self) -> &str {
+        &self.rule
+    }
+
+    /// Spends the look, to decide again on what was seen.
+    #[must_use]
+    pub fn into_request(self) -> ApiRequest {
+        self.request
+    }
+
+    /// Spends the look where nothing could be seen.
+    #[must_use]
+    pub fn refuse(self) -> (ApiRequest, Refusal) {
+        let refusal = refusal(&self.rule, self.wanted);
+        (self.request, refusal)
+    }
+}
+
+/// What is answered when the objects cannot be looked at.
+pub(super) fn refusal(rule: &str, wanted: Wanted) -> Refusal {
+    let object = match wanted {
+        Wanted::OldObject => "the object as it is stored",
+        Wanted::Objects => "the object as this request would leave it",
+    };
+    Refusal {
+        reason: Reason::ObjectUnknown,
+        rule: Some(rule.to_owned()),
+        message: format!(
+            "rule {rule:?} has a condition about {object}, and the guard could not look at it; \
+             an operator can write a rule without that condition"
+        ),
+    }
+}
