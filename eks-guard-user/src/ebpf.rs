@@ -1,5 +1,6 @@
 //! The kernel side: the run's cgroup or the node's, load and attach, and where a redirected connection meant to go.
 
+pub mod abstract_names;
 pub mod cgroup;
 pub(crate) mod cgroup2_mount;
 mod classes;

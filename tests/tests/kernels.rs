@@ -23,7 +23,8 @@ use rig::workdir::Workdir;
 const SERIES: [&str; 2] = ["6.1", "6.12"];
 /// What runs without the BPF LSM as well. The boundary does not lean on it, so one test of each layer is enough, and a
 /// second run of all would double the time.
-const WITHOUT_BPF_LSM: [&str; 8] = [
+const WITHOUT_BPF_LSM: [&str; 9] = [
+    "abstract_names::abstract_names_are_refused_to_the_tree_and_to_nobody_else",
     "redirects_every_address_of_a_local_api_server",
     "redirects_a_remote_api_server_in_every_disguise",
     "refuses_other_ports_and_protocols_of_a_remote_api_server",

@@ -6,6 +6,8 @@
     reason = "all of this is a test; probes answer on standard output"
 )]
 
+#[path = "netns/abstract_names.rs"]
+mod abstract_names;
 #[path = "netns/barrier.rs"]
 mod barrier;
 #[path = "netns/beyond.rs"]
@@ -34,6 +36,8 @@ mod pods;
 mod probe;
 #[path = "netns/repair.rs"]
 mod repair;
+#[path = "netns/run.rs"]
+mod run;
 #[path = "netns/sockets.rs"]
 mod sockets;
 #[path = "netns/wire.rs"]

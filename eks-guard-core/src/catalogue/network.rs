@@ -178,7 +178,7 @@ pub(crate) const POWERS: &[Row] = &[
     Row::probe(
         "P11",
         "abstract UNIX sockets of programs outside",
-        "Landlock scope, on kernel 6.12 and newer",
+        "Landlock scope; before kernel 6.12 programs in front of connect() and sendto()",
     ),
     Row::probe(
         "P12",

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use uuid::Uuid;
 use crate::app::failure::Failure;
 use crate::app::notes;
 use crate::config::{RunConfig, StartupFiles};
+use crate::ebpf::abstract_names;
 use crate::ebpf::cgroup::{RunCgroup, remove_leftovers};
 use crate::ebpf::loader::{Datapath, LoadRequest};
 use crate::identity;
@@ -134,10 +136,11 @@ async fn launch(
         .cgroup
         .procs_fd()
         .map_err(|error| Failure::machine_says(&error))?;
-    let links = door
+    let mut links = door
         .datapath
         .link_fds()
         .map_err(|error| Failure::machine_says(&error))?;
+    links.extend(refuse_abstract_names(spec.scopes, &ground.cgroup));
     let launch = Launch {
         spec,
         cgroup_procs,
@@ -261,6 +264,18 @@ impl Running {
             say(&format!("warning: {}; the next run tries again", chain(&error)));
         }
     }
+}
+
+/// In place of the scope where the kernel has none. Where it takes no such programs either, the operator is told.
+fn refuse_abstract_names(scopes: Scopes, cgroup: &RunCgroup) -> Vec<OwnedFd> {
+    if scopes == Scopes::Required {
+        return Vec::new();
+    }
+    abstract_names::refuse(cgroup.id()).unwrap_or_else(|error| {
+        say(&format!("warning: {}", abstract_names::GAP));
+        tracing::info!(%error, "abstract names are not refused");
+        Vec::new()
+    })
 }
 
 /// Kills what guards that were killed have left running, and removes their cgroups.

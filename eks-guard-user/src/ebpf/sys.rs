@@ -11,12 +11,18 @@ pub(crate) mod syn;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use aya_obj::generated::bpf_insn;
 use eks_guard_ebpf::{FlowKey, OriginalDst};
 use nix::libc;
 
 const BPF_MAP_LOOKUP_AND_DELETE_ELEM: libc::c_int = 21;
 const BPF_MAP_GET_NEXT_ID: libc::c_int = 12;
 const BPF_LINK_CREATE: libc::c_int = 28;
+const BPF_PROG_LOAD: libc::c_int = 5;
+/// `BPF_PROG_TYPE_TRACING`.
+const TRACING: u32 = 26;
+/// `BPF_MODIFY_RETURN`.
+const MODIFY_RETURN: u32 = 26;
 
 /// Where a program is attached: `enum bpf_attach_type` of the kernel's `linux/bpf.h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +49,10 @@ pub(crate) fn link_create(
     cgroup: BorrowedFd<'_>,
     attach: AttachType,
 ) -> io::Result<OwnedFd> {
+    link_to(program, cgroup.as_raw_fd().cast_unsigned(), attach as u32)
+}
+
+fn link_to(program: BorrowedFd<'_>, target: u32, attach_type: u32) -> io::Result<OwnedFd> {
     #[repr(C)]
     struct Attr {
         program: u32,
@@ -52,12 +62,49 @@ pub(crate) fn link_create(
     }
     let mut attr = Attr {
         program: program.as_raw_fd().cast_unsigned(),
-        target: cgroup.as_raw_fd().cast_unsigned(),
-        attach_type: attach as u32,
+        target,
+        attach_type,
         // No flags: a cgroup link is always one among several, and never displaced by a descendant's.
         flags: 0,
     };
-    let fd = bpf(BPF_LINK_CREATE, &mut attr)?;
+    own(bpf(BPF_LINK_CREATE, &mut attr)?)
+}
+
+/// Puts a program in front of a function of the kernel, which the number of its type names: what the program returns, unless it
+/// is 0, is returned in the function's place. (The library knows no such programs.)
+pub(crate) fn modify_return(program: &[bpf_insn], function: u32) -> io::Result<OwnedFd> {
+    /// As far as it is used; the kernel takes the rest for zero.
+    #[repr(C)]
+    #[derive(Default)]
+    struct Attr {
+        kind: u32,
+        count: u32,
+        instructions: u64,
+        license: u64,
+        /// Level, size and buffer of the verifier's log; the kernel's version; flags.
+        log: [u32; 6],
+        name: [u8; 16],
+        interface: u32,
+        attach_type: u32,
+        /// Types, and places in the source.
+        debug: [u32; 9],
+        attach_function: u32,
+    }
+    let mut attr = Attr {
+        kind: TRACING,
+        count: u32::try_from(program.len()).map_err(io::Error::other)?,
+        instructions: program.as_ptr().expose_provenance() as u64,
+        license: c"Dual MIT/GPL".as_ptr().expose_provenance() as u64,
+        attach_type: MODIFY_RETURN,
+        attach_function: function,
+        ..Attr::default()
+    };
+    let program = own(bpf(BPF_PROG_LOAD, &mut attr)?)?;
+    // The function was named to the verifier; there is no other target.
+    link_to(program.as_fd(), 0, MODIFY_RETURN)
+}
+
+fn own(fd: libc::c_long) -> io::Result<OwnedFd> {
     let fd = libc::c_int::try_from(fd).map_err(io::Error::other)?;
     // SAFETY: the kernel has just made this descriptor for us alone.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })

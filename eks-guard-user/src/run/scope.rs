@@ -1,5 +1,6 @@
 //! Landlock scopes: the command connects to abstract sockets, and signals processes, of its own tree only.
-//! Abstract sockets have no file that could be covered (X11, session buses, runtimes' shims). Linux 6.12 (Landlock ABI 6).
+//! Abstract sockets have no file that could be covered (X11, session buses, runtimes' shims). Linux 6.12 (Landlock ABI 6);
+//! before that, eBPF programs refuse abstract names (`ebpf/abstract_names`).
 
 use std::io;
 
@@ -33,8 +34,8 @@ impl Scopes {
         match self {
             Scopes::Required => None,
             Scopes::Unsupported => Some(
-                "this kernel cannot keep the command from abstract sockets (X11, session buses) and processes of programs \
-                 outside: it is older than 6.12, or Landlock is off",
+                "this kernel cannot keep the command from signalling programs outside that are in its process group: it is \
+                 older than 6.12, or Landlock is off",
             ),
         }
     }

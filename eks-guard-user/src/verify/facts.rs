@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use crate::config::{RunConfig, Surroundings};
-use crate::ebpf::{loader, object};
+use crate::ebpf::{abstract_names, loader, object};
 use crate::run::scope::Scopes;
 use crate::upstream::Upstream;
 use crate::verify::envelope::{Digests, Subject};
@@ -36,9 +36,17 @@ pub(crate) fn facts(
         program_tags: loader::program_tags(loader::Programs::OfARun)?,
         config_digest: hex(asked.to_string().as_bytes()),
         time: now.to_string(),
-        not_closed: Scopes::of_kernel().gap().map(str::to_owned).into_iter().collect(),
+        not_closed: not_closed(),
         lost: Vec::new(),
     })
+}
+
+/// What `run` says at its start.
+fn not_closed() -> Vec<String> {
+    let scopes = Scopes::of_kernel();
+    let is_open = scopes == Scopes::Unsupported && !abstract_names::can_be_refused();
+    let names = is_open.then_some(abstract_names::GAP);
+    scopes.gap().into_iter().chain(names).map(str::to_owned).collect()
 }
 
 /// The files that the report is about.

@@ -24,8 +24,8 @@ without an answer. N/A: not tried here; the last columns say what to look at ins
 does not know it. Columns \"without\" are the same attempts by the same user without the boundary; they depend on the machine and are not
 compared.
 
-`run` gives its command no capability, whoever it is, and was not tried in the guests: before 6.12 it does not close row P11. In a pod the
-runtime's system call filter is left out. A pod in the node's network has capabilities in no column: that must be refused at admission
+`run` gives its command no capability, whoever it is. Before 6.12 it closes row P11 by programs that take a kernel that tells its own types
+(`CONFIG_DEBUG_INFO_BTF`). In a pod the runtime's system call filter is left out. A pod in the node's network has capabilities in no column: that must be refused at admission
 (rows P10, N17, N18, P11). On kernels before 6.6 another layer guards the pod's cable ([node.md](node.md)).
 ";
 

@@ -16,6 +16,8 @@ use crate::vm::report::Line;
 
 /// The test binary.
 pub(super) const PAYLOAD: &str = "/payload";
+/// The `eks-guard` under test.
+pub(super) const EKS_GUARD: &str = "/eks-guard";
 /// Names of the tests to run, one a line.
 pub(super) const TESTS: &str = "/tests";
 /// Modules to load, in the order of their names.
@@ -107,6 +109,7 @@ fn run_tests() -> Result<String> {
         .args(tests.lines())
         .env("PATH", PROGRAMS)
         .env("RUST_BACKTRACE", "0")
+        .env("EKS_GUARD_BIN", EKS_GUARD)
         .env(matrix::FOLDER, COLUMNS)
         .stdin(Stdio::null())
         .stdout(results()?)

@@ -13,7 +13,7 @@ use crate::vm::cpio::Archive;
 use crate::vm::{Kernel, guest};
 
 /// What the tests call.
-const CALLED: [&str; 3] = ["ip", "cat", "sh"];
+const CALLED: [&str; 4] = ["ip", "cat", "sh", "env"];
 
 /// Modules of Debian's kernels, each after those it needs: virtual wires, traffic control and packet filters, and the
 /// protocols that a hostile process could try instead of TCP.
@@ -37,6 +37,11 @@ const MODULES: [&str; 17] = [
     "l2tp_ip6",
 ];
 
+/// Programs of this build, which tests find beside their own.
+const BUILT: [&str; 3] = ["eks-guard", "eks-guard-probe", "leash"];
+/// The users that tests name.
+const ACCOUNTS: &[u8] = b"root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/nonexistent:/bin/sh\n";
+
 /// The end of a module that is signed (`MODULE_SIG_STRING` of linux/module_signature.h).
 const SIGNED: &[u8] = b"~Module signature appended~\n";
 
@@ -49,15 +54,18 @@ pub fn payload() -> Result<PathBuf> {
 /// Writes the initramfs of a guest that runs these tests of `payload` to `path`.
 pub fn write(path: &Path, kernel: &Kernel, payload: &Path, tests: &[&str]) -> Result<()> {
     let mut archive = Archive::default();
-    for folder in ["dev", "proc", "sys", "tmp"] {
+    for folder in ["dev", "proc", "root", "run", "sys", "tmp"] {
         archive.folder(folder);
     }
+    archive.file("/etc/passwd", ACCOUNTS);
     let built = programs::workspace().join("target/debug");
     let mut executables = vec![
         ("/init".to_owned(), built.join("guest-init")),
         (guest::PAYLOAD.to_owned(), payload.to_owned()),
-        ("/eks-guard-probe".to_owned(), built.join("eks-guard-probe")),
     ];
+    for name in BUILT {
+        executables.push((format!("/{name}"), built.join(name)));
+    }
     for name in CALLED {
         executables.push((format!("{}/{name}", guest::PROGRAMS), on_this_machine(name)?));
     }

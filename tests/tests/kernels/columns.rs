@@ -5,10 +5,16 @@ use rig::matrix::page::{self, OtherKernel};
 use rig::matrix::{self, Column};
 
 /// Tests that bring columns, and how many.
-const BROUGHT: [(&str, usize); 1] = [(
-    "pods::every_route_is_closed_under_every_profile_and_the_page_says_so",
-    5,
-)];
+const BROUGHT: [(&str, usize); 2] = [
+    (
+        "pods::every_route_is_closed_under_every_profile_and_the_page_says_so",
+        5,
+    ),
+    (
+        "run::every_route_is_closed_under_every_profile_and_the_page_says_so",
+        2,
+    ),
+];
 
 /// How many columns come of these tests.
 pub(crate) fn expected(tests: &[&str]) -> usize {

@@ -1,6 +1,6 @@
 //! The probes probe: what each layer holds is reached once the layer is left out, and only then.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::process::Child;
@@ -12,9 +12,10 @@ use eks_guard::ebpf::{Datapath, FlowTable, Limits, LoadRequest, RunCgroup, keep_
 use eks_guard_core::catalogue::Boundary;
 use eks_guard_core::catalogue::probe::{Answer, Place, Plan};
 use eks_guard_core::catalogue::report::ProfileReport;
-use rcgen::{CertificateParams, CertifiedIssuer, DnType, KeyPair};
+use rig::pki::Authority;
 use rustls::{ServerConfig, ServerConnection};
-use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::probe::program;
 use crate::world::{API_PORT, chain, enter_new_network, run_id, take};
@@ -24,9 +25,13 @@ const CONNECT: [&str; 2] = ["connect4", "connect6"];
 /// How long somebody connected may say nothing: a socket that is handed on waits until its row is tried.
 const IDLE: Duration = Duration::from_secs(3600);
 const SEND: [&str; 2] = ["sendmsg4", "sendmsg6"];
+/// Whatever was asked for.
+const REPLY: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}";
 
 /// Serves TLS with a certificate of `authority` to whom `admits` says, and closes to the others; until dropped.
 pub(crate) struct Server {
+    /// Certificate of its authority, PEM.
+    pub(crate) ca: String,
     listeners: Vec<TcpListener>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -35,7 +40,8 @@ pub(crate) type Admits = Arc<dyn Fn(&TcpStream, SocketAddr) -> bool + Send + Syn
 
 impl Server {
     pub(crate) fn start(listeners: Vec<TcpListener>, authority: &str, admits: &Admits) -> Self {
-        let config = Arc::new(tls(authority));
+        let authority = Authority::generate(authority).unwrap();
+        let config = Arc::new(tls(&authority));
         let serve = |listener: &TcpListener| {
             let (listener, config, admits) = (
                 listener.try_clone().unwrap(),
@@ -53,7 +59,11 @@ impl Server {
             })
         };
         let threads = listeners.iter().map(serve).collect();
-        Self { listeners, threads }
+        Self {
+            ca: authority.pem(),
+            listeners,
+            threads,
+        }
     }
 }
 
@@ -66,34 +76,33 @@ impl Drop for Server {
     }
 }
 
-/// The first flight of a handshake; the probe goes no further.
+/// A handshake, of which the probe wants no more than the first flight, and a reply to each request of a guard.
 fn answer(mut stream: TcpStream, config: Arc<ServerConfig>) {
     stream.set_read_timeout(Some(IDLE)).unwrap();
     let mut connection = ServerConnection::new(config).unwrap();
+    let mut request = [0; 4096];
     while connection
         .complete_io(&mut stream)
         .is_ok_and(|moved| moved != (0, 0))
-    {}
+    {
+        if connection.reader().read(&mut request).is_ok_and(|read| read > 0) {
+            connection.writer().write_all(REPLY).unwrap();
+        }
+    }
     // The probe may have closed first.
     stream.shutdown(Shutdown::Both).ok();
 }
 
-fn tls(authority: &str) -> ServerConfig {
-    let named = |name: &str| {
-        let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, name);
-        params
-    };
-    let issuer = CertifiedIssuer::self_signed(named(authority), KeyPair::generate().unwrap()).unwrap();
-    let key = KeyPair::generate().unwrap();
-    let certificate = named("leaf").signed_by(&key, &issuer).unwrap();
-    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+fn tls(authority: &Authority) -> ServerConfig {
+    let leaf = authority.serving(&[], &[Ipv4Addr::LOCALHOST.into()]).unwrap();
+    let certificate = CertificateDer::from_pem_slice(leaf.certificate.as_bytes()).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(leaf.key.as_bytes()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
-        .with_single_cert(vec![certificate.der().clone()], key)
+        .with_single_cert(vec![certificate], key)
         .unwrap()
 }
 
