@@ -10,10 +10,6 @@ mod compile;
 mod condition;
 mod decide;
 mod document;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "documents cannot carry conditions yet")
-)]
 mod evidence;
 mod explain;
 mod facts;
@@ -36,6 +32,7 @@ mod subjects;
 mod tests;
 
 pub use compile::{CompileError, MAX_RULES, Snapshot};
+pub use condition::ConditionError;
 pub use decide::Decision;
 pub use document::{AgentPolicy, Effect, InvalidPolicy, KIND, read_policies, read_policies_or_refuse};
 pub use explain::{Answer, Explanation, Finding, RuleExplanation};

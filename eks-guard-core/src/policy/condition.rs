@@ -1,11 +1,24 @@
 //! Conditions of rules: what stands beside the structural match, and what its outcome means for a rule of either kind.
 
+mod check;
+mod expression;
+mod inputs;
+mod library;
+mod limits;
+mod pattern;
+
+#[cfg(test)]
+mod tests;
+
 use crate::policy::evidence::Evidence;
 use crate::policy::look::Wanted;
 use crate::policy::matching::Reach;
 use crate::policy::notation::Quoted;
 use crate::policy::operation::Operation;
 use crate::request_info::Verb;
+
+pub use expression::ConditionError;
+use expression::Expression;
 
 /// One condition of a rule.
 #[derive(Debug)]
@@ -15,6 +28,21 @@ pub(crate) struct Condition {
     /// What to look at when the evidence does not answer it.
     pub(crate) wanted: Wanted,
     pub(crate) predicate: Box<dyn Predicate>,
+}
+
+impl Condition {
+    /// Compiles a condition that is written in CEL.
+    ///
+    /// # Errors
+    /// [`ConditionError`] for text that is not one.
+    pub(crate) fn compile(name: &str, source: &str) -> Result<Self, ConditionError> {
+        let expression = Expression::compile(source)?;
+        Ok(Self {
+            name: name.into(),
+            wanted: expression.wanted(),
+            predicate: Box::new(expression),
+        })
+    }
 }
 
 /// A question about the evidence. Evaluating has neither side effects nor a clock, and an end.
@@ -32,6 +60,27 @@ pub(crate) enum Fault {
     /// An object it asks for is not known.
     #[error("the object is not known")]
     ObjectUnknown,
+    /// The objects are too large for what it does with them.
+    #[error("the object is too large for it")]
+    TooCostly,
+    /// It asks for a field or an element that is not there.
+    #[error("a field or an element that it asks for is not there")]
+    Missing,
+    /// A value is not of the type that an operator or a function takes.
+    #[error("a value is of another type than it takes")]
+    Type,
+    /// A number is out of range.
+    #[error("a number is out of range, or divided by zero")]
+    Arithmetic,
+    /// A function does not take a value.
+    #[error("a function that it calls does not take the value")]
+    Rejected,
+    /// It comes out as something else than true or false.
+    #[error("it is neither true nor false")]
+    NotBool,
+    /// The evaluator failed.
+    #[error("the evaluator failed")]
+    Evaluator,
 }
 
 /// What the conditions of one rule say together; sorted by how much they speak for a match.

@@ -1,6 +1,6 @@
 //! What conditions are evaluated on: the request, its caller, the facts, and what these together say about objects.
 
-use std::cell::OnceCell;
+use std::sync::OnceLock;
 
 use serde_json::{Map, Value};
 
@@ -17,7 +17,7 @@ pub(crate) struct Evidence<'a> {
     pub(crate) request: Option<&'a ApiRequest>,
     pub(crate) facts: &'a Facts<'a>,
     /// The object in the body of a create.
-    created: OnceCell<Option<Value>>,
+    created: OnceLock<Option<Value>>,
 }
 
 impl<'a> Evidence<'a> {
@@ -32,7 +32,7 @@ impl<'a> Evidence<'a> {
             info,
             request,
             facts,
-            created: OnceCell::new(),
+            created: OnceLock::new(),
         }
     }
 

@@ -298,3 +298,20 @@ fn facts_keep_objects_to_themselves() {
     };
     assert!(!format!("{facts:?}").contains("hunter2"));
 }
+
+#[test]
+fn a_condition_in_cel_decides() {
+    let block = ALLOW.replace("may", "block").replace("allow", "deny");
+    let mut rules = snapshot(&[ALLOW, &block]);
+    let source =
+        "object.metadata.namespace == 'shop' && object.spec.replicas > 3 && object.kind == 'Deployment'";
+    rules.add_condition("p/block", Condition::compile("large", source).unwrap());
+    assert_eq!(decided(&rules, CREATE, &nothing()), "DeniedByRule");
+    assert_eq!(decided(&rules, SMALL, &nothing()), "permit");
+    assert_eq!(decided(&rules, PATCH, &nothing()), "look Objects");
+    let unsure = r#"POST /apis/apps/v1/namespaces/shop/deployments {"metadata":{"name":"web"},"spec":{}}"#;
+    assert_eq!(decided(&rules, unsure, &nothing()), "DeniedByRule");
+    let mut rules = snapshot(&[ALLOW]);
+    rules.add_condition("p/may", Condition::compile("new", "oldObject == null").unwrap());
+    assert_eq!(decided(&rules, DELETE, &nothing()), "look OldObject");
+}

@@ -1,0 +1,93 @@
+//! Regular expressions of conditions: written as text in the document, compiled once, and read as RE2 reads them.
+
+use std::any::Any;
+
+use cel::common::types::Type;
+use cel::common::value::{StaticVal, Val};
+
+/// The largest compiled pattern, in bytes.
+const MAX_COMPILED: usize = 64 * 1024;
+
+pub(super) static PATTERN: Type = Type::new_unspecified_type("eks_guard.Pattern");
+
+/// A compiled pattern, which expressions get in the place of its text.
+#[derive(Clone, Debug)]
+pub(super) struct Pattern(pub(super) regex::Regex);
+
+impl Pattern {
+    /// Compiles a pattern.
+    pub(super) fn compile(text: &str) -> Result<Self, String> {
+        let compiled = regex::RegexBuilder::new(&ascii_classes(text)?)
+            .size_limit(MAX_COMPILED)
+            .nest_limit(32)
+            .build();
+        compiled.map(Self).map_err(|error| error.to_string())
+    }
+}
+
+/// RE2's `\d`, `\s`, `\w` and `\b` are about ASCII; the crate's are about Unicode.
+fn ascii_classes(text: &str) -> Result<String, String> {
+    let (mut out, mut inside, mut chars) = (String::with_capacity(text.len()), false, text.chars());
+    while let Some(char) = chars.next() {
+        match char {
+            '\\' => {
+                let Some(escaped) = chars.next() else {
+                    return Err("it ends in a backslash".to_owned());
+                };
+                match (escaped, inside) {
+                    ('d', true) => out += "0-9",
+                    ('d', false) => out += "[0-9]",
+                    ('w', true) => out += "0-9A-Za-z_",
+                    ('w', false) => out += "[0-9A-Za-z_]",
+                    ('s', true) => out += r"\t\n\f\r ",
+                    ('s', false) => out += r"[\t\n\f\r ]",
+                    ('D', false) => out += "[^0-9]",
+                    ('W', false) => out += "[^0-9A-Za-z_]",
+                    ('S', false) => out += r"[^\t\n\f\r ]",
+                    ('b', false) => out += r"(?-u:\b)",
+                    ('B' | 'C' | 'Q' | 'E' | 'A' | 'z' | 'p' | 'P', _) | ('D' | 'W' | 'S' | 'b', true) => {
+                        return Err(format!(
+                            "`\\{escaped}` is not taken here; write what it stands for"
+                        ));
+                    }
+                    (other, _) => out.extend(['\\', other]),
+                }
+            }
+            // The crate nests classes and subtracts them, RE2 takes these for characters.
+            '[' if inside => out += r"\[",
+            '&' | '~' | '-' if inside && out.ends_with(char) => {
+                return Err(format!("`{char}{char}` in a class is not taken; escape one"));
+            }
+            '[' => {
+                inside = true;
+                out.push('[');
+            }
+            ']' if inside => {
+                inside = out.ends_with('[') || out.ends_with("[^");
+                out += if inside { r"\]" } else { "]" };
+            }
+            other => out.push(other),
+        }
+    }
+    Ok(out)
+}
+
+impl Val for Pattern {
+    fn get_type(&self) -> &Type {
+        <Self as Val>::cel_type()
+    }
+
+    fn cel_type() -> &'static Type {
+        &PATTERN
+    }
+
+    fn clone_as_boxed<'v>(&self) -> Box<dyn Val + 'v> {
+        Box::new(self.clone())
+    }
+
+    fn as_any(&self) -> Option<&dyn Any> {
+        Some(self)
+    }
+}
+
+impl StaticVal for Pattern {}
