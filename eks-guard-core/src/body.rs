@@ -2,9 +2,10 @@
 
 use std::fmt;
 
-use crate::body::json::{JsonError, Outline};
+use crate::body::json::{Canonical, JsonError, Outline, View};
 use crate::body::media::Media;
 use crate::body::protobuf::ProtobufError;
+use crate::body::yaml::YamlError;
 use crate::reason::{Reason, Refusal};
 use crate::request_info::{ApiRequest, Method, RequestInfo, RequestScope, ResourceInfo};
 
@@ -12,7 +13,10 @@ pub mod json;
 pub mod protobuf;
 
 mod agreement;
+mod delete_options;
 mod media;
+mod patch;
+mod yaml;
 
 #[cfg(test)]
 mod testing;
@@ -63,26 +67,46 @@ impl Body {
         let media = Media::negotiate(method, content_type)?;
         let body = match media {
             Media::Protobuf => Self::from_protobuf(bytes)?,
-            Media::Json
-            | Media::MergePatch
-            | Media::StrategicMergePatch
-            | Media::JsonPatch
-            | Media::ApplyPatch => Self::from_json(media, bytes)?,
+            Media::Yaml | Media::ApplyPatch => Self::from_yaml(media, bytes)?,
+            Media::Json | Media::MergePatch | Media::StrategicMergePatch | Media::JsonPatch => {
+                Self::from_json(media, bytes)?
+            }
         };
         if body.json.len() > MAX_BODY {
             return Err(too_large());
         }
         agreement::check(method, info, media, &body.outline)?;
+        match media {
+            Media::JsonPatch => patch::check_operations(View::of(&body.json))?,
+            Media::StrategicMergePatch => patch::check_directives(View::of(&body.json))?,
+            Media::Json | Media::Yaml | Media::Protobuf | Media::MergePatch | Media::ApplyPatch => {}
+        }
         Ok(body)
     }
 
     fn from_json(media: Media, bytes: &[u8]) -> Result<Self, Refusal> {
-        let canonical = json::canonical(bytes).map_err(|error| refuse_json(media, &error))?;
-        Ok(Self {
+        let canonical = json::canonical(bytes).map_err(|error| refuse_json(&error))?;
+        Ok(Self::of(media, canonical))
+    }
+
+    /// JSON is YAML too, and is read as JSON: clients send it under both names.
+    fn from_yaml(media: Media, bytes: &[u8]) -> Result<Self, Refusal> {
+        match json::canonical(bytes) {
+            Ok(canonical) => Ok(Self::of(media, canonical)),
+            Err(error) if error.is_syntax() => {
+                let text = yaml::to_json(bytes).map_err(|error| refuse_yaml(&error))?;
+                Self::from_json(media, &text)
+            }
+            Err(error) => Err(refuse_json(&error)),
+        }
+    }
+
+    fn of(media: Media, canonical: Canonical) -> Self {
+        Self {
             json: canonical.text,
             media,
             outline: canonical.outline,
-        })
+        }
     }
 
     fn from_protobuf(bytes: &[u8]) -> Result<Self, Refusal> {
@@ -96,6 +120,18 @@ impl Body {
             media: Media::Json,
             outline: Outline::default(),
         }
+    }
+
+    /// Delete options, those of the query among them.
+    ///
+    /// # Errors
+    /// [`Reason::BodyMalformed`] when the two say different things.
+    pub(crate) fn with_delete_options<'a>(
+        mut self,
+        query: impl Iterator<Item = (&'a str, &'a str)>,
+    ) -> Result<Self, Refusal> {
+        self.json = delete_options::merge(&self.json, query)?;
+        Ok(self)
     }
 
     /// Whether the request has no body: a GET, a DELETE without options, the start of a stream.
@@ -176,16 +212,12 @@ fn is_connect(info: &RequestInfo) -> bool {
         && matches!(subresource.as_str(), "attach" | "exec" | "portforward" | "proxy")
 }
 
-fn refuse_json(media: Media, error: &JsonError) -> Refusal {
-    if media == Media::ApplyPatch && error.is_syntax() {
-        return Refusal::new(
-            Reason::UnsupportedMediaType,
-            format!(
-                "an apply patch is read as JSON only, and this one is not JSON ({error}); send it as JSON text"
-            ),
-        );
-    }
+fn refuse_json(error: &JsonError) -> Refusal {
     malformed(format!("the JSON body is refused: {error}"))
+}
+
+fn refuse_yaml(error: &YamlError) -> Refusal {
+    malformed(format!("the YAML body is refused: {error}"))
 }
 
 fn refuse_protobuf(error: &ProtobufError) -> Refusal {

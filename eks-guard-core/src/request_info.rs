@@ -165,29 +165,28 @@ impl ApiRequest {
         }
     }
 
-    /// Adds the body, whose agreement with the URL reading it has shown. An empty one adds nothing.
+    /// Adds the body, whose agreement with the URL reading it has shown. An empty one adds nothing. Delete options of the
+    /// query move into it.
     ///
     /// # Errors
-    /// [`Reason::RequestMalformed`] for a body on GET, and for delete options both here and in the query, of
-    /// which the API server would silently ignore the latter.
+    /// [`Reason::RequestMalformed`] for a body on GET, [`Reason::BodyMalformed`] for delete options that say one thing in it
+    /// and another in the query.
     pub fn with_body(mut self, body: Body) -> Result<Self, Refusal> {
         if body.json().is_empty() {
             return Ok(self);
         }
-        if self.method == Method::Get {
-            return Err(malformed("a GET request has no body; send it without one"));
-        }
-        if self.method == Method::Delete
-            && let Some((key, _)) = self
-                .query
-                .iter()
-                .find(|(key, _)| allow_list::is_delete_option(self.info.verb, key))
-        {
-            return Err(malformed(format!(
-                "delete options stand in the body and in the query ({key}), and the API server would ignore \
-                 the query; put them all in the body"
-            )));
-        }
+        let body = match self.method {
+            Method::Get => return Err(malformed("a GET request has no body; send it without one")),
+            Method::Delete => {
+                let verb = self.info.verb;
+                let is_option = |pair: &Pair| allow_list::is_delete_option(verb, pair.0);
+                let options = self.query.iter().filter(|pair| is_option(pair));
+                let body = body.with_delete_options(options.map(|(key, value)| (*key, value.as_ref())))?;
+                self.query.retain(|pair| !is_option(pair));
+                body
+            }
+            Method::Post | Method::Put | Method::Patch => body,
+        };
         self.body = Some(body);
         Ok(self)
     }

@@ -3,6 +3,7 @@
 use crate::body::json::{Member, Outline, Shape};
 use crate::body::malformed;
 use crate::body::media::Media;
+use crate::body::protobuf::is_built_in;
 use crate::reason::Refusal;
 use crate::request_info::{Method, RequestInfo, RequestScope, ResourceInfo};
 
@@ -35,6 +36,7 @@ fn check_shape(media: Media, outline: &Outline) -> Result<(), Refusal> {
     let (expected, text) = match media {
         Media::JsonPatch => (Shape::Array, "a JSON patch is an array of operations"),
         Media::Json
+        | Media::Yaml
         | Media::Protobuf
         | Media::MergePatch
         | Media::StrategicMergePatch
@@ -79,18 +81,60 @@ fn check_kind(resource: &ResourceInfo, outline: &Outline) -> Result<(), Refusal>
             "the body is a List; send each of its items in a request of its own",
         ));
     }
-    let stated = outline.api_version.as_str();
-    // A subresource has a kind of its own, often of another group: Scale, Eviction, TokenRequest.
-    if stated.is_empty() || !resource.subresource.is_empty() {
-        return Ok(());
-    }
     let expected = group_version(resource);
-    if stated != expected {
-        return Err(malformed(format!(
-            "the body says apiVersion `{stated}`, the URL says `{expected}`"
-        )));
+    let (stated, kind) = (outline.api_version.as_str(), outline.kind.as_str());
+    let disagrees = |what: &str, stated: &str, expected: &str| {
+        Err(malformed(format!(
+            "the body says {what} `{stated}`, the URL says `{expected}`"
+        )))
+    };
+    match Inside::of(resource) {
+        Inside::Object => {
+            if !stated.is_empty() && stated != expected {
+                return disagrees("apiVersion", stated, &expected);
+            }
+            if !kind.is_empty() && is_built_in(&expected) && plural(kind) != resource.resource {
+                return disagrees("kind", kind, &resource.resource);
+            }
+            Ok(())
+        }
+        Inside::Kind(other) if !kind.is_empty() && kind != other => disagrees("kind", kind, other),
+        Inside::Kind(_) | Inside::Unknown => Ok(()),
     }
-    Ok(())
+}
+
+/// What a request on a resource or on a part of it has in its body.
+enum Inside {
+    /// The object itself.
+    Object,
+    /// A kind of its own, in a group of its own.
+    Kind(&'static str),
+    /// What the part's own server says.
+    Unknown,
+}
+
+impl Inside {
+    fn of(resource: &ResourceInfo) -> Self {
+        match resource.subresource.as_str() {
+            "" | "status" | "approval" | "finalize" | "ephemeralcontainers" | "resize" => Self::Object,
+            "scale" => Self::Kind("Scale"),
+            "eviction" => Self::Kind("Eviction"),
+            "token" => Self::Kind("TokenRequest"),
+            "binding" => Self::Kind("Binding"),
+            _ => Self::Unknown,
+        }
+    }
+}
+
+/// The resource of a kind that is built in.
+fn plural(kind: &str) -> String {
+    let kind = kind.to_ascii_lowercase();
+    match kind.as_bytes() {
+        b"endpoints" => kind,
+        [.., b's'] => kind + "es",
+        [stem @ .., b'y'] => format!("{}ies", String::from_utf8_lossy(stem)),
+        _ => kind + "s",
+    }
 }
 
 fn check_namespace(resource: &ResourceInfo, outline: &Outline) -> Result<(), Refusal> {

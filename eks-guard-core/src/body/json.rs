@@ -7,11 +7,13 @@ mod keys;
 mod scanner;
 mod slot;
 mod text;
+mod view;
 
 #[cfg(test)]
 mod tests;
 
 pub(in crate::body) use text::write_str;
+pub(crate) use view::View;
 
 /// How deep objects and arrays may nest.
 pub const MAX_DEPTH: usize = 128;

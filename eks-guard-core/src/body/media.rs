@@ -8,6 +8,7 @@ use crate::request_info::Method;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Media {
     Json,
+    Yaml,
     Protobuf,
     MergePatch,
     StrategicMergePatch,
@@ -16,7 +17,7 @@ pub(super) enum Media {
 }
 
 impl Media {
-    const OBJECTS: &'static [Self] = &[Self::Json, Self::Protobuf];
+    const OBJECTS: &'static [Self] = &[Self::Json, Self::Yaml, Self::Protobuf];
     const PATCHES: &'static [Self] = &[
         Self::MergePatch,
         Self::StrategicMergePatch,
@@ -47,14 +48,14 @@ impl Media {
     /// The type of the canonical body: everything that is not a patch goes upstream as JSON.
     pub(super) const fn upstream(self) -> &'static str {
         match self {
-            Self::Json | Self::Protobuf => Self::Json.name(),
+            Self::Json | Self::Yaml | Self::Protobuf => Self::Json.name(),
             Self::MergePatch | Self::StrategicMergePatch | Self::JsonPatch | Self::ApplyPatch => self.name(),
         }
     }
 
     pub(super) const fn is_patch(self) -> bool {
         match self {
-            Self::Json | Self::Protobuf => false,
+            Self::Json | Self::Yaml | Self::Protobuf => false,
             Self::MergePatch | Self::StrategicMergePatch | Self::JsonPatch | Self::ApplyPatch => true,
         }
     }
@@ -62,6 +63,7 @@ impl Media {
     const fn name(self) -> &'static str {
         match self {
             Self::Json => "application/json",
+            Self::Yaml => "application/yaml",
             Self::Protobuf => "application/vnd.kubernetes.protobuf",
             Self::MergePatch => "application/merge-patch+json",
             Self::StrategicMergePatch => "application/strategic-merge-patch+json",

@@ -17,6 +17,8 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
+pub(in crate::body) use kinds::is_built_in;
+
 /// The kind with this lower-case name in an API version; none when no table describes it.
 pub(crate) fn kind_named(group: &str, version: &str, singular: &str) -> Option<&'static str> {
     kinds::named(group, version, singular)

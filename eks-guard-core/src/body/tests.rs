@@ -109,6 +109,8 @@ fn reads_the_content_types_of_each_method() {
             "application/json",
         ),
         (Method::Delete, JSON, "application/json"),
+        (Method::Post, Some("application/yaml"), "application/json"),
+        (Method::Delete, Some("application/yaml"), "application/json"),
         (Method::Patch, MERGE, "application/merge-patch+json"),
         (
             Method::Patch,
@@ -144,7 +146,8 @@ fn reads_the_content_types_of_each_method() {
 #[test]
 fn refuses_other_content_types() {
     for (method, content_type) in [
-        (Method::Post, "application/yaml"),
+        (Method::Post, "text/yaml"),
+        (Method::Post, "application/x-yaml"),
         (Method::Post, "application/cbor"),
         (Method::Post, "text/plain"),
         (Method::Post, "application/json, application/yaml"),
@@ -157,7 +160,7 @@ fn refuses_other_content_types() {
         (Method::Patch, "application/json"),
         (Method::Patch, "application/vnd.kubernetes.protobuf"),
         (Method::Patch, "application/apply-patch+cbor"),
-        (Method::Delete, "application/yaml"),
+        (Method::Patch, "application/yaml"),
     ] {
         let refused = reason(method, "v1 d pods p", Some(content_type), "{}");
         assert_eq!(refused, Some(Reason::UnsupportedMediaType), "{content_type}");
@@ -169,26 +172,54 @@ fn refuses_other_content_types() {
 }
 
 #[test]
-fn an_apply_patch_is_json_text() {
+fn yaml_is_read_as_the_json_it_stands_for() {
+    const YAML: Option<&str> = Some("application/yaml");
     let apply = |body| read(Method::Patch, "apps/v1 d deployments x", APPLY, body);
-    let body = apply(r#"{"apiVersion":"apps/v1","kind":"Deployment","metadata":{"name":"x"}}"#).unwrap();
-    assert_eq!(
-        (body.api_version(), body.kind(), body.object_name()),
-        ("apps/v1", "Deployment", Some("x"))
-    );
-    for yaml in [
-        "apiVersion: apps/v1\nkind: Deployment\n",
-        "{a: &x 1, b: *x}",
-        "---\n{}",
-        "{}\n---\n{}",
+    let create = |body| read(Method::Post, "apps/v1 d deployments", YAML, body);
+    let text = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: x}\n";
+    for body in [
+        apply(r#"{"apiVersion":"apps/v1","kind":"Deployment","metadata":{"name":"x"}}"#).unwrap(),
+        apply(text).unwrap(),
+        create(text).unwrap(),
     ] {
-        let refusal = apply(yaml).unwrap_err();
-        assert_eq!(refusal.reason, Reason::UnsupportedMediaType);
-        assert!(refusal.message.contains("send it as JSON"), "{}", refusal.message);
+        assert_eq!(
+            (body.api_version(), body.kind(), body.object_name()),
+            ("apps/v1", "Deployment", Some("x"))
+        );
+        assert_eq!(
+            body.json(),
+            br#"{"apiVersion":"apps/v1","kind":"Deployment","metadata":{"name":"x"}}"#
+        );
     }
+    assert_eq!(create(text).unwrap().content_type(), "application/json");
     assert_eq!(
-        apply(r#"{"a":1,"a":2}"#).unwrap_err().reason,
-        Reason::BodyMalformed
+        apply(text).unwrap().content_type(),
+        "application/apply-patch+yaml"
+    );
+    for body in [
+        "{a: &x 1, b: *x}",
+        "{}\n---\n{}",
+        "a: 1\na: 2",
+        "a: 1\n'a': 2",
+        "a: {b: 1, b: 2}",
+        "a: yes",
+        "kind: [a]",
+        "metadata: {Name: x}",
+        "- a",
+        "a",
+        "k8s\0",
+        r#"{"a":1,"a":2}"#,
+        "apiVersion: v1",
+        "metadata: {namespace: e}",
+    ] {
+        for read in [apply(body), create(body)] {
+            assert_eq!(read.unwrap_err().reason, Reason::BodyMalformed, "{body}");
+        }
+    }
+    let refusal = create("a:\n- b: no\n").unwrap_err();
+    assert_eq!(
+        refusal.message,
+        "the YAML body is refused: line 2: readers disagree about `no`; quote it, or write it as JSON does"
     );
     let folds = apply("{\"a\":\"x\u{2028}y\u{85}z\"}").unwrap();
     assert_eq!(folds.json(), br#"{"a":"x\u2028y\u0085z"}"#);
@@ -298,6 +329,8 @@ fn a_created_object_belongs_to_the_collection_of_the_url() {
         r#"{"metadata":{"namespace":"kube-system"}}"#,
         r#"{"apiVersion":"apps/v1","kind":"List","items":[]}"#,
         r#"{"Kind":"Secret"}"#,
+        r#"{"kind":"ReplicaSet"}"#,
+        r#"{"apiVersion":"apps/v1","kind":"DeploymentList","items":[]}"#,
     ];
     check(Method::Post, "apps/v1 d deployments", JSON, &agreeing, &refused);
     let agreeing = [r#"{"apiVersion":"v1","metadata":{"name":"n"}}"#];
@@ -336,6 +369,7 @@ fn a_subresource_has_a_kind_of_its_own_but_belongs_to_the_object_of_the_url() {
     let refused = [
         r#"{"metadata":{"name":"y"}}"#,
         r#"{"metadata":{"namespace":"e"}}"#,
+        r#"{"apiVersion":"apps/v1","kind":"Deployment"}"#,
     ];
     check(
         Method::Put,
@@ -354,6 +388,149 @@ fn a_subresource_has_a_kind_of_its_own_but_belongs_to_the_object_of_the_url() {
         JSON,
         &agreeing,
         &refused,
+    );
+}
+
+#[test]
+fn kinds_that_are_built_in_belong_to_their_resource() {
+    for (parts, kind) in [
+        ("v1 d endpoints", "Endpoints"),
+        ("networking.k8s.io/v1 d ingresses", "Ingress"),
+        ("networking.k8s.io/v1 d networkpolicies", "NetworkPolicy"),
+        ("storage.k8s.io/v1 - storageclasses", "StorageClass"),
+        ("v1 d bindings", "Binding"),
+        (
+            "authorization.k8s.io/v1 - selfsubjectaccessreviews",
+            "SelfSubjectAccessReview",
+        ),
+        ("example.com/v1 d oxen", "Ox"),
+    ] {
+        let body = format!(r#"{{"kind":"{kind}"}}"#);
+        check(Method::Post, parts, JSON, &[&body], &[]);
+    }
+    let other = [r#"{"kind":"Secret"}"#];
+    for parts in [
+        "v1 d configmaps",
+        "apps/v1 d deployments",
+        "rbac.authorization.k8s.io/v1 d roles",
+    ] {
+        check(Method::Post, parts, JSON, &[], &other);
+    }
+    check(
+        Method::Patch,
+        "v1 d pods x status",
+        MERGE,
+        &[r#"{"kind":"Pod"}"#],
+        &other,
+    );
+    check(
+        Method::Patch,
+        "v1 d pods x status",
+        MERGE,
+        &[],
+        &[r#"{"apiVersion":"v2"}"#],
+    );
+}
+
+/// The refusal of a patch of a pod; none when it is taken.
+fn patch(content_type: &str, body: &str) -> Option<String> {
+    let read = read(Method::Patch, "v1 d pods p", Some(content_type), body);
+    let refusal = read.err()?;
+    assert_eq!(refusal.reason, Reason::BodyMalformed, "{body}");
+    Some(refusal.message)
+}
+
+#[test]
+fn a_json_patch_is_a_list_of_whole_known_operations() {
+    let refused = |body: &str| patch("application/json-patch+json", body);
+    for body in [
+        r#"[{"op":"add","path":"/metadata/labels/a~1b","value":null},{"op":"test","path":"","value":{}}]"#,
+        r#"[{"op":"remove","path":"/spec/a~0b/0"},{"op":"replace","path":"/spec/b/-","value":[1]}]"#,
+        r#"[{"op":"move","from":"/a","path":"/b"},{"op":"copy","from":"/metadata/name","path":"/metadata/labels/n"}]"#,
+        r#"[{"op":"test","path":"/metadata/name","value":"p"},{"value":"{\"op\":1}","path":"/x","op":"add"}]"#,
+    ] {
+        assert_eq!(refused(body), None, "{body}");
+    }
+    for (operation, what) in [
+        (r#"1"#, "is not an object"),
+        (r#"{"path":"/a","value":1}"#, "has no `op`"),
+        (r#"{"op":"Add","path":"/a","value":1}"#, "is `Add`, which is none"),
+        (r#"{"op":"add","path":"/a"}"#, "(add) has no `value`"),
+        (r#"{"op":"add","value":1}"#, "has no `path`"),
+        (r#"{"op":"add","path":1,"value":1}"#, "is not text"),
+        (
+            r#"{"op":"add","path":"a/b","value":1}"#,
+            "does not begin with `/`",
+        ),
+        (
+            r#"{"op":"add","path":"/a~2","value":1}"#,
+            "not followed by 0 or 1",
+        ),
+        (r#"{"op":"add","path":"/a~","value":1}"#, "not followed by 0 or 1"),
+        (r#"{"op":"move","path":"/a"}"#, "(move) has no `from`"),
+        (
+            r#"{"op":"copy","from":"b","path":"/a"}"#,
+            "does not begin with `/`",
+        ),
+        (
+            r#"{"op":"add","path":"/a","value":1,"Path":"/b"}"#,
+            "unknown field `Path`",
+        ),
+        (
+            r#"{"op":"replace","path":"/kind","value":"Secret"}"#,
+            "changes `/kind`",
+        ),
+        (
+            r#"{"op":"remove","path":"/metadata/namespace"}"#,
+            "changes `/metadata/namespace`",
+        ),
+        (
+            r#"{"op":"move","from":"/metadata/name","path":"/a"}"#,
+            "changes `/metadata/name`",
+        ),
+        (
+            r#"{"op":"copy","from":"/a","path":"/apiVersion"}"#,
+            "changes `/apiVersion`",
+        ),
+    ] {
+        let message = refused(&format!(r#"[{{"op":"remove","path":"/z"}},{operation}]"#)).unwrap();
+        let start = "operation 1 of the JSON patch ";
+        assert!(
+            message.starts_with(start) && message.contains(what),
+            "{operation}: {message}"
+        );
+    }
+    let many = |count: usize| format!("[{}]", vec![r#"{"op":"remove","path":"/a"}"#; count].join(","));
+    assert_eq!(refused(&many(10_000)), None);
+    assert!(refused(&many(10_001)).unwrap().contains("more than 10000"));
+}
+
+#[test]
+fn directives_of_a_strategic_merge_patch_are_known_ones() {
+    let refused = |body: &str| patch("application/strategic-merge-patch+json", body);
+    for body in [
+        r#"{"spec":{"containers":[{"name":"a","$patch":"delete"}],"$setElementOrder/containers":[{"name":"b"}]}}"#,
+        r#"{"$patch":"replace","metadata":{"$patch":"merge","$deleteFromPrimitiveList/finalizers":["a"]}}"#,
+        r#"{"spec":{"strategy":{"$retainKeys":["type"]}},"data":{"$schema":"x","a":"$patch"}}"#,
+    ] {
+        assert_eq!(refused(body), None, "{body}");
+    }
+    for directive in [
+        r#""$patch":"Replace""#,
+        r#""$patch":true"#,
+        r#""\u0024patch":"remove""#,
+        r#""$retainKeys":"type""#,
+        r#""$setElementOrder/":[]"#,
+        r#""$setElementOrder/a":{}"#,
+        r#""$deleteFromPrimitiveList/a":null"#,
+        r#""$other":1"#,
+    ] {
+        let body = format!(r#"{{"spec":{{"list":[1,{{"a":[],{directive}}}]}}}}"#);
+        assert!(refused(&body).unwrap().contains("directive `$"), "{body}");
+    }
+    assert_eq!(
+        patch("application/merge-patch+json", r#"{"data":{"$other":1}}"#),
+        None
     );
 }
 

@@ -30,6 +30,10 @@ fn what_a_second_parser_would_read_differently() -> Result<()> {
         (MAPS, map(r#","data":{"a":"1","a":"2"}"#)),
         (MAPS, map(r#","data":{"a":"1","\u0061":"2"}"#)),
         (MAPS, map(r#","kind":"Secret""#)),
+        (
+            MAPS,
+            r#"{"kind":"Secret","apiVersion":"v1","metadata":{"name":"a"}}"#.to_owned(),
+        ),
         (MAPS, format!("{} {{}}", map(""))),
         (MAPS, format!("\u{feff}{}", map(""))),
         (MAPS, map("").trim_end_matches('}').to_owned()),
@@ -56,17 +60,6 @@ fn what_a_second_parser_would_read_differently() -> Result<()> {
                 .check(protocol, &ask, MALFORMED)
                 .with_context(|| format!("{body:.200}"))?;
         }
-    }
-    // Which kind belongs to a resource only the API server knows for all of them; it refuses what does not fit.
-    let secret = br#"{"kind":"Secret","apiVersion":"v1","metadata":{"name":"a"}}"#;
-    let uri = "/api/v1/namespaces/default/configmaps";
-    for protocol in BOTH {
-        let ask = Ask {
-            line: MAPS,
-            headers: &[],
-            body: secret,
-        };
-        arena.check(protocol, &ask, Reaches(400, uri))?;
     }
     let invalid = [map("").into_bytes(), vec![0xff]].concat();
     let get = format!("GET {}", crate::arena::HARMLESS);
@@ -102,7 +95,7 @@ fn types_and_encodings_that_cannot_be_read_exactly() -> Result<()> {
         ("Content-Encoding", "deflate"),
         ("Content-Encoding", "identity"),
         ("Content-Type", "application/cbor"),
-        ("Content-Type", "application/yaml"),
+        ("Content-Type", "text/yaml"),
         ("Content-Type", "text/plain"),
         ("Content-Type", "application/json; charset=utf-16"),
         ("Content-Type", "application/json, application/yaml"),
@@ -135,6 +128,99 @@ fn types_and_encodings_that_cannot_be_read_exactly() -> Result<()> {
                 },
                 *expect,
             )?;
+        }
+    }
+    arena.close()
+}
+
+/// Resolvers, merge keys and further documents: where one reader of YAML sees another object than the next.
+#[test]
+fn yaml_that_two_readers_understand_differently() -> Result<()> {
+    let arena = Arena::open("yaml")?;
+    let map = |rest: &str| format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: a}}\n{rest}");
+    let bodies = [
+        "data: {a: yes}",
+        "data: {a: 012}",
+        "data: {a: 1_000}",
+        "data: {a: 2026-01-31}",
+        "data: {on: a}",
+        "data: {a: b, 'a': c}",
+        "data: &x {a: b}",
+        "base: &x {a: b}\ndata: {<<: *x}",
+        "data: {a: !!str b}",
+        "data: {a: !!binary aGVsbG8=}",
+        "kind: Secret",
+        "---\nkind: Secret",
+        "...\n---\napiVersion: v1",
+    ];
+    let apply = "PATCH /api/v1/namespaces/default/configmaps/a?fieldManager=t";
+    let types = [
+        (MAPS, "application/yaml"),
+        (apply, "application/apply-patch+yaml"),
+    ];
+    for body in bodies.map(map) {
+        for (line, content_type) in types {
+            for protocol in BOTH {
+                let ask = Ask {
+                    line,
+                    headers: &[("Content-Type", content_type)],
+                    body: body.as_bytes(),
+                };
+                arena
+                    .check(protocol, &ask, MALFORMED)
+                    .with_context(|| format!("{content_type}: {body}"))?;
+            }
+        }
+    }
+    // What every reader understands alike is carried out; names nobody else uses, once for each protocol.
+    for (protocol, name) in BOTH.into_iter().zip(["yaml-one", "yaml-two"]) {
+        let body = format!(
+            "# made by hand\napiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {name}\ndata: {{a: 'yes', b: c}}\n"
+        );
+        let create = "POST /api/v1/namespaces/default/configmaps?dryRun=All";
+        let apply = format!("PATCH /api/v1/namespaces/default/configmaps/{name}?dryRun=All&fieldManager=t");
+        for (line, content_type) in [
+            (create, "application/yaml"),
+            (apply.as_str(), "application/apply-patch+yaml"),
+        ] {
+            let uri = line.split_once(' ').map_or("", |(_, uri)| uri);
+            let ask = Ask {
+                line,
+                headers: &[("Content-Type", content_type)],
+                body: body.as_bytes(),
+            };
+            arena.check(protocol, &ask, Reaches(201, uri))?;
+        }
+    }
+    arena.close()
+}
+
+/// A JSON patch whose paths one library reads in another way than the next, and directives nobody knows.
+#[test]
+fn patches_that_are_not_whole() -> Result<()> {
+    let arena = Arena::open("patches")?;
+    let line = "PATCH /api/v1/namespaces/default/configmaps/a";
+    let json = [
+        r#"[{"op":"add","path":"x/data","value":{}}]"#,
+        r#"[{"op":"ADD","path":"/data","value":{}}]"#,
+        r#"[{"op":"add","path":"/data"}]"#,
+        r#"[{"op":"replace","path":"/kind","value":"Secret"}]"#,
+        r#"[{"op":"copy","path":"/data/a"}]"#,
+        r#"[{"op":"test","path":"/data/~2","value":1}]"#,
+    ];
+    let strategic = [r#"{"$patch":"Replace"}"#, r#"{"data":{"$unknown":1}}"#];
+    let json = json.map(|body| ("application/json-patch+json", body));
+    let strategic = strategic.map(|body| ("application/strategic-merge-patch+json", body));
+    for (content_type, body) in json.into_iter().chain(strategic) {
+        for protocol in BOTH {
+            let ask = Ask {
+                line,
+                headers: &[("Content-Type", content_type)],
+                body: body.as_bytes(),
+            };
+            arena
+                .check(protocol, &ask, MALFORMED)
+                .with_context(|| body.to_owned())?;
         }
     }
     arena.close()

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{JsonError, MAX_DEPTH, Member, Shape, canonical, write_str};
+use super::{JsonError, MAX_DEPTH, Member, Shape, View, canonical, write_str};
 use crate::body::testing::Random;
 
 fn text(input: &str) -> Result<String, JsonError> {
@@ -359,4 +359,54 @@ fn string(random: &mut Random, prefix: &str, out: &mut String) {
         }
     }
     out.push('"');
+}
+
+/// The value as `serde_json` has it, put together from looks.
+fn seen(view: View<'_>) -> Value {
+    if view.is_object() {
+        let member = |(key, value): (View<'_>, View<'_>)| (key.text().unwrap().into_owned(), seen(value));
+        return Value::Object(view.members().map(member).collect());
+    }
+    if view.is_array() {
+        return view.items().map(seen).collect();
+    }
+    match view.text() {
+        Some(text) => Value::String(text.into_owned()),
+        None => serde_json::from_slice(view.raw()).unwrap(),
+    }
+}
+
+#[test]
+fn a_look_finds_what_the_text_holds() {
+    for text in [
+        r#"{"a":[1,{"b":"c]}\"","d":{}},[],"e,f:g"],"":null,"\u0000\\":{"x":[[-1.5]]},"t":true}"#,
+        r#"[{},[[]],"",0]"#,
+        "\"a\"",
+        "12",
+        "{}",
+    ] {
+        let view = View::of(text.as_bytes());
+        assert_eq!(seen(view), serde_json::from_str::<Value>(text).unwrap(), "{text}");
+    }
+    let view = View::of(br#"{"a":{"b":"c"},"d":true,"n":null}"#);
+    assert!(
+        view.get("a")
+            .and_then(|a| a.get("b"))
+            .is_some_and(|b| b.is_text("c"))
+    );
+    assert_eq!(
+        (view.get("b"), view.items().count(), view.text()),
+        (None, 0, None)
+    );
+}
+
+#[test]
+fn a_look_into_damaged_text_ends() {
+    let whole = r#"{"a":[1,{"b":"c]}\"","d":{}},[],"e,f:g"],"\u0000\\":{"x":[[-1.5]]}}"#;
+    for end in 0..whole.len() {
+        for damaged in [whole[..end].to_owned(), whole[end..].to_owned()] {
+            let view = View::of(damaged.as_bytes());
+            assert!(view.members().count() + view.items().count() <= damaged.len());
+        }
+    }
 }

@@ -12,6 +12,12 @@ pub(super) fn find(api_version: &str, kind: &str) -> Option<&'static Message> {
     row.ok().map(|row| KINDS[row].2)
 }
 
+/// Whether kube-apiserver itself serves this group and version, so that its kinds are in the tables.
+pub(in crate::body) fn is_built_in(api_version: &str) -> bool {
+    let row = KINDS.partition_point(|row| row.0 < api_version);
+    KINDS.get(row).is_some_and(|row| row.0 == api_version)
+}
+
 /// The kind with this lower-case name in an API version.
 pub(super) fn named(group: &str, version: &str, singular: &str) -> Option<&'static str> {
     let in_version = |api_version: &str| match api_version.rsplit_once('/') {
