@@ -19,11 +19,14 @@ mod look;
 mod matching;
 mod message;
 mod notation;
+mod observe;
 mod operation;
 mod permit;
 mod protection;
 mod review;
+mod selector;
 mod sieve;
+mod subjects;
 
 #[cfg(test)]
 mod tests;
@@ -31,12 +34,14 @@ mod tests;
 pub use compile::{CompileError, MAX_RULES, Snapshot};
 pub use condition::ConditionError;
 pub use decide::Decision;
-pub use document::{AgentPolicy, Effect, KIND, read_policies};
+pub use document::{AgentPolicy, Effect, InvalidPolicy, KIND, read_policies, read_policies_or_refuse};
 pub use explain::{Answer, Explanation, Finding, RuleExplanation};
 pub use facts::{Fact, Facts};
 pub use known::{KnownResource, Scope};
 pub use look::{Look, Wanted};
+pub use observe::Observation;
 pub use permit::Permit;
 pub use review::{Asker, Review, ReviewError};
+pub use selector::Namespaces;
 
 pub use crate::yaml::{API_VERSION, DocumentError, Origin};

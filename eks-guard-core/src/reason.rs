@@ -27,6 +27,10 @@ pub enum Reason {
     NoRuleAllows,
     /// A rule with effect `deny` matched.
     DeniedByRule,
+    /// A policy about this agent cannot be used: it has mistakes.
+    PolicyInvalid,
+    /// A rule allows it inside a grant only (`justInTime: Required`), and grants cannot be given yet.
+    GrantRequired,
     /// A rule with effect `requireApproval` matched, and approvals cannot be given yet.
     ApprovalRequired,
     /// A rule with effect `mask` matched, or the kind carries secret values, and masking cannot be done yet.
@@ -57,7 +61,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 26] = [
         Self::RequestMalformed,
         Self::HeadTooLarge,
         Self::MethodNotAllowed,
@@ -69,6 +73,8 @@ impl Reason {
         Self::ResourceUnknown,
         Self::NoRuleAllows,
         Self::DeniedByRule,
+        Self::PolicyInvalid,
+        Self::GrantRequired,
         Self::ApprovalRequired,
         Self::MaskingRequired,
         Self::SelfProtection,
@@ -97,6 +103,8 @@ impl Reason {
             Self::UnsupportedMediaType => 415,
             Self::NoRuleAllows
             | Self::DeniedByRule
+            | Self::PolicyInvalid
+            | Self::GrantRequired
             | Self::ApprovalRequired
             | Self::MaskingRequired
             | Self::SelfProtection
@@ -146,6 +154,8 @@ impl Reason {
             Self::ResourceUnknown => "ResourceUnknown",
             Self::NoRuleAllows => "NoRuleAllows",
             Self::DeniedByRule => "DeniedByRule",
+            Self::PolicyInvalid => "PolicyInvalid",
+            Self::GrantRequired => "GrantRequired",
             Self::ApprovalRequired => "ApprovalRequired",
             Self::MaskingRequired => "MaskingRequired",
             Self::SelfProtection => "SelfProtection",

@@ -253,7 +253,8 @@ fn classify(
             | Verb::Patch
             | Verb::DeleteCollection
             | Verb::Post
-            | Verb::Put => {}
+            | Verb::Put
+            | Verb::Connect => {}
         }
     }
     Ok((

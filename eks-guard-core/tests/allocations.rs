@@ -21,11 +21,7 @@ fn allowing_a_get_allocates_nothing() {
          subjects: {{agents: [my-agent]}}\n  rules:\n{rules}"
     );
     let snapshot = Snapshot::compile(&read_policies("p.yaml", &text).unwrap(), 1).unwrap();
-    let principal = Principal {
-        agent: "my-agent".into(),
-        model_claimed: None,
-        pod: None,
-    };
+    let principal = Principal::named("my-agent");
     for path in ["/api/v1/namespaces/team-198/pods/web-0", "/version"] {
         let request = ApiRequest::parse("GET", path, None).unwrap();
         let mut decision = None;

@@ -60,9 +60,8 @@ impl Callers {
 #[must_use]
 pub fn principal(agent: &str, model_claimed: Option<&str>) -> Principal {
     Principal {
-        agent: agent.to_owned(),
         model_claimed: model_claimed.map(str::to_owned),
-        pod: None,
+        ..Principal::named(agent)
     }
 }
 

@@ -6,7 +6,9 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use eks_guard_core::policy::{AgentPolicy, CompileError, DocumentError, Snapshot, read_policies};
+use eks_guard_core::policy::{
+    AgentPolicy, CompileError, DocumentError, Snapshot, read_policies, read_policies_or_refuse,
+};
 
 use crate::policy::explain::ExplainArgs;
 
@@ -111,23 +113,18 @@ pub fn load(files: &[PathBuf]) -> Result<Snapshot, PolicyError> {
     compile(&policies)
 }
 
-/// [`load`] for texts that somebody else has read, each with the name that its messages carry.
-///
-/// # Errors
-/// Every mistake in all documents, else every conflict.
-pub fn compile_texts(texts: &[(String, String)], generation: u64) -> Result<Snapshot, PolicyError> {
+/// Compiles texts that somebody else has read, each with the name that its messages carry. Whom a policy with mistakes is
+/// about is refused everything.
+#[must_use]
+pub fn compile_texts(texts: &[(String, String)], generation: u64) -> Snapshot {
     let mut policies = Vec::new();
-    let mut errors = Vec::new();
+    let mut invalid = Vec::new();
     for (name, text) in texts {
-        match read_policies(name, text) {
-            Ok(more) => policies.extend(more),
-            Err(more) => errors.extend(more.into_iter().map(FileError::from)),
-        }
+        let (more, refused) = read_policies_or_refuse(name, text);
+        policies.extend(more);
+        invalid.extend(refused);
     }
-    if !errors.is_empty() {
-        return Err(PolicyError::Files(errors));
-    }
-    Snapshot::compile(&policies, generation).map_err(PolicyError::Conflicts)
+    Snapshot::compile_or_refuse(&policies, invalid, generation)
 }
 
 impl PolicyArgs {
@@ -155,6 +152,9 @@ pub fn check(files: &[PathBuf], out: &mut dyn Write, err: &mut dyn Write) -> io:
     match checked {
         Ok(read) => {
             for (file, policies) in read {
+                for warning in policies.iter().flat_map(AgentPolicy::warnings) {
+                    writeln!(err, "{}: warning: {}", warning.origin, warning.message)?;
+                }
                 let rules: usize = policies.iter().map(AgentPolicy::rule_count).sum();
                 let (policies, rules) = (
                     count(policies.len(), "policy", "policies"),

@@ -4,13 +4,17 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::policy::condition::Condition;
-use crate::policy::document::{AgentPolicy, Effect, Names, RuleScope};
+use crate::policy::document::{
+    AgentPolicy, Effect, InvalidPolicy, JustInTime, Masking, Mode, Names, RuleScope,
+};
 use crate::policy::matching::{Clause, Reach};
 use crate::policy::operation::{Operation, Target};
 use crate::policy::protection::allowed_to_everyone;
+use crate::policy::selector::{Known, Namespaces};
 use crate::policy::sieve::Sieve;
+use crate::policy::subjects::Subjects;
 use crate::principal::Principal;
-use crate::yaml::Origin;
+use crate::yaml::{DocumentError, Origin};
 
 /// Rules of all policies together: more would no longer be decided on in microseconds.
 pub const MAX_RULES: usize = 10_000;
@@ -43,6 +47,8 @@ pub enum CompileError {
 pub struct Snapshot {
     generation: u64,
     policies: Box<[PolicyEntry]>,
+    invalid: Box<[InvalidPolicy]>,
+    namespaces: Arc<Namespaces>,
     /// Sorted: strongest effect first.
     rules: Box<[RuleEntry]>,
     /// Where the allow rules begin.
@@ -56,7 +62,8 @@ pub struct Snapshot {
 #[derive(Debug)]
 pub(crate) struct PolicyEntry {
     pub(crate) name: String,
-    agents: Names,
+    pub(crate) mode: Mode,
+    subjects: Subjects,
 }
 
 /// A rule, as far as deciding needs it.
@@ -66,6 +73,11 @@ pub(crate) struct RuleEntry {
     pub(crate) label: Arc<str>,
     pub(crate) effect: Effect,
     pub(crate) clause: Clause,
+    pub(crate) masking: Masking,
+    /// Whether its policy decides or only observes.
+    pub(crate) mode: Mode,
+    /// Whether what it allows needs a grant.
+    pub(crate) just_in_time: JustInTime,
     /// All of them have to hold.
     pub(crate) conditions: Box<[Condition]>,
     /// `None` for compiled-in rules.
@@ -94,28 +106,87 @@ impl Snapshot {
         if !errors.is_empty() {
             return Err(errors);
         }
-        let rules = ordered_rules(&sorted);
+        Ok(Self::assemble(&sorted, Vec::new(), generation))
+    }
+
+    /// Compiles what can be used. Whom the rest is about is refused everything; policies that do not go together count to
+    /// the rest.
+    #[must_use]
+    pub fn compile_or_refuse(
+        policies: &[AgentPolicy],
+        mut invalid: Vec<InvalidPolicy>,
+        generation: u64,
+    ) -> Snapshot {
+        let mut sorted: Vec<&AgentPolicy> = policies.iter().collect();
+        sorted.sort_by(|a, b| a.name.cmp(&b.name));
+        for conflict in conflicts(&sorted) {
+            match &conflict {
+                CompileError::DuplicatePolicy { name, .. } => {
+                    let twice = sorted.extract_if(.., |policy| policy.name == *name);
+                    invalid.extend(twice.map(|policy| refused(policy, &conflict)));
+                }
+                CompileError::TooManyRules { .. } => {
+                    invalid.extend(sorted.drain(..).map(|policy| refused(policy, &conflict)));
+                }
+            }
+        }
+        Self::assemble(&sorted, invalid, generation)
+    }
+
+    fn assemble(sorted: &[&AgentPolicy], invalid: Vec<InvalidPolicy>, generation: u64) -> Snapshot {
+        let rules = ordered_rules(sorted);
         let index = Index::of(&rules);
         let first_allow = rules.partition_point(|rule| rule.effect != Effect::Allow);
-        let policies: Box<[PolicyEntry]> = sorted
-            .iter()
-            .map(|it| PolicyEntry {
-                name: it.name.clone(),
-                agents: it.agents.clone(),
-            })
-            .collect();
+        let policies: Box<[PolicyEntry]> = sorted.iter().map(|policy| PolicyEntry::of(policy)).collect();
         let sieves = rules.iter().map(|rule| {
             let policy = rule.policy.and_then(|position| policies.get(position));
-            Sieve::of_rule(&rule.clause, policy.map_or(&Names::Any, |policy| &policy.agents))
+            Sieve::of_rule(
+                &rule.clause,
+                policy.map_or(&Names::Any, |policy| &policy.subjects.agents),
+            )
         });
-        Ok(Snapshot {
+        Snapshot {
             sieves: sieves.collect(),
             generation,
             policies,
+            invalid: invalid.into_boxed_slice(),
+            namespaces: Arc::default(),
             rules: rules.into_boxed_slice(),
             first_allow,
             index,
-        })
+        }
+    }
+
+    /// The same policies, with what is known of the labels of namespaces.
+    #[must_use]
+    pub fn knowing(mut self, namespaces: Arc<Namespaces>) -> Self {
+        self.namespaces = namespaces;
+        self
+    }
+
+    /// Every mistake of policies that cannot be used.
+    pub fn mistakes(&self) -> impl Iterator<Item = &DocumentError> {
+        self.invalid.iter().flat_map(|policy| policy.errors())
+    }
+
+    /// What is known of the labels of namespaces.
+    pub(crate) fn namespaces(&self) -> &Namespaces {
+        &self.namespaces
+    }
+
+    /// A policy that cannot be used and may be about the principal.
+    pub(crate) fn invalid_for(&self, principal: &Principal) -> Option<&InvalidPolicy> {
+        self.invalid
+            .iter()
+            .find(|policy| policy.subjects.select(principal) != Known::No)
+    }
+
+    /// Whether a policy in mode Observe may be about the principal.
+    pub(crate) fn observes(&self, principal: &Principal) -> bool {
+        let observing = self.policies.iter().filter(|policy| policy.mode == Mode::Observe);
+        observing
+            .into_iter()
+            .any(|policy| policy.subjects.select(principal) != Known::No)
     }
 
     /// Adds a condition to a rule, for the tests of deciding in stages.
@@ -159,22 +230,45 @@ impl Snapshot {
         merge(keyed, any).filter_map(|position| self.rules.get(position))
     }
 
-    /// Whether the policy of a rule selects the agent.
+    /// Whether the policy of a rule selects the principal, as far as its rule needs that to be known.
     pub(crate) fn selects(&self, rule: &RuleEntry, principal: &Principal) -> bool {
         match rule.policy {
             None => true,
             Some(position) => self
                 .policies
                 .get(position)
-                .is_some_and(|policy| policy.agents.contains(&principal.agent)),
+                .is_some_and(|policy| policy.subjects.select(principal).suffices(rule.clause.reach)),
         }
     }
 
-    /// Every policy that selects the agent.
+    /// Every policy that selects the principal for sure.
     pub(crate) fn selected_by(&self, principal: &Principal) -> impl Iterator<Item = &PolicyEntry> {
         self.policies
             .iter()
-            .filter(|policy| policy.agents.contains(&principal.agent))
+            .filter(|policy| policy.subjects.select(principal) == Known::Yes)
+    }
+}
+
+impl PolicyEntry {
+    fn of(policy: &AgentPolicy) -> Self {
+        Self {
+            name: policy.name.clone(),
+            mode: policy.mode,
+            subjects: policy.subjects.clone(),
+        }
+    }
+}
+
+/// A policy that conflicts with others, as one that cannot be used.
+fn refused(policy: &AgentPolicy, conflict: &CompileError) -> InvalidPolicy {
+    let error = DocumentError {
+        origin: policy.origin.clone(),
+        message: conflict.to_string(),
+    };
+    InvalidPolicy {
+        name: policy.name.clone(),
+        subjects: policy.subjects.clone(),
+        errors: vec![error],
     }
 }
 
@@ -205,6 +299,9 @@ fn ordered_rules(sorted: &[&AgentPolicy]) -> Vec<RuleEntry> {
             label: label.into(),
             effect: Effect::Allow,
             clause,
+            masking: Masking::Kept,
+            mode: Mode::Enforce,
+            just_in_time: JustInTime::Never,
             conditions: Box::default(),
             origin: None,
             policy: None,
@@ -214,6 +311,9 @@ fn ordered_rules(sorted: &[&AgentPolicy]) -> Vec<RuleEntry> {
             label: format!("{}/{}", policy.name, rule.name).into(),
             effect: rule.effect,
             clause: Clause::new(rule.verbs, rule.scope.clone(), rule.effect),
+            masking: rule.masking,
+            mode: policy.mode,
+            just_in_time: policy.just_in_time,
             conditions: Box::default(),
             origin: Some(rule.origin.clone()),
             policy: Some(position),

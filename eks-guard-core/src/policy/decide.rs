@@ -40,7 +40,7 @@ impl Snapshot {
     /// Decides on one request of one agent. The same request with the same facts is decided the same way.
     pub fn decide(&self, principal: &Principal, request: ApiRequest, facts: &Facts<'_>) -> Decision {
         let found = {
-            let operation = Operation::new(request.info(), request.object_name(), patch_kind(&request));
+            let operation = operation_of(&request).knowing(self.namespaces());
             let evidence = Evidence::new(principal, request.info(), Some(&request), facts);
             match self.judge(&operation, &evidence) {
                 Judgement::Allow(rule) => Found::Allow(rule.label.clone()),
@@ -71,8 +71,13 @@ impl Snapshot {
     }
 }
 
+/// The request as rules are matched on it.
+pub(crate) fn operation_of(request: &ApiRequest) -> Operation<'_> {
+    Operation::new(request.info(), request.object_name(), patch_kind(request))
+}
+
 /// Server-side apply is known by the content type of the body alone.
-pub(crate) fn patch_kind(request: &ApiRequest) -> PatchKind {
+fn patch_kind(request: &ApiRequest) -> PatchKind {
     match request.body() {
         Some(body) if body.content_type() == APPLY => PatchKind::Apply,
         Some(_) | None => PatchKind::Existing,

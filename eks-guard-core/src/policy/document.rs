@@ -3,14 +3,19 @@
 use std::fmt;
 
 use crate::policy::operation::VerbSet;
-use crate::yaml::Origin;
+use crate::policy::selector::LabelSelector;
+use crate::policy::subjects::Subjects;
+use crate::yaml::{DocumentError, Origin};
 
 mod check;
 mod read;
 mod resources;
+mod rule;
+mod selectors;
+mod subjects;
 mod wire;
 
-pub use read::read_policies;
+pub use read::{read_policies, read_policies_or_refuse};
 
 /// The kind of the documents this program reads.
 pub const KIND: &str = "AgentPolicy";
@@ -19,9 +24,60 @@ pub const KIND: &str = "AgentPolicy";
 #[derive(Clone, Debug)]
 pub struct AgentPolicy {
     pub(crate) name: String,
-    pub(crate) agents: Names,
+    pub(crate) subjects: Subjects,
+    pub(crate) mode: Mode,
+    pub(crate) just_in_time: JustInTime,
     pub(crate) rules: Vec<Rule>,
     pub(crate) origin: Origin,
+}
+
+/// A policy that cannot be used: whom it is about is refused everything until it is mended.
+#[derive(Clone, Debug)]
+pub struct InvalidPolicy {
+    /// Its name, or that of its file.
+    pub(crate) name: String,
+    /// Whom it is about; everybody when that cannot be read either.
+    pub(crate) subjects: Subjects,
+    /// What is wrong.
+    pub(crate) errors: Vec<DocumentError>,
+}
+
+impl InvalidPolicy {
+    /// What is wrong with it, one mistake each.
+    #[must_use]
+    pub fn errors(&self) -> &[DocumentError] {
+        &self.errors
+    }
+}
+
+/// Whether a policy decides.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// It does.
+    #[default]
+    Enforce,
+    /// It only says what it would have done.
+    Observe,
+}
+
+/// Whether what a policy allows needs a grant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum JustInTime {
+    /// It is allowed at any time.
+    #[default]
+    Never,
+    /// It is allowed inside an active grant only.
+    Required,
+}
+
+/// Whether a rule that allows lets replies of masked kinds through as they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Masking {
+    /// What is to be masked is masked.
+    #[default]
+    Kept,
+    /// `masking: None`: in clear.
+    None,
 }
 
 impl AgentPolicy {
@@ -29,6 +85,31 @@ impl AgentPolicy {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// What an operator should know before using it, although it is valid.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<DocumentError> {
+        let mut warnings = Vec::new();
+        let mut warn = |origin: &Origin, message: String| {
+            let origin = origin.clone();
+            warnings.push(DocumentError { origin, message });
+        };
+        for rule in self.rules.iter().filter(|rule| rule.masking == Masking::None) {
+            let text = "`masking: None` lets values of Secrets and of other masked kinds through in clear";
+            warn(&rule.origin, format!("rule {:?}: {text}", rule.name));
+        }
+        if self.subjects.need_identity() {
+            let text = "containers, groups and claims are not proven by this version: the rules of this policy that restrict \
+                        apply to every agent that its other subjects select, those that allow to none";
+            warn(&self.origin, text.to_owned());
+        }
+        if self.just_in_time == JustInTime::Required {
+            let text =
+                "`justInTime: Required`: this version gives no grants, so what this policy allows is refused";
+            warn(&self.origin, text.to_owned());
+        }
+        warnings
     }
 
     /// How many rules it has.
@@ -80,6 +161,7 @@ pub(crate) struct Rule {
     pub(crate) effect: Effect,
     pub(crate) verbs: VerbSet,
     pub(crate) scope: RuleScope,
+    pub(crate) masking: Masking,
     pub(crate) origin: Origin,
 }
 
@@ -97,8 +179,17 @@ pub(crate) enum RuleScope {
 pub(crate) struct ResourceScope {
     pub(crate) groups: Names,
     pub(crate) resources: Box<[ResourcePattern]>,
-    pub(crate) namespaces: Names,
+    pub(crate) namespaces: NamespaceScope,
     pub(crate) resource_names: Names,
+}
+
+/// Namespaces, by name or by their labels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum NamespaceScope {
+    /// These; with [`Names::Any`] objects in no namespace too.
+    Named(Names),
+    /// Those with these labels.
+    Selected(LabelSelector),
 }
 
 /// A set of names: a list, or all there are.

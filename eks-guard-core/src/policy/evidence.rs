@@ -69,7 +69,8 @@ impl<'a> Evidence<'a> {
             | Verb::Create
             | Verb::DeleteCollection
             | Verb::Post
-            | Verb::Put => false,
+            | Verb::Put
+            | Verb::Connect => false,
         }
     }
 

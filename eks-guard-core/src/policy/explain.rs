@@ -2,8 +2,8 @@
 
 use crate::policy::compile::{RuleEntry, Snapshot};
 use crate::policy::condition::{self, Outcome};
-use crate::policy::decide::patch_kind;
-use crate::policy::document::Effect;
+use crate::policy::decide::operation_of;
+use crate::policy::document::{Effect, Mode};
 use crate::policy::evidence::Evidence;
 use crate::policy::facts::Facts;
 use crate::policy::judge::{Ground, Judgement};
@@ -72,6 +72,8 @@ pub enum Finding {
     Open,
     /// It does not match.
     Differs,
+    /// It matches, and its policy only observes.
+    Observes,
     /// Its policy does not select the agent.
     NotSelected,
 }
@@ -80,8 +82,8 @@ impl Snapshot {
     /// Explains a request known by its RequestInfo: what `eks-guard policy explain` prints.
     #[must_use]
     pub fn explain(&self, principal: &Principal, info: &RequestInfo, facts: &Facts<'_>) -> Explanation {
-        let evidence = Evidence::new(principal, info, None, facts);
-        self.explain_operation(&Operation::new(info, "", PatchKind::Existing), &evidence)
+        let operation = Operation::new(info, "", PatchKind::Existing).knowing(self.namespaces());
+        self.explain_operation(&operation, &Evidence::new(principal, info, None, facts))
     }
 
     /// Explains a whole request, with what only its body says.
@@ -92,7 +94,7 @@ impl Snapshot {
         request: &ApiRequest,
         facts: &Facts<'_>,
     ) -> Explanation {
-        let operation = Operation::new(request.info(), request.object_name(), patch_kind(request));
+        let operation = operation_of(request).knowing(self.namespaces());
         let evidence = Evidence::new(principal, request.info(), Some(request), facts);
         self.explain_operation(&operation, &evidence)
     }
@@ -109,7 +111,7 @@ impl Snapshot {
         };
         let protections = Protection::ALL
             .into_iter()
-            .map(|it| explain_protection(it, operation));
+            .map(|it| explain_protection(it, operation, judgement));
         let written = self
             .rules()
             .iter()
@@ -150,6 +152,7 @@ impl Snapshot {
             .max_by_key(|(_, outcome)| *outcome)
         {
             let finding = match outcome {
+                Outcome::Matches if rule.mode == Mode::Observe => Finding::Observes,
                 Outcome::Matches if decides(rule, judgement) => Finding::Decides,
                 Outcome::Matches => Finding::Matches,
                 Outcome::Open(_) => Finding::Open,
@@ -179,17 +182,27 @@ impl Snapshot {
 fn decides(rule: &RuleEntry, judgement: Judgement<'_>) -> bool {
     let deciding = match judgement {
         Judgement::Allow(rule) | Judgement::Refuse(Ground::Restricted(rule)) => Some(rule),
+        Judgement::Refuse(Ground::Ungranted(rule)) => Some(rule),
         Judgement::Open(..)
-        | Judgement::Refuse(Ground::Protected(_) | Ground::Secret(_) | Ground::NothingAllows(_)) => None,
+        | Judgement::Refuse(
+            Ground::Protected(_) | Ground::Invalid(_) | Ground::Secret(_) | Ground::NothingAllows(_),
+        ) => None,
     };
     deciding.is_some_and(|deciding| std::ptr::eq(deciding, rule))
 }
 
-fn explain_protection(protection: Protection, operation: &Operation<'_>) -> RuleExplanation {
-    let (finding, because) = if Protection::of(operation) == Some(protection) {
+fn explain_protection(
+    protection: Protection,
+    operation: &Operation<'_>,
+    judgement: Judgement<'_>,
+) -> RuleExplanation {
+    let decides = matches!(judgement, Judgement::Refuse(Ground::Protected(it)) if it == protection);
+    let (finding, because) = if Protection::of(operation) != Some(protection) {
+        (Finding::Differs, Vec::new())
+    } else if decides {
         (Finding::Decides, vec![protection.remedy().to_owned()])
     } else {
-        (Finding::Differs, Vec::new())
+        (Finding::Matches, vec![protection.remedy().to_owned()])
     };
     RuleExplanation {
         rule: protection.label().to_owned(),
@@ -205,9 +218,13 @@ fn explain_secret(judgement: Judgement<'_>) -> RuleExplanation {
         Judgement::Refuse(Ground::Secret(_)) => Finding::Decides,
         Judgement::Allow(_)
         | Judgement::Open(..)
-        | Judgement::Refuse(Ground::Protected(_) | Ground::Restricted(_) | Ground::NothingAllows(_)) => {
-            Finding::Matches
-        }
+        | Judgement::Refuse(
+            Ground::Protected(_)
+            | Ground::Invalid(_)
+            | Ground::Restricted(_)
+            | Ground::Ungranted(_)
+            | Ground::NothingAllows(_),
+        ) => Finding::Matches,
     };
     let because = vec!["replies carry values of Secrets, and this version cannot mask them".to_owned()];
     RuleExplanation {

@@ -1,8 +1,11 @@
 //! Whether a rule matches a request. Rules that restrict match whatever the request could touch;
 //! rules that allow match only what they cover completely.
 
-use crate::policy::document::{Effect, Names, Part, PathPattern, ResourcePattern, ResourceScope, RuleScope};
+use crate::policy::document::{
+    Effect, Names, NamespaceScope, Part, PathPattern, ResourcePattern, ResourceScope, RuleScope,
+};
 use crate::policy::operation::{ActionSet, Extent, Operation, ResourceTarget, Target, VerbSet};
+use crate::policy::selector::Known;
 
 /// How far a rule reaches beyond what it says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,7 +124,7 @@ impl Clause {
                     .resources
                     .iter()
                     .any(|it| resource_agrees(it, target, reach)),
-                Dimension::Namespace => extent_agrees(&scope.namespaces, target.namespace, reach),
+                Dimension::Namespace => namespace_agrees(&scope.namespaces, target, reach),
                 Dimension::Name => extent_agrees(&scope.resource_names, target.name, reach),
                 Dimension::Kind | Dimension::Path => true,
             },
@@ -195,6 +198,20 @@ fn extent_agrees(names: &Names, extent: Extent<'_>, reach: Reach) -> bool {
         (Extent::One(name), Names::Only(_)) => names.contains(name),
         (Extent::Many, Names::Only(_)) => reach == Reach::Touches,
     }
+}
+
+/// A selector is about objects in namespaces; what is not known of a namespace's labels does not help to allow.
+fn namespace_agrees(namespaces: &NamespaceScope, target: &ResourceTarget<'_>, reach: Reach) -> bool {
+    let selector = match namespaces {
+        NamespaceScope::Named(names) => return extent_agrees(names, target.namespace, reach),
+        NamespaceScope::Selected(selector) => selector,
+    };
+    let selected = match (target.namespace, target.namespace_labels) {
+        (Extent::Nothing, _) => Known::No,
+        (Extent::One(_), Some(labels)) => Known::of(selector.selects(labels)),
+        (Extent::One(_), None) | (Extent::Many, _) => Known::Unknown,
+    };
+    selected.suffices(reach)
 }
 
 fn path_agrees(pattern: &PathPattern, path: &str) -> bool {

@@ -2,7 +2,7 @@
 
 use crate::policy::compile::{RuleEntry, Snapshot};
 use crate::policy::condition;
-use crate::policy::document::{Effect, RuleScope};
+use crate::policy::document::{Effect, Mode, NamespaceScope, RuleScope};
 use crate::policy::evidence::Evidence;
 use crate::policy::judge::Ground;
 use crate::policy::known::{KnownResource, Scope};
@@ -27,6 +27,8 @@ pub(crate) fn reason(ground: Ground<'_>) -> (Reason, Option<String>) {
             (reason, Some(rule.label.to_string()))
         }
         Ground::Secret(_) => (Reason::MaskingRequired, Some(SECRETS_LABEL.to_owned())),
+        Ground::Invalid(_) => (Reason::PolicyInvalid, None),
+        Ground::Ungranted(rule) => (Reason::GrantRequired, Some(rule.label.to_string())),
         Ground::NothingAllows(_) => (Reason::NoRuleAllows, None),
     }
 }
@@ -64,7 +66,20 @@ pub(crate) fn sentence(
         }
         Ground::Secret(rule) => format!(
             "agent {agent} may not {request}: rule {} allows it, but replies carry values of Secrets, \
-             and this version cannot mask them; no policy can allow it yet",
+             and this version cannot mask them; only an allow rule with `masking: None` lets them through",
+            Quoted(&rule.label)
+        ),
+        Ground::Invalid(policy) => {
+            // Mistakes in a policy may quote it, and it may be about others too.
+            let name = Quoted(&policy.name);
+            format!(
+                "agent {agent} may not {request}: policy {name}, which is about it, cannot be used; an operator finds its \
+                 mistakes with `eks-guard policy check`, and everything is refused until they are mended"
+            )
+        }
+        Ground::Ungranted(rule) => format!(
+            "agent {agent} may not {request}: rule {} allows it inside a grant only, and there is none; this version \
+             cannot give grants",
             Quoted(&rule.label)
         ),
         Ground::NothingAllows(verb) => nothing_allows(snapshot, operation, evidence, verb),
@@ -149,7 +164,7 @@ pub(crate) fn breadth(rule: &RuleEntry, operation: &Operation<'_>) -> Vec<String
         )),
         Dimension::Namespace => Some(format!(
             "the request reaches namespace {} among others",
-            notation::names(&scope.namespaces)
+            notation::namespaces(&scope.namespaces)
         )),
         Dimension::Name => Some(format!(
             "the request may reach name {} among others",
@@ -171,8 +186,8 @@ fn nothing_allows(
     let request = describe(operation);
     if is_secret(operation) {
         return format!(
-            "agent {agent} may not {request}: no rule allows it, and none can yet: replies carry values of Secrets, and this \
-             version cannot mask them"
+            "agent {agent} may not {request}: no rule allows it: replies carry values of Secrets, this version cannot mask \
+             them, and only an allow rule with `masking: None` lets them through"
         );
     }
     let needed = Operation { verb, ..*operation };
@@ -234,7 +249,7 @@ fn closest_rule<'a>(
     let allowing = snapshot
         .rules()
         .iter()
-        .filter(|rule| rule.effect == Effect::Allow && rule.origin.is_some());
+        .filter(|rule| rule.effect == Effect::Allow && rule.origin.is_some() && rule.mode == Mode::Enforce);
     allowing
         .filter(|rule| snapshot.selects(rule, evidence.principal))
         .find_map(|rule| {
@@ -271,7 +286,14 @@ pub(crate) fn difference(rule: &RuleEntry, dimension: Dimension, operation: &Ope
                 let patterns = notation::patterns(&scope.resources);
                 format!("{what} {} is not in {patterns}", notation::resource(target))
             }
-            Dimension::Namespace => outside(what, target.namespace, &notation::names(&scope.namespaces)),
+            Dimension::Namespace => {
+                let unknown = match (&scope.namespaces, target.namespace, target.namespace_labels) {
+                    (NamespaceScope::Selected(_), Extent::One(_), None) => ", as far as its labels are known",
+                    (_, _, _) => "",
+                };
+                let namespaces = notation::namespaces(&scope.namespaces);
+                format!("{}{unknown}", outside(what, target.namespace, &namespaces))
+            }
             Dimension::Name => outside(what, target.name, &notation::names(&scope.resource_names)),
             Dimension::Kind | Dimension::Verb | Dimension::Path => format!("the {what} differs"),
         },

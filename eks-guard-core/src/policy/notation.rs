@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-use crate::policy::document::{Names, Part, PathPattern, ResourcePattern, RuleScope};
+use crate::policy::document::{Names, NamespaceScope, Part, PathPattern, ResourcePattern, RuleScope};
 use crate::policy::operation::{PATH_VERBS, RESOURCE_VERBS, ResourceTarget, VerbSet};
+use crate::policy::selector::{LabelSelector, Operator, Requirement};
 
 /// Text in double quotes, with control characters and quotes escaped.
 pub(crate) struct Quoted<'a>(pub(crate) &'a str);
@@ -36,7 +37,7 @@ fn list(items: impl Iterator<Item = String>) -> String {
 
 /// `[get, list]`
 pub(crate) fn verbs(verbs: VerbSet, scope: &RuleScope) -> String {
-    if verbs == VerbSet::ALL {
+    if verbs == VerbSet::ALL || verbs == VerbSet::ALL_BUT_CONNECT {
         return "[\"*\"]".to_owned();
     }
     let known: &[_] = match scope {
@@ -57,6 +58,27 @@ pub(crate) fn names(names: &Names) -> String {
         Names::Any => "[\"*\"]".to_owned(),
         Names::Only(names) => list(names.iter().map(|name| item(name))),
     }
+}
+
+/// `[shop, web]`, or the requirements of a selector: `team in [web], !prod`.
+pub(crate) fn namespaces(namespaces: &NamespaceScope) -> String {
+    match namespaces {
+        NamespaceScope::Named(list) => names(list),
+        NamespaceScope::Selected(selector) => format!("those with {}", labels(selector)),
+    }
+}
+
+fn labels(selector: &LabelSelector) -> String {
+    let requirement = |it: &Requirement| {
+        let values = |values: &[Box<str>]| list(values.iter().map(|value| item(value)));
+        match &it.operator {
+            Operator::In(them) => format!("{} in {}", it.key, values(them)),
+            Operator::NotIn(them) => format!("{} not in {}", it.key, values(them)),
+            Operator::Exists => it.key.to_string(),
+            Operator::DoesNotExist => format!("no {}", it.key),
+        }
+    };
+    selector.0.iter().map(requirement).collect::<Vec<_>>().join(", ")
 }
 
 /// `[pods, pods/log]`

@@ -1,6 +1,8 @@
 //! What one request would do, in the terms rules are matched on: verbs, actions, and the objects within its reach.
 
 use crate::policy::known::{KnownResource, Scope, is_created_by_put};
+use crate::policy::selector::Namespaces;
+use crate::principal::Labels;
 use crate::request_info::{RequestInfo, RequestScope, ResourceInfo, Verb};
 
 /// A set of Kubernetes verbs.
@@ -47,6 +49,8 @@ pub(crate) struct ResourceTarget<'a> {
     pub(crate) resource: &'a str,
     pub(crate) subresource: &'a str,
     pub(crate) namespace: Extent<'a>,
+    /// Labels of the one namespace, when they are known.
+    pub(crate) namespace_labels: Option<&'a Labels>,
     pub(crate) name: Extent<'a>,
 }
 
@@ -66,6 +70,8 @@ pub(crate) struct Operation<'a> {
 impl VerbSet {
     /// Every verb there is.
     pub(crate) const ALL: Self = Self(u16::MAX);
+    /// What `*` means in a rule that allows: a stream has to be named.
+    pub(crate) const ALL_BUT_CONNECT: Self = Self::ALL.without(Verb::Connect);
 
     pub(crate) fn of(verbs: impl IntoIterator<Item = Verb>) -> Self {
         Self(verbs.into_iter().fold(0, |bits, verb| bits | Self::bit(verb)))
@@ -73,6 +79,11 @@ impl VerbSet {
 
     pub(crate) const fn contains(self, verb: Verb) -> bool {
         self.0 & Self::bit(verb) != 0
+    }
+
+    /// The same without this verb.
+    pub(crate) const fn without(self, verb: Verb) -> Self {
+        Self(self.0 & !Self::bit(verb))
     }
 
     pub(crate) fn bits(self) -> u64 {
@@ -91,12 +102,13 @@ impl VerbSet {
             Verb::DeleteCollection => 7,
             Verb::Post => 8,
             Verb::Put => 9,
+            Verb::Connect => 10,
         }
     }
 }
 
 /// The verbs that resource rules may name.
-pub(crate) const RESOURCE_VERBS: [Verb; 8] = [
+pub(crate) const RESOURCE_VERBS: [Verb; 9] = [
     Verb::Get,
     Verb::List,
     Verb::Watch,
@@ -105,7 +117,11 @@ pub(crate) const RESOURCE_VERBS: [Verb; 8] = [
     Verb::Patch,
     Verb::Delete,
     Verb::DeleteCollection,
+    Verb::Connect,
 ];
+
+/// Subresources that open a stream through the API server into a pod, service or node.
+pub(crate) const STREAMS: [&str; 4] = ["exec", "attach", "portforward", "proxy"];
 
 /// The verbs that rules on plain paths may name.
 pub(crate) const PATH_VERBS: [Verb; 5] = [Verb::Get, Verb::Post, Verb::Put, Verb::Patch, Verb::Delete];
@@ -118,6 +134,7 @@ impl ActionSet {
     const CHANGE: Self = Self(1 << 4);
     const REMOVE: Self = Self(1 << 5);
     const REMOVE_MANY: Self = Self(1 << 6);
+    const CONNECT: Self = Self(1 << 7);
 
     const fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)
@@ -141,6 +158,7 @@ impl ActionSet {
             Verb::Update | Verb::Patch => Self::CHANGE,
             Verb::Delete => Self::REMOVE,
             Verb::DeleteCollection => Self::REMOVE_MANY,
+            Verb::Connect => Self::CONNECT,
             Verb::Post | Verb::Put => Self(0),
         }
     }
@@ -166,6 +184,8 @@ impl ActionSet {
                 .and(Self::REMOVE_MANY)
                 .and(Self::READ)
                 .and(Self::ENUMERATE),
+            // Who is inside reads and changes whatever is there.
+            Verb::Connect => Self::CONNECT.and(Self::READ).and(Self::CREATE).and(Self::CHANGE),
             Verb::Post | Verb::Put => Self(0),
         }
     }
@@ -186,6 +206,11 @@ impl<'a> Operation<'a> {
     }
 
     fn on_resource(verb: Verb, info: &'a ResourceInfo, object_name: &'a str, patch: PatchKind) -> Self {
+        let verb = if STREAMS.contains(&info.subresource.as_str()) {
+            Verb::Connect
+        } else {
+            verb
+        };
         let implied = implied_verb(verb, info, patch);
         let mut actions = ActionSet::done_by(verb);
         if let Some(implied) = implied {
@@ -207,6 +232,7 @@ impl<'a> Operation<'a> {
             resource: &info.resource,
             subresource: &info.subresource,
             namespace: namespace_extent(verb, info, name),
+            namespace_labels: None,
             name,
         });
         Self {
@@ -215,6 +241,16 @@ impl<'a> Operation<'a> {
             actions,
             target,
         }
+    }
+
+    /// The same, with what is known of the labels of its namespace.
+    pub(crate) fn knowing(mut self, namespaces: &'a Namespaces) -> Self {
+        if let Target::Resource(target) = &mut self.target
+            && let Extent::One(namespace) = target.namespace
+        {
+            target.namespace_labels = namespaces.labels(namespace);
+        }
+        self
     }
 
     /// The operation once for each verb that has to be allowed.
@@ -238,7 +274,8 @@ fn implied_verb(verb: Verb, info: &ResourceInfo, patch: PatchKind) -> Option<Ver
         | Verb::Delete
         | Verb::DeleteCollection
         | Verb::Post
-        | Verb::Put => false,
+        | Verb::Put
+        | Verb::Connect => false,
     };
     (creates && info.subresource.is_empty()).then_some(Verb::Create)
 }
@@ -265,8 +302,13 @@ fn namespace_extent<'a>(verb: Verb, info: &'a ResourceInfo, name: Extent<'a>) ->
                 | None => Extent::Many,
             }
         }
-        Verb::Get | Verb::Create | Verb::Update | Verb::Patch | Verb::Delete | Verb::Post | Verb::Put => {
-            Extent::Nothing
-        }
+        Verb::Get
+        | Verb::Create
+        | Verb::Update
+        | Verb::Patch
+        | Verb::Delete
+        | Verb::Post
+        | Verb::Put
+        | Verb::Connect => Extent::Nothing,
     }
 }

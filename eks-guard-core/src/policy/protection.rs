@@ -1,9 +1,11 @@
 //! Compiled-in rules that stand before every policy: the guard's own objects, ways to obtain a credential,
 //! and streams through the API server. Beside them, the two things every agent may do.
 
-use crate::policy::document::{Effect, Names, Part, PathPattern, ResourcePattern, ResourceScope, RuleScope};
+use crate::policy::document::{
+    Effect, Names, NamespaceScope, Part, PathPattern, ResourcePattern, ResourceScope, RuleScope,
+};
 use crate::policy::matching::Clause;
-use crate::policy::operation::{Extent, Operation, ResourceTarget, Target, VerbSet};
+use crate::policy::operation::{Extent, Operation, ResourceTarget, STREAMS, Target, VerbSet};
 use crate::reason::Reason;
 use crate::request_info::Verb;
 
@@ -11,8 +13,6 @@ use crate::request_info::Verb;
 const GUARD_GROUP: &str = "eks-guard.dev";
 /// The namespaces the guard runs in.
 const GUARD_NAMESPACES: [&str; 2] = ["eks-guard", "eks-guard-system"];
-/// Subresources that open a stream through the API server into a pod, service or node.
-const CONNECT: [&str; 4] = ["exec", "attach", "portforward", "proxy"];
 
 /// A compiled-in refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +67,7 @@ impl Protection {
                         == ("certificates.k8s.io", "certificatesigningrequests")
                     && matches!(target.subresource, "approval" | "status")
             }
-            Self::Connect => CONNECT.contains(&target.subresource),
+            Self::Connect => STREAMS.contains(&target.subresource),
         }
     }
 
@@ -184,7 +184,7 @@ pub(crate) fn allowed_to_everyone() -> [(&'static str, Clause); 2] {
                 part: Part::Object,
             })
             .collect(),
-        namespaces: Names::Any,
+        namespaces: NamespaceScope::Named(Names::Any),
         resource_names: Names::Any,
     });
     [

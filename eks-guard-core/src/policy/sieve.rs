@@ -1,7 +1,7 @@
 //! Bits that tell most rules apart from a request before any text is compared. A sieve lets too much through, never
 //! too little: whatever passes is matched in full.
 
-use crate::policy::document::{Names, Part, RuleScope};
+use crate::policy::document::{Names, NamespaceScope, Part, RuleScope};
 use crate::policy::matching::{Clause, Reach, groups_within};
 use crate::policy::operation::{Extent, Operation, Target, VerbSet};
 
@@ -31,7 +31,7 @@ impl Sieve {
                     agents,
                     names(&scope.groups),
                     parts.fold(0, |bits, part| bits | part),
-                    names(&scope.namespaces),
+                    namespaces(&scope.namespaces),
                     names(&scope.resource_names),
                 ])
             }
@@ -73,6 +73,13 @@ fn names(names: &Names) -> u64 {
     match names {
         Names::Any => ALL,
         Names::Only(names) => names.iter().fold(0, |bits, name| bits | bit(name)),
+    }
+}
+
+fn namespaces(namespaces: &NamespaceScope) -> u64 {
+    match namespaces {
+        NamespaceScope::Named(list) => names(list),
+        NamespaceScope::Selected(_) => ALL,
     }
 }
 

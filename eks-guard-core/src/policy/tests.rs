@@ -17,6 +17,7 @@ mod explanations;
 mod model;
 mod protections;
 mod reviews;
+mod subjects;
 mod tools;
 
 /// A policy file with one policy for agent `a`; each rule is written in flow style.
@@ -41,11 +42,7 @@ fn snapshot(rules: &[&str]) -> Snapshot {
 }
 
 fn principal(agent: &str) -> Principal {
-    Principal {
-        agent: agent.into(),
-        model_claimed: None,
-        pod: None,
-    }
+    Principal::named(agent)
 }
 
 /// `GET /api/v1/…?query`, as it would come in.
@@ -100,11 +97,6 @@ fn judged(snapshot: &Snapshot, operation: &Operation<'_>) -> (Option<Reason>, Op
     })
 }
 
-/// Judges rules without conditions.
-fn judge<'a>(snapshot: &'a Snapshot, operation: &Operation<'_>) -> Judgement<'a> {
-    with_evidence(&principal("a"), |evidence| snapshot.judge(operation, evidence))
-}
-
 /// What rules without conditions go by: the caller alone.
 fn with_evidence<T>(principal: &Principal, judge: impl FnOnce(&Evidence<'_>) -> T) -> T {
     let (info, facts) = (info("get -/pods shop web-0"), Facts::at(SystemTime::UNIX_EPOCH));
@@ -115,7 +107,8 @@ fn reason(snapshot: &Snapshot, line: &str) -> Option<Reason> {
     let request = request(line);
     judged(
         snapshot,
-        &Operation::new(request.info(), request.object_name(), PatchKind::Existing),
+        &Operation::new(request.info(), request.object_name(), PatchKind::Existing)
+            .knowing(snapshot.namespaces()),
     )
     .0
 }
@@ -141,6 +134,8 @@ fn label(judgement: Judgement<'_>) -> String {
         Judgement::Refuse(Ground::Restricted(rule)) => format!("{} {}", rule.effect, rule.label),
         Judgement::Refuse(Ground::Secret(rule)) => format!("secret {}", rule.label),
         Judgement::Refuse(Ground::Protected(protection)) => protection.label().to_owned(),
+        Judgement::Refuse(Ground::Invalid(policy)) => format!("invalid {}", policy.name),
+        Judgement::Refuse(Ground::Ungranted(rule)) => format!("ungranted {}", rule.label),
         Judgement::Refuse(Ground::NothingAllows(verb)) => nothing(verb),
     }
 }

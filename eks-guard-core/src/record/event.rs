@@ -54,6 +54,20 @@ pub struct Caller {
     pub command_line: String,
 }
 
+/// What policies in mode Observe would have changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Observed {
+    /// What would have been decided.
+    pub decision: Outcome,
+    /// Why it would have been refused.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reason: Option<String>,
+    /// The rule that would have decided, when one would.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub rule: Option<String>,
+}
+
 /// The value of `schema` in every line.
 pub const SCHEMA: &str = "eks-guard.dev/record/v1";
 
@@ -114,6 +128,9 @@ pub struct Event {
     /// Stable reason code of a refusal.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub reason: Option<String>,
+    /// What would have been decided if the policies in mode Observe were enforced, when that is something else.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub observed: Option<Observed>,
     /// Sentence that goes with the reason.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub message: Option<String>,
@@ -171,6 +188,7 @@ impl Event {
             decision: Outcome::Refuse,
             rule: None,
             reason: None,
+            observed: None,
             message: None,
             status: None,
             bytes: None,

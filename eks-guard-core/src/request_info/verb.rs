@@ -31,11 +31,14 @@ pub enum Verb {
     Post,
     /// A non-resource path with PUT.
     Put,
+    /// A stream into a pod, service or node (exec, attach, port-forward, proxy), whatever its method: what policies call it.
+    /// A request itself never has this verb.
+    Connect,
 }
 
 impl Verb {
     /// Every verb.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Get,
         Self::List,
         Self::Watch,
@@ -46,6 +49,7 @@ impl Verb {
         Self::DeleteCollection,
         Self::Post,
         Self::Put,
+        Self::Connect,
     ];
 
     /// The text that policies, records and kube-apiserver's audit log use.
@@ -62,6 +66,7 @@ impl Verb {
             Self::DeleteCollection => "deletecollection",
             Self::Post => "post",
             Self::Put => "put",
+            Self::Connect => "connect",
         }
     }
 
@@ -76,7 +81,8 @@ impl Verb {
             | Self::Delete
             | Self::DeleteCollection
             | Self::Post
-            | Self::Put => true,
+            | Self::Put
+            | Self::Connect => true,
         }
     }
 }

@@ -166,6 +166,7 @@ impl Ground {
             agent: config.agent.clone(),
             model_claimed: config.model.clone(),
             pod: None,
+            labels: None,
             command: Some(identity::command(&config.command)),
         };
         let recorder = DiskRecorder::open(&config.records, facts);

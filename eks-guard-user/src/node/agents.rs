@@ -316,6 +316,7 @@ impl Agents {
             agent: agent.to_owned(),
             model_claimed: None,
             pod: Some(pod.identity.clone()),
+            labels: pod.labels.clone(),
             command: None,
         };
         let session = Session::open(&self.records, facts).map_err(|source| AgentError::Record {

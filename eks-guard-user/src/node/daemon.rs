@@ -399,6 +399,7 @@ fn node_session() -> SessionFacts {
         agent: NODE_SESSION.to_owned(),
         model_claimed: None,
         pod: None,
+        labels: None,
         command: None,
     }
 }

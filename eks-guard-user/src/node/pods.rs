@@ -6,7 +6,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use eks_guard_core::principal::PodIdentity;
+use eks_guard_core::principal::{Labels, PodIdentity};
 use serde::{Deserialize, Serialize};
 
 use crate::node::cgroup::PodUid;
@@ -48,6 +48,9 @@ pub struct ClassifiedPod {
     /// Its addresses, once it has any.
     #[serde(default)]
     pub addresses: Vec<IpAddr>,
+    /// Its labels when it was first seen; later changes select no other policies.
+    #[serde(default)]
+    pub labels: Option<Labels>,
 }
 
 /// Every pod of the node that has a cgroup or an object, by the UID of its object.
@@ -135,8 +138,12 @@ impl Pods {
             service_account: pod.spec.service_account_name.clone(),
             node: pod.spec.node_name.clone(),
         };
-        let before = self.by_uid.get(&metadata.uid).map(|pod| &pod.class);
-        let class = match (before, metadata.labels.get(&config.agent_label)) {
+        let before = self.by_uid.get(&metadata.uid);
+        let labels = before.and_then(|pod| pod.labels.clone());
+        let class = match (
+            before.map(|pod| &pod.class),
+            metadata.labels.get(&config.agent_label),
+        ) {
             (Some(PodClass::Agent { name }), _) => PodClass::Agent { name: name.clone() },
             (Some(PodClass::System | PodClass::Ordinary) | None, Some(name)) => {
                 PodClass::Agent { name: name.clone() }
@@ -148,6 +155,7 @@ impl Pods {
             cgroup: cgroup_name(pod),
             host_network: pod.spec.host_network,
             addresses: pod.status.addresses(),
+            labels: labels.or_else(|| Some(metadata.labels.clone())),
             identity,
         };
         self.by_uid.insert(metadata.uid.clone(), classified);

@@ -1,12 +1,14 @@
-//! The folder of policies: read as a whole, and again when it has changed; the last good one stays in force.
+//! The folder of policies: read as a whole, and again when it has changed. What has mistakes is in force too: whom it is
+//! about is refused everything.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use eks_guard_core::policy::DocumentError;
 use serde::{Deserialize, Serialize};
 
-use crate::policy::{self, PolicyError};
+use crate::policy;
 
 /// Most files of a folder that are read.
 const MAX_FILES: usize = 1_000;
@@ -21,10 +23,10 @@ pub struct Policies {
     seen: Option<Vec<(String, String)>>,
 }
 
-/// Policies that have been found good, as they were read.
+/// Policies as they were read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicyTexts {
-    /// Counts up; 0 before the first good ones: nothing is allowed but discovery.
+    /// Counts up; 0 before the first ones: nothing is allowed but discovery.
     pub generation: u64,
     /// Name and text of each file.
     pub texts: Vec<(String, String)>,
@@ -48,10 +50,15 @@ pub enum PoliciesError {
         /// The folder.
         path: PathBuf,
     },
-    /// Mistakes in the policies.
-    #[error(transparent)]
-    Policies(#[from] PolicyError),
+    /// Mistakes in the policies, which are in force all the same.
+    #[error("policies have mistakes")]
+    Mistakes(#[source] PolicyErrors),
 }
+
+/// Every mistake, one a line.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+pub struct PolicyErrors(Vec<DocumentError>);
 
 impl Policies {
     /// A folder that is not read yet: nothing is allowed but discovery.
@@ -70,7 +77,7 @@ impl Policies {
         &self.in_force
     }
 
-    /// Generation of the policies in force; 0 before the first good ones.
+    /// Generation of the policies in force; 0 before the first ones.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.in_force.generation
@@ -79,7 +86,7 @@ impl Policies {
     /// Reads the folder if it has changed. Whether it has.
     ///
     /// # Errors
-    /// It cannot be read, or has mistakes: the policies before stay in force.
+    /// It cannot be read: the policies before stay in force. Or it has mistakes: it is in force all the same.
     pub fn reload(&mut self) -> Result<bool, PoliciesError> {
         let mut texts = Vec::new();
         for path in self.files()? {
@@ -96,9 +103,14 @@ impl Policies {
         }
         self.seen = Some(texts.clone());
         let generation = self.in_force.generation + 1;
-        policy::compile_texts(&texts, generation)?;
         self.in_force = PolicyTexts { generation, texts };
-        Ok(true)
+        let snapshot = policy::compile_texts(&self.in_force.texts, generation);
+        let mistakes: Vec<DocumentError> = snapshot.mistakes().cloned().collect();
+        if mistakes.is_empty() {
+            Ok(true)
+        } else {
+            Err(PoliciesError::Mistakes(PolicyErrors(mistakes)))
+        }
     }
 
     fn files(&self) -> Result<Vec<PathBuf>, PoliciesError> {
@@ -133,7 +145,7 @@ mod tests {
     const POLICY: &str = "apiVersion: eks-guard.dev/v1alpha1\nkind: AgentPolicy\nmetadata: {name: a}\nspec:\n  subjects: {agents: [shop]}\n  rules: [{name: r, effect: allow, verbs: [get], apiGroups: [''], resources: [pods], namespaces: [shop]}]\n";
 
     #[test]
-    fn the_last_good_policies_stay_in_force() {
+    fn policies_are_in_force_with_their_mistakes_and_stay_while_they_cannot_be_read() {
         let folder = tempfile::tempdir().unwrap();
         let mut policies = Policies::of(folder.path());
         assert_eq!(policies.generation(), 0);
@@ -143,12 +155,16 @@ mod tests {
         assert_eq!(policies.generation(), 1);
         assert!(!policies.reload().unwrap(), "nothing has changed");
         fs::write(folder.path().join("b.yaml"), "kind: [").unwrap();
-        let error = policies.reload().unwrap_err().to_string();
+        let error = crate::telemetry::chain(&policies.reload().unwrap_err()).to_string();
         assert!(error.contains("b.yaml:"), "{error}");
-        assert_eq!(policies.generation(), 1);
+        assert_eq!(policies.generation(), 2, "what has mistakes is in force");
+        assert!(!policies.reload().unwrap(), "and is said once");
         fs::remove_file(folder.path().join("b.yaml")).unwrap();
         assert!(policies.reload().unwrap());
-        assert_eq!(policies.generation(), 2);
+        assert_eq!(policies.generation(), 3);
+        fs::write(folder.path().join("c.yaml"), [0xff, 0xfe]).unwrap();
+        assert!(matches!(policies.reload(), Err(PoliciesError::Read { .. })));
+        assert_eq!(policies.generation(), 3);
         let mut missing = Policies::of(Path::new("/no/such/folder"));
         assert!(matches!(missing.reload(), Err(PoliciesError::Read { .. })));
     }

@@ -12,7 +12,7 @@ use eks_guard_core::request_info::{RequestInfo, RequestScope, ResourceInfo, Verb
 use crate::policy::{ALLOWED, INVALID, REFUSED, load, render};
 
 /// Verbs of requests for objects.
-const RESOURCE_VERBS: [Verb; 8] = [
+const RESOURCE_VERBS: [Verb; 9] = [
     Verb::Get,
     Verb::List,
     Verb::Watch,
@@ -21,6 +21,7 @@ const RESOURCE_VERBS: [Verb; 8] = [
     Verb::Patch,
     Verb::Delete,
     Verb::DeleteCollection,
+    Verb::Connect,
 ];
 /// Verbs of requests for plain paths.
 const PATH_VERBS: [Verb; 5] = [Verb::Get, Verb::Post, Verb::Put, Verb::Patch, Verb::Delete];
@@ -71,7 +72,7 @@ pub struct ExplainArgs {
     /// How to print the answer
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     pub output: Output,
-    /// Kubernetes verb: get, list, watch, create, update, patch, delete, deletecollection
+    /// Kubernetes verb (get, list, watch, create, update, patch, delete, deletecollection), or connect
     #[arg(value_name = "VERB")]
     pub verb: String,
     /// Resource as kubectl takes it, or a path: pods, deploy, deployments.apps/scale, /metrics
@@ -137,11 +138,7 @@ pub fn explain(args: &ExplainArgs, out: &mut dyn Write, err: &mut dyn Write) -> 
     for note in notes(args, &info) {
         writeln!(err, "note: {note}")?;
     }
-    let principal = Principal {
-        agent: args.agent.clone(),
-        model_claimed: None,
-        pod: None,
-    };
+    let principal = Principal::named(args.agent.as_str());
     let explanation = snapshot.explain(&principal, &info, &Facts::at(jiff::Timestamp::now().into()));
     render::write(&explanation, args.output, out)?;
     Ok(match explanation.answer {

@@ -86,6 +86,7 @@ const fn finding(finding: Finding) -> &'static str {
     match finding {
         Finding::Decides => "decides",
         Finding::Matches => "matches",
+        Finding::Observes => "observes",
         Finding::Open => "open",
         Finding::Differs => "differs",
         Finding::NotSelected => "notSelected",
@@ -143,6 +144,7 @@ fn row(rule: &RuleExplanation) -> [String; 4] {
     let matches = match rule.finding {
         Finding::Decides => "yes, decides",
         Finding::Matches => "yes",
+        Finding::Observes => "yes, observes only",
         Finding::Open => "depends",
         Finding::Differs => "no",
         Finding::NotSelected => "other agents",

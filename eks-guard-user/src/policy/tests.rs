@@ -122,6 +122,26 @@ fn check_counts_what_is_valid_and_reports_every_mistake() {
 }
 
 #[test]
+fn check_warns_of_what_is_valid_and_still_surprises() {
+    let text = POLICY
+        .replace(
+            "agents: [my-agent]",
+            "agents: [my-agent]\n    groups: [ops]\n  justInTime: Required",
+        )
+        .replace("resources: [nodes]", "resources: [nodes]\n      masking: None");
+    let ran = run(&text, "check FILE");
+    assert_eq!(ran.code, ALLOWED);
+    let warned: Vec<&str> = ran.err.lines().collect();
+    assert_eq!(warned.len(), 3, "{warned:?}");
+    assert!(
+        warned[0].starts_with("p.yaml:17:7: warning: rule \"nodes\": `masking: None` lets"),
+        "{warned:?}"
+    );
+    assert!(warned[1].starts_with("p.yaml:1:1: warning: containers, groups and claims are not proven"));
+    assert!(warned[2].contains("gives no grants"));
+}
+
+#[test]
 fn requests_are_understood_as_kubectl_would() {
     for (request, code, shown) in [
         (

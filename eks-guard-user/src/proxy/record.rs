@@ -3,9 +3,9 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use eks_guard_core::policy::Permit;
+use eks_guard_core::policy::{Observation, Permit};
 use eks_guard_core::reason::{Reason, Refusal};
-use eks_guard_core::record::{Caller, Event, Outcome, Stage};
+use eks_guard_core::record::{Caller, Event, Observed, Outcome, Stage};
 use eks_guard_core::request_info::{ApiRequest, RequestScope};
 use http::StatusCode;
 use uuid::Uuid;
@@ -76,6 +76,20 @@ impl RequestRecord {
                 event.name = request.object_name().to_owned();
             }
             RequestScope::NonResource(path) => event.path.clone_from(path),
+        }
+    }
+
+    /// Says what policies in mode Observe would have changed.
+    pub(crate) fn observed(&mut self, observation: Observation) {
+        if let Some(event) = &mut self.event {
+            event.observed = Some(Observed {
+                decision: match observation.reason {
+                    Some(_) => Outcome::Refuse,
+                    None => Outcome::Allow,
+                },
+                reason: observation.reason.map(|reason| reason.as_str().to_owned()),
+                rule: observation.rule,
+            });
         }
     }
 

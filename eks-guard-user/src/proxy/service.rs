@@ -67,6 +67,9 @@ async fn steps(
     // Identity is the workload's, proven by the flow entry. Decision: from here on there is a permit or nothing.
     let (snapshot, principal) = (proxy.snapshot.load_full(), &connection.workload.principal);
     let facts = Facts::at((proxy.clock)().into());
+    if let Some(observation) = snapshot.observe(principal, &request, &facts) {
+        record.observed(observation);
+    }
     let permit = decide(&snapshot, principal, request, &facts)?;
     let review = Review::of(permit.request().info());
 

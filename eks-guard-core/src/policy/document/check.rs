@@ -5,12 +5,9 @@ use std::sync::Arc;
 
 use serde_saphyr::Location;
 
-use crate::policy::document::wire::{Document, Rule as WireRule, Spec};
-use crate::policy::document::{
-    AgentPolicy, Effect, Names, PathPattern, ResourceScope, Rule, RuleScope, resources,
-};
-use crate::policy::operation::{PATH_VERBS, RESOURCE_VERBS, VerbSet};
-use crate::request_info::Verb;
+use crate::policy::document::wire::{self, Document, Spec};
+use crate::policy::document::{AgentPolicy, JustInTime, Mode, Names, Rule};
+use crate::policy::subjects::Subjects;
 use crate::yaml::{At, DocumentError, Field, Origin, nearest};
 
 /// Most rules in one policy, and most entries in one list.
@@ -30,15 +27,17 @@ pub(super) fn check(file: &Arc<str>, document: &At<Document>) -> Result<AgentPol
             Some(name) => checker.object_name(name),
         },
     };
-    let (agents, rules) = match &document.value.spec {
-        None => (checker.missing(at, "spec", "spec: {subjects: …, rules: …}"), None),
-        Some(spec) => (checker.agents(spec), checker.rules(spec)),
+    let spec = match &document.value.spec {
+        None => checker.missing(at, "spec", "spec: {subjects: …, rules: …}"),
+        Some(spec) => checker.spec(spec),
     };
-    match (name, agents, rules) {
-        (Some(name), Some(agents), Some(rules)) if checker.errors.is_empty() => Ok(AgentPolicy {
+    match (name, spec) {
+        (Some(name), Some(spec)) if checker.errors.is_empty() => Ok(AgentPolicy {
             name,
-            agents,
-            rules,
+            subjects: spec.subjects,
+            mode: spec.mode,
+            just_in_time: spec.just_in_time,
+            rules: spec.rules,
             origin: Origin::at(file, at),
         }),
         _ => {
@@ -49,6 +48,24 @@ pub(super) fn check(file: &Arc<str>, document: &At<Document>) -> Result<AgentPol
             Err(checker.errors)
         }
     }
+}
+
+/// Whom a policy is about, when that much of it can be read.
+pub(super) fn check_subjects(file: &Arc<str>, subjects: &Field<wire::Subjects>) -> Option<Subjects> {
+    let mut checker = Checker {
+        file,
+        errors: Vec::new(),
+    };
+    let subjects = subjects.as_ref()?;
+    checker.subjects(subjects).filter(|_| checker.errors.is_empty())
+}
+
+/// `spec`, checked.
+struct CheckedSpec {
+    subjects: Subjects,
+    mode: Mode,
+    just_in_time: JustInTime,
+    rules: Vec<Rule>,
 }
 
 /// Collects mistakes. A check that fails notes why and gives `None`.
@@ -66,24 +83,62 @@ impl Checker<'_> {
         None
     }
 
-    fn missing<T>(&mut self, at: Location, field: &str, example: &str) -> Option<T> {
+    pub(super) fn origin(&self, at: Location) -> Origin {
+        Origin::at(self.file, at)
+    }
+
+    pub(super) fn missing<T>(&mut self, at: Location, field: &str, example: &str) -> Option<T> {
         self.fail(at, format!("`{field}` is missing; write `{example}`"))
     }
 
-    fn agents(&mut self, spec: &At<Spec>) -> Option<Names> {
-        const EXAMPLE: &str = "agents: [my-agent]";
-        let Some(subjects) = &spec.value.subjects else {
-            return self.missing(spec.referenced, "subjects", &format!("subjects: {{{EXAMPLE}}}"));
+    fn spec(&mut self, spec: &At<Spec>) -> Option<CheckedSpec> {
+        let at = spec.referenced;
+        let subjects = match &spec.value.subjects {
+            None => self.missing(at, "subjects", "subjects: {agents: [my-agent]}"),
+            Some(subjects) => self.subjects(subjects),
         };
-        let agents = self.required_list(&subjects.value.agents, subjects.referenced, "agents", EXAMPLE)?;
-        self.names(agents, "agent", |name| {
-            let inside = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-            (name.len() <= 253
-                && name.starts_with(|c: char| c.is_ascii_alphanumeric())
-                && name.chars().all(inside))
-            .then_some(())
-            .ok_or("letters, digits, `-`, `_` and `.`, at most 253, beginning with a letter or digit")
+        let modes = [("Enforce", Mode::Enforce), ("Observe", Mode::Observe)];
+        let mode = self.word(&spec.value.mode, "mode", &modes);
+        let just_in_time = [("Never", JustInTime::Never), ("Required", JustInTime::Required)];
+        let just_in_time = self.word(&spec.value.just_in_time, "justInTime", &just_in_time);
+        let rules = self.rules(spec);
+        Some(CheckedSpec {
+            subjects: subjects?,
+            mode: mode?,
+            just_in_time: just_in_time?,
+            rules: rules?,
         })
+    }
+
+    /// One of a few words; left out, the default.
+    pub(super) fn word<T: Copy + Default>(
+        &mut self,
+        field: &Field<String>,
+        what: &str,
+        known: &[(&str, T)],
+    ) -> Option<T> {
+        let Some(text) = field else {
+            return Some(T::default());
+        };
+        let found = known.iter().find(|(word, _)| *word == text.value);
+        if let Some((_, value)) = found {
+            return Some(*value);
+        }
+        let words: Vec<&str> = known.iter().map(|(word, _)| *word).collect();
+        self.unknown_word(text, what, &words)
+    }
+
+    /// A word that is none of the known ones, with the nearest of them.
+    pub(super) fn unknown_word<T>(&mut self, text: &At<String>, what: &str, known: &[&str]) -> Option<T> {
+        let hint = nearest(&text.value, known)
+            .map(|it| format!("; did you mean `{it}`?"))
+            .unwrap_or_default();
+        let known = known.join(", ");
+        let word = &text.value;
+        self.fail(
+            text.referenced,
+            format!("unknown {what} {word:?}{hint} (known: {known})"),
+        )
     }
 
     fn rules(&mut self, spec: &At<Spec>) -> Option<Vec<Rule>> {
@@ -109,200 +164,6 @@ impl Checker<'_> {
         checked.into_iter().collect()
     }
 
-    fn rule(&mut self, rule: &At<WireRule>) -> Option<Rule> {
-        let at = rule.referenced;
-        let name = match &rule.value.name {
-            None => self.missing(at, "name", "name: what-it-is-for"),
-            Some(name) => self.label(name),
-        };
-        let effect = self.effect(rule);
-        let scope = match effect {
-            None => None,
-            Some(effect) => self.scope(&rule.value, effect, at),
-        };
-        let verbs = self.verbs(rule, scope.as_ref());
-        Some(Rule {
-            name: name?,
-            effect: effect?,
-            verbs: verbs?,
-            scope: scope?,
-            origin: Origin::at(self.file, at),
-        })
-    }
-
-    fn effect(&mut self, rule: &At<WireRule>) -> Option<Effect> {
-        let known = Effect::ALL.map(Effect::as_str);
-        let Some(effect) = &rule.value.effect else {
-            return self.missing(rule.referenced, "effect", "effect: allow");
-        };
-        let found = Effect::ALL.into_iter().find(|it| it.as_str() == effect.value);
-        found.or_else(|| {
-            let hint = nearest(&effect.value, &known)
-                .map(|it| format!("; did you mean `{it}`?"))
-                .unwrap_or_default();
-            let known = known.join(", ");
-            self.fail(
-                effect.referenced,
-                format!("unknown effect {:?}{hint} (known: {known})", effect.value),
-            )
-        })
-    }
-
-    fn verbs(&mut self, rule: &At<WireRule>, scope: Option<&RuleScope>) -> Option<VerbSet> {
-        let verbs = self.required_list(
-            &rule.value.verbs,
-            rule.referenced,
-            "verbs",
-            "verbs: [get, list, watch]",
-        )?;
-        let known: &[Verb] = match scope {
-            None | Some(RuleScope::Resources(_)) => &RESOURCE_VERBS,
-            Some(RuleScope::Paths(_)) => &PATH_VERBS,
-        };
-        if self.is_star(verbs)? {
-            return Some(VerbSet::ALL);
-        }
-        let found: Vec<Option<Verb>> = verbs.iter().map(|verb| self.verb(verb, known)).collect();
-        found.into_iter().collect::<Option<Vec<Verb>>>().map(VerbSet::of)
-    }
-
-    fn verb(&mut self, text: &At<String>, known: &[Verb]) -> Option<Verb> {
-        if let Some(verb) = known.iter().find(|verb| verb.as_str() == text.value) {
-            return Some(*verb);
-        }
-        let names: Vec<&str> = known.iter().map(|verb| verb.as_str()).collect();
-        let hint = match text.value.as_str() {
-            "read" => "; write `get, list, watch`".to_owned(),
-            "write" => "; write `create, update, patch, delete`".to_owned(),
-            "apply" | "edit" => "; write `create, patch`".to_owned(),
-            "exec" | "attach" | "connect" => {
-                "; streams into pods cannot be allowed in this version".to_owned()
-            }
-            other => nearest(other, &names)
-                .map(|it| format!("; did you mean `{it}`?"))
-                .unwrap_or_default(),
-        };
-        let names = names.join(", ");
-        self.fail(
-            text.referenced,
-            format!("unknown verb {:?}{hint} (known: {names})", text.value),
-        )
-    }
-
-    fn scope(&mut self, rule: &WireRule, effect: Effect, at: Location) -> Option<RuleScope> {
-        match (&rule.non_resource_urls, &rule.resources) {
-            (Some(urls), Some(_)) => self.fail(
-                urls.referenced,
-                "a rule has either `resources` or `nonResourceURLs`; make two rules of it",
-            ),
-            (None, None) => self.missing(at, "resources", "resources: [pods]"),
-            (Some(urls), None) => {
-                let fields = [
-                    &rule.api_groups,
-                    &rule.subresources,
-                    &rule.namespaces,
-                    &rule.resource_names,
-                ];
-                for field in fields.into_iter().flatten() {
-                    self.fail::<()>(
-                        field.referenced,
-                        "a rule on nonResourceURLs has no apiGroups, subresources, namespaces or resourceNames",
-                    );
-                }
-                self.paths(urls).map(RuleScope::Paths)
-            }
-            (None, Some(listed)) => {
-                let groups = self.groups(rule, at);
-                let patterns = resources::patterns(self, listed, &rule.subresources, groups.as_ref());
-                let names = rule.resource_names.as_ref().map(|names| self.object_names(names));
-                let names = names.unwrap_or(Some(Names::Any));
-                let namespaces = match &rule.namespaces {
-                    Some(namespaces) => self.namespaces(namespaces),
-                    None => resources::everywhere(self, effect, listed, groups.as_ref()),
-                };
-                Some(RuleScope::Resources(ResourceScope {
-                    groups: groups?,
-                    resources: patterns?,
-                    namespaces: namespaces?,
-                    resource_names: names?,
-                }))
-            }
-        }
-    }
-
-    fn groups(&mut self, rule: &WireRule, at: Location) -> Option<Names> {
-        let groups = self.required_list(
-            &rule.api_groups,
-            at,
-            "apiGroups",
-            "apiGroups: [\"\"]` for the core group, `[apps]",
-        )?;
-        self.names(groups, "apiGroup", |group| {
-            let inside = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(c);
-            if group.contains('/') {
-                return Err("without a version, `apps` instead of `apps/v1`");
-            }
-            if group == "core" {
-                return Err("written \"\" for the core group");
-            }
-            (group.len() <= 253 && group.chars().all(inside))
-                .then_some(())
-                .ok_or("a lower-case DNS name, or \"\"")
-        })
-    }
-
-    fn namespaces(&mut self, namespaces: &At<Vec<At<String>>>) -> Option<Names> {
-        let namespaces = self.list(namespaces, "namespaces")?;
-        self.names(namespaces, "namespace", |name| {
-            dns_label(name)
-                .then_some(())
-                .ok_or("exact: lower-case letters, digits and `-`; patterns are not read")
-        })
-    }
-
-    fn object_names(&mut self, names: &At<Vec<At<String>>>) -> Option<Names> {
-        let names = self.list(names, "resourceNames")?;
-        if let Some(star) = names.iter().find(|name| name.value.contains('*')) {
-            return self.fail(
-                star.referenced,
-                "resourceNames are exact; leave `resourceNames` out for every name",
-            );
-        }
-        self.names(names, "resourceName", |name| {
-            let good = !name.is_empty() && name.len() <= 253 && name != "." && name != "..";
-            let inside = |c: char| !c.is_control() && c != '/' && c != '%';
-            (good && name.chars().all(inside))
-                .then_some(())
-                .ok_or("an object's name, without `/` and `%`")
-        })
-    }
-
-    fn paths(&mut self, urls: &At<Vec<At<String>>>) -> Option<Box<[PathPattern]>> {
-        let urls = self.list(urls, "nonResourceURLs")?;
-        let found: Vec<Option<PathPattern>> = urls.iter().map(|url| self.path(url)).collect();
-        found.into_iter().collect()
-    }
-
-    fn path(&mut self, url: &At<String>) -> Option<PathPattern> {
-        let (body, prefix) = match url.value.strip_suffix('*') {
-            Some(body) => (body, true),
-            None => (url.value.as_str(), false),
-        };
-        let rooted = body.starts_with('/') || (prefix && body.is_empty());
-        if !rooted || body.contains('*') || body.contains(|c: char| c.is_control() || c == '?') {
-            let text = &url.value;
-            return self.fail(
-                url.referenced,
-                format!("{text:?} is not a path; write `/metrics` or `/logs/*`"),
-            );
-        }
-        Some(if prefix {
-            PathPattern::Prefix(body.into())
-        } else {
-            PathPattern::Exact(body.into())
-        })
-    }
-
     fn object_name(&mut self, name: &At<String>) -> Option<String> {
         let labels = name.value.split('.').all(dns_label);
         if labels && name.value.len() <= 253 {
@@ -315,19 +176,19 @@ impl Checker<'_> {
         )
     }
 
-    fn label(&mut self, name: &At<String>) -> Option<String> {
+    pub(super) fn label(&mut self, name: &At<String>) -> Option<String> {
         if dns_label(&name.value) {
             return Some(name.value.clone());
         }
         let text = &name.value;
         self.fail(
             name.referenced,
-            format!("rule name {text:?} is not usable; use at most 63 lower-case letters, digits and `-`"),
+            format!("name {text:?} is not usable; use at most 63 lower-case letters, digits and `-`"),
         )
     }
 
     /// Names in a list that may be `["*"]`.
-    fn names(
+    pub(super) fn names(
         &mut self,
         list: &[At<String>],
         what: &str,
@@ -360,7 +221,7 @@ impl Checker<'_> {
         }
     }
 
-    fn required_list<'f, T>(
+    pub(super) fn required_list<'f, T>(
         &mut self,
         field: &'f Field<Vec<At<T>>>,
         at: Location,
@@ -388,7 +249,8 @@ impl Checker<'_> {
     }
 }
 
-fn dns_label(text: &str) -> bool {
+/// A name as Kubernetes takes it for namespaces.
+pub(super) fn dns_label(text: &str) -> bool {
     let inside = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     (1..=63).contains(&text.len())
         && text.chars().all(inside)

@@ -97,6 +97,7 @@ pub(super) fn judge_path(asker: &Asker<'_>, verb: Verb, path: &str) -> Result<()
 /// What depends on objects may be done: which of them, a request is told.
 fn judge(asker: &Asker<'_>, info: &RequestInfo, operation: &Operation<'_>) -> Result<(), String> {
     let evidence = Evidence::new(asker.principal, info, None, asker.facts);
+    let operation = &operation.knowing(asker.snapshot.namespaces());
     match asker.snapshot.judge(operation, &evidence) {
         Judgement::Allow(_) | Judgement::Open(..) => Ok(()),
         Judgement::Refuse(ground) => Err(asker.snapshot.refusal(operation, &evidence, ground).message),

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::discovery::{Discovery, Served};
 use crate::policy::compile::RuleEntry;
-use crate::policy::document::{Effect, Names, PathPattern, RuleScope};
+use crate::policy::document::{Effect, JustInTime, Mode, Names, PathPattern, RuleScope};
 use crate::policy::operation::{PATH_VERBS, RESOURCE_VERBS};
 use crate::policy::review::access::{judge_path, judge_resource};
 use crate::policy::review::{Asker, ReviewError};
@@ -65,7 +65,7 @@ impl<'a> Question<'a> {
         snapshot
             .rules()
             .iter()
-            .filter(move |rule| rule.effect == Effect::Allow && snapshot.selects(rule, principal))
+            .filter(move |rule| is_given(rule) && snapshot.selects(rule, principal))
     }
 
     /// Names that the rules of either authority single out.
@@ -179,6 +179,7 @@ impl<'a> Question<'a> {
         let restricts = |rule: &RuleEntry| match &rule.clause.scope {
             RuleScope::Paths(patterns) => {
                 rule.effect != Effect::Allow
+                    && decides(rule)
                     && rule.clause.verbs.contains(verb)
                     && patterns.iter().any(|other| meets(other, pattern))
             }
@@ -193,6 +194,15 @@ impl<'a> Question<'a> {
             .any(|rule| restricts(rule) && snapshot.selects(rule, principal));
         !is_restricted && judge_path(self.asker, verb, path).is_ok()
     }
+}
+
+/// Whether a rule allows at any time what it covers.
+fn is_given(rule: &RuleEntry) -> bool {
+    rule.effect == Effect::Allow && decides(rule) && rule.just_in_time == JustInTime::Never
+}
+
+fn decides(rule: &RuleEntry) -> bool {
+    rule.mode == Mode::Enforce
 }
 
 /// Whether a path is in both patterns.

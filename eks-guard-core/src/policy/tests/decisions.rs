@@ -365,7 +365,7 @@ fn secrets_are_refused_even_when_allowed() {
     );
     let advice = refusal(&snapshot(&[READ_SHOP]), "a", "GET /api/v1/secrets").message;
     assert!(
-        advice.contains("none can yet") && !advice.contains("would"),
+        advice.contains("masking: None") && !advice.contains("would"),
         "{advice}"
     );
     let deny = r#"name: block, effect: deny, verbs: ["*"], apiGroups: [""], resources: [secrets]"#;

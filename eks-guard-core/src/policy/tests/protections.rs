@@ -128,7 +128,7 @@ fn credentials_and_streams_are_closed() {
 fn protection_stands_before_deny() {
     let deny = r#"name: block, effect: deny, verbs: ["*"], apiGroups: ["*"], resources: ["*"]"#;
     let rules = snapshot(&[deny]);
-    let info = info("get -/pods/exec shop web-0");
+    let info = info("create -/serviceaccounts/token shop robot");
     let found = judged(&rules, &Operation::new(&info, "", PatchKind::Existing));
-    assert_eq!(found.0, Some(Reason::ConnectRefused));
+    assert_eq!(found.0, Some(Reason::SelfProtection));
 }

@@ -208,6 +208,7 @@ impl Rig {
             agent: "node".to_owned(),
             model_claimed: None,
             pod: None,
+            labels: None,
             command: None,
         };
         let node = Session::open(&records, facts).unwrap();

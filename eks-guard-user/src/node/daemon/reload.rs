@@ -1,9 +1,9 @@
-//! Files that change under a running daemon: its configuration and the policies. The last good ones stay in force.
+//! Files that change under a running daemon: its configuration, of which the last good one stays in force, and the policies.
 
 use std::path::PathBuf;
 
 use crate::node::config::NodeConfig;
-use crate::node::policies::Policies;
+use crate::node::policies::{Policies, PoliciesError};
 use crate::telemetry::chain;
 
 /// The configuration file and what is wrong with it and with the policies.
@@ -32,11 +32,15 @@ impl Reload {
             Ok(true) => self.policy_problem = None,
             // Unread changes are what they were: a mistake stays one until the file changes.
             Ok(false) => {}
-            Err(error) => note(
-                &mut self.policy_problem,
-                "the policies in force are older",
-                &error,
-            ),
+            Err(error) => {
+                let consequence = match &error {
+                    PoliciesError::Mistakes(_) => "agents that they are about are refused everything",
+                    PoliciesError::Read { .. } | PoliciesError::TooMany { .. } => {
+                        "the policies in force are older"
+                    }
+                };
+                note(&mut self.policy_problem, consequence, &error);
+            }
         }
         match NodeConfig::load(&self.file, self.node_name.as_deref()) {
             Ok(config) if config == self.in_force => {
@@ -98,7 +102,7 @@ mod tests {
 
         // The configuration is no policy, and that folder is the policies' own.
         assert_eq!(reload.look(&mut policies), None);
-        assert!(problems(&reload)[0].contains("the policies in force are older"));
+        assert!(problems(&reload)[0].contains("are refused everything: policies have mistakes: "));
         let policy_folder = tempfile::tempdir().unwrap();
         let mut policies = Policies::of(policy_folder.path());
         assert_eq!(reload.look(&mut policies), None);

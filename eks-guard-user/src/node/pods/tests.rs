@@ -61,6 +61,19 @@ fn an_agent_stays_one_whatever_becomes_of_its_label() {
 }
 
 #[test]
+fn labels_that_change_select_no_other_policies() {
+    let (mut pods, config) = (Pods::default(), config(""));
+    let labels = |team: &str| format!(r#""eks-guard.dev/agent":"shop","team":"{team}""#);
+    pods.take(Change::Set(pod(A, &labels("web"), "")), &config);
+    pods.take(Change::Set(pod(A, &labels("root"), "")), &config);
+    let text = serde_json::to_string(&pods).unwrap();
+    let mut pods: Pods = serde_json::from_str(&text).unwrap();
+    pods.take(Change::Listed(vec![pod(A, &labels("root"), "")]), &config);
+    let known = pods.of_cgroup(&PodUid::parse(A).unwrap()).unwrap();
+    assert_eq!(known.labels.as_ref().unwrap()["team"], "web");
+}
+
+#[test]
 fn a_label_that_comes_late_makes_an_agent() {
     let (mut pods, config) = (Pods::default(), config(""));
     pods.take(Change::Listed(vec![pod(A, "", "")]), &config);

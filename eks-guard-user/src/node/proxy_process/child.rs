@@ -141,7 +141,7 @@ impl Child {
         let metrics = Arc::new(Metrics::default());
         let credential = ToldCredential::new(Arc::clone(&to_loader));
         let leaf = Arc::new(PresentLeaf::default());
-        let snapshot = Arc::new(ArcSwap::from_pointee(policy::compile_texts(&[], 0)?));
+        let snapshot = Arc::new(ArcSwap::from_pointee(policy::compile_texts(&[], 0)));
         let proxy = Proxy::new(ProxyParts {
             snapshot: Arc::clone(&snapshot),
             endpoint: setup.endpoint.try_into()?,
@@ -182,7 +182,7 @@ impl Child {
             ToProxy::Leaf(leaf) => self.leaf.set(&leaf)?,
             ToProxy::Credential(said) => self.credential.set(said)?,
             ToProxy::Policies(PolicyTexts { generation, texts }) => {
-                let snapshot = policy::compile_texts(&texts, generation)?;
+                let snapshot = policy::compile_texts(&texts, generation);
                 self.snapshot.store(Arc::new(snapshot));
             }
             ToProxy::Addresses(addresses) => self.proxy.upstream().move_to(addresses),

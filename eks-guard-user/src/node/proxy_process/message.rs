@@ -116,5 +116,7 @@ pub(super) fn principal(facts: &SessionFacts) -> Principal {
         agent: facts.agent.clone(),
         model_claimed: facts.model_claimed.clone(),
         pod: facts.pod.clone(),
+        labels: facts.labels.clone(),
+        ..Principal::default()
     }
 }

@@ -1,7 +1,9 @@
 //! Every refusal: the right Status, a record, and nothing upstream.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use eks_guard_core::policy::{Snapshot, read_policies};
 use eks_guard_core::reason::Reason;
 use eks_guard_core::record::{Outcome, Stage};
 use http_body_util::BodyExt;
@@ -380,4 +382,33 @@ async fn a_refused_get_leaves_the_connection_usable() {
         refused.into_body().collect().await.expect("a whole Status");
         assert_eq!(client.call(get(PODS)).await.status(), 200);
     }
+}
+
+#[tokio::test]
+async fn what_observing_policies_would_have_changed_is_recorded_and_nothing_else() {
+    let rig = Rig::start(empty_list).await;
+    let observing = r#"apiVersion: eks-guard.dev/v1alpha1
+kind: AgentPolicy
+metadata: {name: try}
+spec:
+  subjects: {agents: ["*"]}
+  mode: Observe
+  rules: [{name: no-pods, effect: deny, verbs: [list], apiGroups: [""], resources: [pods]}]
+"#;
+    let mut policies = read_policies("p.yaml", super::POLICY).unwrap();
+    policies.extend(read_policies("try.yaml", observing).unwrap());
+    rig.proxy
+        .snapshot
+        .store(Arc::new(Snapshot::compile(&policies, 2).unwrap()));
+    let response = rig.call(Protocol::H2, get(PODS)).await;
+    assert_eq!(response.status(), 200);
+    let events = rig.recorder.wait_for(Stage::Outcome, 1).await;
+    let event = only(&events);
+    assert_eq!(event.decision, Outcome::Allow);
+    let observed = event.observed.as_ref().unwrap();
+    assert_eq!(
+        (observed.decision, observed.rule.as_deref()),
+        (Outcome::Refuse, Some("try/no-pods"))
+    );
+    assert_eq!(observed.reason.as_deref(), Some("DeniedByRule"));
 }

@@ -322,6 +322,7 @@ fn a_running_session_is_told_from_one_that_broke_off() {
         agent: "shop".to_owned(),
         model_claimed: None,
         pod: None,
+        labels: None,
         command: None,
     };
     let recorder = DiskRecorder::open(folder.path(), facts).unwrap();

@@ -1,6 +1,6 @@
 //! Events on their way to a line, and those that the writer makes itself.
 
-use eks_guard_core::principal::PodIdentity;
+use eks_guard_core::principal::{Labels, PodIdentity};
 use eks_guard_core::record::{Caller, Event, Outcome, SessionState, Stage};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -22,6 +22,9 @@ pub struct SessionFacts {
     pub model_claimed: Option<String>,
     /// The pod it runs in, proven.
     pub pod: Option<PodIdentity>,
+    /// Labels of that pod when it was first seen.
+    #[serde(default)]
+    pub labels: Option<Labels>,
     /// The command the session runs, with the credentials in its arguments redacted.
     pub command: Option<Caller>,
 }

@@ -26,6 +26,7 @@ fn facts() -> SessionFacts {
         agent: "shop".to_owned(),
         model_claimed: Some("m".to_owned()),
         pod: None,
+        labels: None,
         command: None,
     }
 }

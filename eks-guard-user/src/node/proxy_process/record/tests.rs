@@ -17,6 +17,7 @@ fn session() -> (TempDir, Session) {
         agent: "shop".to_owned(),
         model_claimed: None,
         pod: None,
+        labels: None,
         command: None,
     };
     let session = Session::open(&folder.path().join("records"), facts).unwrap();
