@@ -155,7 +155,8 @@ mod tests {
         assert_eq!(policies.generation(), 1);
         assert!(!policies.reload().unwrap(), "nothing has changed");
         fs::write(folder.path().join("b.yaml"), "kind: [").unwrap();
-        let error = crate::telemetry::chain(&policies.reload().unwrap_err()).to_string();
+        let error = policies.reload().unwrap_err();
+        let error = crate::telemetry::chain(&error);
         assert!(error.contains("b.yaml:"), "{error}");
         assert_eq!(policies.generation(), 2, "what has mistakes is in force");
         assert!(!policies.reload().unwrap(), "and is said once");
