@@ -3,10 +3,6 @@
 //! (docs/policy.md).
 
 mod compile;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "documents cannot carry conditions yet")
-)]
 mod condition;
 mod decide;
 mod document;

@@ -314,7 +314,7 @@ fn ordered_rules(sorted: &[&AgentPolicy]) -> Vec<RuleEntry> {
             masking: rule.masking,
             mode: policy.mode,
             just_in_time: policy.just_in_time,
-            conditions: Box::default(),
+            conditions: rule.conditions.clone(),
             origin: Some(rule.origin.clone()),
             policy: Some(position),
         })

@@ -10,6 +10,8 @@ mod pattern;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use crate::policy::evidence::Evidence;
 use crate::policy::look::Wanted;
 use crate::policy::matching::Reach;
@@ -21,13 +23,13 @@ pub use expression::ConditionError;
 use expression::Expression;
 
 /// One condition of a rule.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Condition {
     /// The name it has in the document.
     pub(crate) name: Box<str>,
     /// What to look at when the evidence does not answer it.
     pub(crate) wanted: Wanted,
-    pub(crate) predicate: Box<dyn Predicate>,
+    pub(crate) predicate: Arc<dyn Predicate>,
 }
 
 impl Condition {
@@ -40,7 +42,7 @@ impl Condition {
         Ok(Self {
             name: name.into(),
             wanted: expression.wanted(),
-            predicate: Box::new(expression),
+            predicate: Arc::new(expression),
         })
     }
 }

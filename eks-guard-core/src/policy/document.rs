@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::policy::condition::Condition;
 use crate::policy::operation::VerbSet;
 use crate::policy::selector::LabelSelector;
 use crate::policy::subjects::Subjects;
@@ -162,6 +163,8 @@ pub(crate) struct Rule {
     pub(crate) verbs: VerbSet,
     pub(crate) scope: RuleScope,
     pub(crate) masking: Masking,
+    /// All of them have to hold.
+    pub(crate) conditions: Box<[Condition]>,
     pub(crate) origin: Origin,
 }
 

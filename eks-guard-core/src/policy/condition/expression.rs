@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use cel::common::types::{CelBool, CelMap, CelMapKey, CelNull, CelString, CelTimestamp};
+use cel::common::types::{CelBool, CelList, CelMap, CelMapKey, CelNull, CelString, CelTimestamp};
 use cel::common::value::{CowVal, Val};
 use cel::context::VariableResolver;
 use cel::{Context, ExecutionError, IdedExpr, Value};
@@ -17,6 +17,7 @@ use crate::policy::condition::{Fault, Predicate, library, limits};
 use crate::policy::evidence::Evidence;
 use crate::policy::facts::Fact;
 use crate::policy::look::Wanted;
+use crate::principal::{Labels, Principal};
 use crate::request_info::{RequestScope, Verb};
 
 /// A compiled expression.
@@ -168,6 +169,8 @@ fn from_fact<'v>(fact: Fact<'v>, paths: &Paths, tally: &mut Tally) -> Option<Box
 enum Member<'a> {
     Text(&'a str),
     Bool(bool),
+    Labels(&'a Labels),
+    List(&'a [String]),
 }
 
 fn members<'a>(
@@ -183,6 +186,23 @@ fn members<'a>(
                 Box::new(CelString::from(text))
             }
             Member::Bool(value) => Box::new(CelBool::from(value)),
+            Member::Labels(labels) => {
+                tally.count(0, labels.len());
+                let entries = labels.iter().map(|(key, value)| {
+                    tally.count(key.len() + value.len(), 0);
+                    let value: Box<dyn Val + 'a> = Box::new(CelString::from(value.as_str()));
+                    (CelMapKey::String(CelString::from(key.as_str())), value)
+                });
+                Box::new(CelMap::from(entries.collect::<HashMap<_, _>>()))
+            }
+            Member::List(texts) => {
+                tally.count(0, texts.len());
+                let items = texts.iter().map(|text| {
+                    tally.count(text.len(), 0);
+                    Box::new(CelString::from(text.as_str())) as Box<dyn Val + 'a>
+                });
+                Box::new(CelList::from(items.collect::<Vec<_>>()))
+            }
         };
         map.insert(CelMapKey::String(CelString::from(name)), value);
     }
@@ -226,6 +246,15 @@ fn principal<'a>(evidence: &'a Evidence<'_>) -> Vec<(&'static str, Member<'a>)> 
             ("node", Member::Text(&pod.node)),
         ]);
     }
+    let Principal {
+        labels,
+        container,
+        groups,
+        ..
+    } = evidence.principal;
+    members.extend(labels.as_ref().map(|it| ("labels", Member::Labels(it))));
+    members.extend(container.as_ref().map(|it| ("container", Member::Text(it))));
+    members.extend(groups.as_ref().map(|it| ("groups", Member::List(it))));
     members
 }
 

@@ -17,8 +17,8 @@ const NOW: Duration = Duration::from_secs(1_795_685_400);
 fn evaluate(source: &str, old: Fact<'_>, object: Fact<'_>) -> Result<bool, Fault> {
     let expression = Expression::compile(source).unwrap_or_else(|error| panic!("{source}: {error}"));
     let principal = Principal {
-        agent: "my-agent".into(),
-        model_claimed: None,
+        labels: Some([("team".to_owned(), "shop".to_owned())].into()),
+        container: Some("main".into()),
         pod: Some(PodIdentity {
             namespace: "agents".into(),
             name: "agent-0".into(),
@@ -26,6 +26,7 @@ fn evaluate(source: &str, old: Fact<'_>, object: Fact<'_>) -> Result<bool, Fault
             service_account: "robot".into(),
             node: "n1".into(),
         }),
+        ..Principal::named("my-agent")
     };
     let request = ApiRequest::parse(
         "PATCH",
@@ -86,6 +87,7 @@ fn conditions_come_out_as_kubernetes_has_them() {
         "request.verb == 'patch' && request.apiGroup == 'apps' && request.version == 'v1' && request.resource == 'deployments'",
         "request.namespace == 'shop' && request.name == 'web' && request.subresource == '' && request.dryRun && request.isResource",
         "principal.agent == 'my-agent' && principal.namespace == 'agents' && principal.serviceAccount == 'robot'",
+        "principal.labels['team'] == 'shop' && principal.container == 'main' && !has(principal.labels.x)",
         "time.getHours() == 9 && time.getDayOfWeek() == 4 && time > timestamp('2026-11-26T09:29:59Z')",
         "time.getHours('Europe/Berlin') == 10",
         "time + duration('1h') == timestamp('2026-11-26T10:30:00Z')",
@@ -136,6 +138,7 @@ fn what_has_no_answer_says_why() {
         ("ip(object.kind).isLoopback()", Fault::Rejected),
         ("oldObject.spec.replicas == 3", Fault::Type),
         ("request.path == ''", Fault::Missing),
+        ("principal.groups == []", Fault::Missing),
     ] {
         assert_eq!(holds(source), Err(fault), "{source}");
     }

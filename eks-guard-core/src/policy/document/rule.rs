@@ -1,9 +1,12 @@
 //! One rule: what it says, and the mistakes that would make it say something else than was meant.
 
+use std::collections::HashSet;
+
 use serde_saphyr::Location;
 
+use crate::policy::condition::Condition;
 use crate::policy::document::check::{Checker, dns_label};
-use crate::policy::document::wire::{Condition, Rule as WireRule};
+use crate::policy::document::wire::{Condition as WireCondition, Rule as WireRule};
 use crate::policy::document::{
     Effect, Masking, Names, NamespaceScope, Part, PathPattern, ResourcePattern, ResourceScope, Rule,
     RuleScope, resources,
@@ -11,6 +14,9 @@ use crate::policy::document::{
 use crate::policy::operation::{PATH_VERBS, RESOURCE_VERBS, STREAMS, VerbSet};
 use crate::request_info::Verb;
 use crate::yaml::{At, Field, nearest};
+
+/// The most conditions of one rule.
+const MAX_CONDITIONS: usize = 16;
 
 impl Checker<'_> {
     pub(super) fn rule(&mut self, rule: &At<WireRule>) -> Option<Rule> {
@@ -26,13 +32,14 @@ impl Checker<'_> {
         };
         let verbs = self.verbs(rule, effect, scope.as_ref());
         let masking = self.masking(&rule.value.masking, effect);
-        self.conditions(&rule.value.conditions);
+        let conditions = self.conditions(&rule.value.conditions);
         Some(Rule {
             name: name?,
             effect: effect?,
             verbs: verbs?,
             scope: scope?,
             masking: masking?,
+            conditions: conditions?,
             origin: self.origin(at),
         })
     }
@@ -180,22 +187,40 @@ impl Checker<'_> {
         }
     }
 
-    fn conditions(&mut self, conditions: &Field<Vec<At<Condition>>>) {
-        let Some(conditions) = conditions else { return };
-        for condition in self.list(conditions, "conditions").unwrap_or_default() {
-            let at = condition.referenced;
-            match &condition.value.name {
-                None => _ = self.missing::<()>(at, "name", "name: what-it-checks"),
-                Some(name) => _ = self.label(name),
-            }
-            if condition.value.expression.is_none() {
-                self.missing::<()>(at, "expression", "expression: object.spec.replicas <= 10");
-            }
+    fn conditions(&mut self, conditions: &Field<Vec<At<WireCondition>>>) -> Option<Box<[Condition]>> {
+        let Some(conditions) = conditions else {
+            return Some(Box::default());
+        };
+        let list = self.list(conditions, "conditions")?;
+        if list.len() > MAX_CONDITIONS {
+            let message = format!("a rule has at most {MAX_CONDITIONS} conditions");
+            return self.fail(conditions.referenced, message);
         }
-        self.fail::<()>(
-            conditions.referenced,
-            "conditions are not decided on by this version; remove the rule, or the conditions if it is right without them",
-        );
+        let mut names = HashSet::new();
+        let mut compiled = Vec::new();
+        for condition in list {
+            let name = match &condition.value.name {
+                None => self.missing(condition.referenced, "name", "name: what-it-checks"),
+                Some(name) if !names.insert(name.value.as_str()) => self.fail(
+                    name.referenced,
+                    format!("another condition is called {:?}", name.value),
+                ),
+                Some(name) => self.label(name),
+            };
+            compiled.push(self.condition(condition, name));
+        }
+        compiled.into_iter().collect()
+    }
+
+    fn condition(&mut self, condition: &At<WireCondition>, name: Option<String>) -> Option<Condition> {
+        let Some(expression) = &condition.value.expression else {
+            let example = "expression: object.spec.replicas <= 10";
+            return self.missing(condition.referenced, "expression", example);
+        };
+        match Condition::compile(name.as_deref().unwrap_or_default(), &expression.value) {
+            Ok(compiled) => name.is_some().then_some(compiled),
+            Err(error) => self.fail(expression.referenced, format!("expression: {error}")),
+        }
     }
 
     fn groups(&mut self, rule: &WireRule, at: Location) -> Option<Names> {

@@ -65,7 +65,7 @@ fn add(snapshot: &mut Snapshot, label: &str, ask: Ask) {
     let condition = Condition {
         name: "test".into(),
         wanted,
-        predicate: Box::new(ask),
+        predicate: std::sync::Arc::new(ask),
     };
     snapshot.add_condition(label, condition);
 }
@@ -314,4 +314,42 @@ fn a_condition_in_cel_decides() {
     let mut rules = snapshot(&[ALLOW]);
     rules.add_condition("p/may", Condition::compile("new", "oldObject == null").unwrap());
     assert_eq!(decided(&rules, DELETE, &nothing()), "look OldObject");
+}
+
+#[test]
+fn documents_carry_conditions() {
+    let condition = |text: &str| format!("{ALLOW}, conditions: [{text}]");
+    let small = condition(
+        "{name: small, expression: object.spec.replicas <= 3}, {name: daytime, expression: time.getHours() < 1}",
+    );
+    let rules = snapshot(&[&small]);
+    assert_eq!(decided(&rules, SMALL, &nothing()), "permit");
+    assert_eq!(decided(&rules, CREATE, &nothing()), "NoRuleAllows");
+    let night = Facts::at(SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(7200));
+    assert_eq!(decided(&rules, SMALL, &night), "NoRuleAllows");
+    for (text, wanted) in [
+        (
+            "{name: a, expression: objekt.x == 1}",
+            "there is no variable `objekt`; did you mean `object`?",
+        ),
+        (
+            "{name: a, expression: object.x ==}",
+            "expression: line 1, column ",
+        ),
+        (
+            "{name: a, expression: \"'x'\"}",
+            "it is text, and a condition is true or false",
+        ),
+        ("{name: a}", "`expression` is missing"),
+        ("{expression: true == true}", "`name` is missing"),
+        (
+            "{name: a, expression: 1 == 1}, {name: a, expression: 1 == 1}",
+            "another condition is called \"a\"",
+        ),
+    ] {
+        let file = crate::policy::tests::policy("p", &[&condition(text)]);
+        let errors = crate::policy::read_policies("p.yaml", &file).unwrap_err();
+        let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        assert!(texts.iter().any(|it| it.contains(wanted)), "{text}: {texts:#?}");
+    }
 }
