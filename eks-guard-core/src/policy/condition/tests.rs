@@ -17,8 +17,6 @@ const NOW: Duration = Duration::from_secs(1_795_685_400);
 fn evaluate(source: &str, old: Fact<'_>, object: Fact<'_>) -> Result<bool, Fault> {
     let expression = Expression::compile(source).unwrap_or_else(|error| panic!("{source}: {error}"));
     let principal = Principal {
-        agent: "my-agent".into(),
-        model_claimed: None,
         pod: Some(PodIdentity {
             namespace: "agents".into(),
             name: "agent-0".into(),
@@ -26,6 +24,7 @@ fn evaluate(source: &str, old: Fact<'_>, object: Fact<'_>) -> Result<bool, Fault
             service_account: "robot".into(),
             node: "n1".into(),
         }),
+        ..Principal::named("my-agent")
     };
     let request = ApiRequest::parse(
         "PATCH",
