@@ -136,6 +136,9 @@ fn types_and_encodings_that_cannot_be_read_exactly() -> Result<()> {
 /// Resolvers, merge keys and further documents: where one reader of YAML sees another object than the next.
 #[test]
 fn yaml_that_two_readers_understand_differently() -> Result<()> {
+    let names = ["yaml-one", "yaml-two"];
+    let applies = names
+        .map(|name| format!("PATCH /api/v1/namespaces/default/configmaps/{name}?dryRun=All&fieldManager=t"));
     let arena = Arena::open("yaml")?;
     let map = |rest: &str| format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: a}}\n{rest}");
     let bodies = [
@@ -173,12 +176,11 @@ fn yaml_that_two_readers_understand_differently() -> Result<()> {
         }
     }
     // What every reader understands alike is carried out; names nobody else uses, once for each protocol.
-    for (protocol, name) in BOTH.into_iter().zip(["yaml-one", "yaml-two"]) {
+    for ((protocol, name), apply) in BOTH.into_iter().zip(names).zip(&applies) {
         let body = format!(
             "# made by hand\napiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {name}\ndata: {{a: 'yes', b: c}}\n"
         );
         let create = "POST /api/v1/namespaces/default/configmaps?dryRun=All";
-        let apply = format!("PATCH /api/v1/namespaces/default/configmaps/{name}?dryRun=All&fieldManager=t");
         for (line, content_type) in [
             (create, "application/yaml"),
             (apply.as_str(), "application/apply-patch+yaml"),
