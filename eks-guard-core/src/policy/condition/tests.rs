@@ -17,11 +17,8 @@ const NOW: Duration = Duration::from_secs(1_795_685_400);
 fn evaluate(source: &str, old: Fact<'_>, object: Fact<'_>) -> Result<bool, Fault> {
     let expression = Expression::compile(source).unwrap_or_else(|error| panic!("{source}: {error}"));
     let principal = Principal {
-<<<<<<< HEAD
         labels: Some([("team".to_owned(), "shop".to_owned())].into()),
         container: Some("main".into()),
-=======
->>>>>>> f6f03268d44f1f340d18631a607651178e4ea55a
         pod: Some(PodIdentity {
             namespace: "agents".into(),
             name: "agent-0".into(),
