@@ -27,11 +27,7 @@ impl Guard {
         Ok(Self {
             snapshot: Snapshot::compile(&policies, 1).map_err(|errors| anyhow!("{errors:#?}"))?,
             policies,
-            principal: Principal {
-                agent: "agent".into(),
-                model_claimed: None,
-                pod: None,
-            },
+            principal: Principal::named("agent"),
             json: deployment().into_bytes(),
             protobuf: config_map(),
         })
