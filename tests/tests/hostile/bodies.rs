@@ -136,9 +136,6 @@ fn types_and_encodings_that_cannot_be_read_exactly() -> Result<()> {
 /// Resolvers, merge keys and further documents: where one reader of YAML sees another object than the next.
 #[test]
 fn yaml_that_two_readers_understand_differently() -> Result<()> {
-    let names = ["yaml-one", "yaml-two"];
-    let applies = names
-        .map(|name| format!("PATCH /api/v1/namespaces/default/configmaps/{name}?dryRun=All&fieldManager=t"));
     let arena = Arena::open("yaml")?;
     let map = |rest: &str| format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: a}}\n{rest}");
     let bodies = [
@@ -176,18 +173,27 @@ fn yaml_that_two_readers_understand_differently() -> Result<()> {
         }
     }
     // What every reader understands alike is carried out; names nobody else uses, once for each protocol.
-    for ((protocol, name), apply) in BOTH.into_iter().zip(names).zip(&applies) {
+    let applies = [
+        (
+            "yaml-one",
+            "/api/v1/namespaces/default/configmaps/yaml-one?dryRun=All&fieldManager=t",
+        ),
+        (
+            "yaml-two",
+            "/api/v1/namespaces/default/configmaps/yaml-two?dryRun=All&fieldManager=t",
+        ),
+    ];
+    let create = "/api/v1/namespaces/default/configmaps?dryRun=All";
+    for (protocol, (name, apply)) in BOTH.into_iter().zip(applies) {
         let body = format!(
             "# made by hand\napiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {name}\ndata: {{a: 'yes', b: c}}\n"
         );
-        let create = "POST /api/v1/namespaces/default/configmaps?dryRun=All";
-        for (line, content_type) in [
-            (create, "application/yaml"),
-            (apply.as_str(), "application/apply-patch+yaml"),
+        for (method, uri, content_type) in [
+            ("POST", create, "application/yaml"),
+            ("PATCH", apply, "application/apply-patch+yaml"),
         ] {
-            let uri = line.split_once(' ').map_or("", |(_, uri)| uri);
             let ask = Ask {
-                line,
+                line: &format!("{method} {uri}"),
                 headers: &[("Content-Type", content_type)],
                 body: body.as_bytes(),
             };
