@@ -1,5 +1,7 @@
 //! `cargo xtask bench`: measurements beside the field, each with targets that hold or do not.
 
+use std::process::Command;
+
 use anyhow::{Result, bail};
 use clap::Args;
 
@@ -8,7 +10,7 @@ use crate::setup::{self, Need};
 use crate::{console, paths, process};
 
 /// The benches there are; each prints its table and writes `target/bench/NAME.json`.
-const BENCHES: [&str; 2] = ["proxy", "datapath"];
+const BENCHES: [&str; 3] = ["proxy", "datapath", "decision"];
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -32,19 +34,26 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         .into_iter()
         .filter(|name| options.names.is_empty() || wanted(name))
         .collect();
-    let mut needs = vec![Need::Ebpf, Need::Servers];
-    if chosen.contains(&"proxy") {
-        needs.push(Need::Rivals);
+    let mut needs = Vec::new();
+    for name in &chosen {
+        needs.extend(match *name {
+            "proxy" => vec![Need::Ebpf, Need::Servers, Need::Rivals],
+            "datapath" => vec![Need::Ebpf, Need::Servers],
+            _ => vec![Need::Counter],
+        });
     }
     setup::run(&needs)?;
-    build::build(Profile::Release)?;
+    if needs.contains(&Need::Ebpf) {
+        build::build(Profile::Release)?;
+    }
     for name in chosen {
         console::step(&format!(
             "bench {name}: nothing else should be running on this machine"
         ));
         match name {
             "proxy" => proxy(options.repetitions)?,
-            _ => datapath(options.repetitions)?,
+            "datapath" => datapath(options.repetitions)?,
+            _ => decision(options.repetitions)?,
         }
     }
     Ok(())
@@ -94,4 +103,18 @@ fn datapath(repetitions: usize) -> Result<()> {
         paths::workspace().join("target/release/eks-guard"),
     );
     process::run(bench, "bench datapath")
+}
+
+/// A workspace of its own, with the engines that it compares with.
+fn decision(repetitions: usize) -> Result<()> {
+    console::step("building the engines (release; minutes at first)");
+    let target = paths::workspace().join("target/decision");
+    let mut build = process::cargo(&["build", "--locked", "--release", "--manifest-path"]);
+    build.arg(paths::workspace().join("tests/decision/Cargo.toml"));
+    build.arg("--target-dir").arg(&target);
+    process::run(build, "building the engines")?;
+    let mut bench = Command::new(target.join("release/decision-bench"));
+    bench.arg("--out").arg(paths::workspace().join("target/bench"));
+    bench.arg("--repetitions").arg(repetitions.to_string());
+    process::run(bench, "bench decision")
 }

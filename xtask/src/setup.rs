@@ -29,6 +29,8 @@ pub(crate) enum Need {
     Deny,
     /// nginx, HAProxy and h2load, for `bench proxy`.
     Rivals,
+    /// valgrind, for `bench decision`.
+    Counter,
     /// QEMU and other kernels, for the suite `kernels`.
     Kernels,
 }
@@ -48,11 +50,20 @@ const TOOLS: [&str; 9] = [
 ];
 /// What guests run in, and what makes their first root.
 const GUESTS: [&str; 3] = ["qemu-system-x86", "binutils", "xz-utils"];
+/// What counts instructions.
+const COUNTER: [&str; 1] = ["valgrind"];
 /// Who is measured beside the guard, and the load generator.
 const RIVALS: [&str; 3] = ["nginx-light", "haproxy", "nghttp2-client"];
 
 impl Need {
-    pub(crate) const ALL: [Need; 5] = [Need::Ebpf, Need::Servers, Need::Deny, Need::Rivals, Need::Kernels];
+    pub(crate) const ALL: [Need; 6] = [
+        Need::Ebpf,
+        Need::Servers,
+        Need::Deny,
+        Need::Rivals,
+        Need::Counter,
+        Need::Kernels,
+    ];
 }
 
 /// Work to do: shown first, then done.
@@ -78,6 +89,9 @@ pub(crate) fn run(needs: &[Need]) -> Result<()> {
     }
     if needs.contains(&Need::Rivals) {
         works.extend(packages::missing("rivals", &RIVALS));
+    }
+    if needs.contains(&Need::Counter) {
+        works.extend(packages::missing("counter", &COUNTER));
     }
     if needs.contains(&Need::Kernels) {
         works.extend(packages::missing("guests", &GUESTS));

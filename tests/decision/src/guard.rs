@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use anyhow::{Result, anyhow};
-use eks_guard_core::body::{Body, json, protobuf};
+use eks_guard_core::body::{Body, json};
 use eks_guard_core::policy::{AgentPolicy, Decision, Facts, Snapshot, read_policies};
 use eks_guard_core::principal::Principal;
 use eks_guard_core::request_info::ApiRequest;
@@ -16,6 +16,8 @@ const OBJECTS: usize = 400;
 pub(crate) struct Guard {
     policies: Vec<AgentPolicy>,
     snapshot: Snapshot,
+    conditional: Snapshot,
+    create: ApiRequest,
     principal: Principal,
     json: Vec<u8>,
     protobuf: Vec<u8>,
@@ -24,8 +26,12 @@ pub(crate) struct Guard {
 impl Guard {
     pub(crate) fn new() -> Result<Self> {
         let policies = read_policies("bench.yaml", &documents()).map_err(|errors| anyhow!("{errors:#?}"))?;
+        let conditional =
+            read_policies("condition.yaml", CONDITION).map_err(|errors| anyhow!("{errors:#?}"))?;
         Ok(Self {
             snapshot: Snapshot::compile(&policies, 1).map_err(|errors| anyhow!("{errors:#?}"))?,
+            conditional: Snapshot::compile(&conditional, 1).map_err(|errors| anyhow!("{errors:#?}"))?,
+            create: create()?,
             policies,
             principal: Principal::named("agent"),
             json: deployment().into_bytes(),
@@ -33,7 +39,7 @@ impl Guard {
         })
     }
 
-    /// Whether the agent may read a pod of a team; the request is parsed, as it is for each request.
+    /// Whether the agent may read a pod of a team; the request is parsed, and its path written, for each decision.
     pub(crate) fn decides(&self, number: usize) -> bool {
         let path = format!("/api/v1/namespaces/{}/pods/web-0", team(number));
         let Ok(request) = ApiRequest::parse("GET", &path, None) else {
@@ -42,6 +48,15 @@ impl Guard {
         let decision = self
             .snapshot
             .decide(&self.principal, request, &Facts::at(SystemTime::UNIX_EPOCH));
+        matches!(decision, Decision::Permit(_))
+    }
+
+    /// Whether the agent may create a deployment, which a condition looks into; the request is read already.
+    pub(crate) fn decides_on_object(&self) -> bool {
+        let facts = Facts::at(SystemTime::UNIX_EPOCH);
+        let decision = self
+            .conditional
+            .decide(&self.principal, self.create.clone(), &facts);
         matches!(decision, Decision::Permit(_))
     }
 
@@ -65,14 +80,50 @@ impl Guard {
     pub(crate) fn read_protobuf(&self) -> bool {
         let path = "/api/v1/namespaces/team-1/configmaps";
         ApiRequest::parse("POST", path, None).is_ok_and(|request| {
-            let read = Body::read(&request, Some("application/vnd.kubernetes.protobuf"), &self.protobuf);
-            read.is_ok() && protobuf::to_json(&[]).is_err()
+            Body::read(
+                &request,
+                Some("application/vnd.kubernetes.protobuf"),
+                &self.protobuf,
+            )
+            .is_ok()
         })
     }
 }
 
 pub(crate) fn parse() -> bool {
-    ApiRequest::parse("GET", "/api/v1/namespaces/team-1/pods/web-0", Some("resourceVersion=0")).is_ok()
+    ApiRequest::parse(
+        "GET",
+        "/api/v1/namespaces/team-1/pods/web-0",
+        Some("resourceVersion=0"),
+    )
+    .is_ok()
+}
+
+/// A condition of the usual kind.
+const CONDITION: &str = r#"
+apiVersion: eks-guard.dev/v1alpha1
+kind: AgentPolicy
+metadata: {name: condition}
+spec:
+  subjects: {agents: [agent]}
+  rules:
+    - name: small
+      effect: allow
+      verbs: [create]
+      apiGroups: [apps]
+      resources: [deployments]
+      namespaces: [shop]
+      conditions:
+        - {name: small, expression: "object.spec.replicas <= 10 && object.metadata.name.startsWith('web')"}
+"#;
+
+/// A small deployment on its way to be created.
+fn create() -> Result<ApiRequest> {
+    let body = br#"{"kind":"Deployment","apiVersion":"apps/v1","metadata":{"name":"web-1"},"spec":{"replicas":3,"selector":{"matchLabels":{"app":"web"}},"template":{"metadata":{"labels":{"app":"web"}},"spec":{"containers":[{"name":"c","image":"registry.example.com/web:1"}]}}}}"#;
+    let request = ApiRequest::parse("POST", "/apis/apps/v1/namespaces/shop/deployments", None)
+        .map_err(|refusal| anyhow!("{refusal}"))?;
+    let body = Body::read(&request, None, body).map_err(|refusal| anyhow!("{refusal}"))?;
+    request.with_body(body).map_err(|refusal| anyhow!("{refusal}"))
 }
 
 fn documents() -> String {
@@ -113,7 +164,10 @@ fn config_map() -> Vec<u8> {
     let mut object = field(1, &field(1, b"settings"));
     for number in 0..OBJECTS * 4 {
         let key = field(1, format!("key-{number}").as_bytes());
-        let value = field(2, format!("some value of {number}, long enough to be one").as_bytes());
+        let value = field(
+            2,
+            format!("some value of {number}, long enough to be one").as_bytes(),
+        );
         object.extend(field(2, &[key, value].concat()));
     }
     let type_meta = [field(1, b"v1"), field(2, b"ConfigMap")].concat();

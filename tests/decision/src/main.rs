@@ -7,7 +7,7 @@ mod rivals;
 
 use std::env;
 use std::hint::black_box;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -28,12 +28,12 @@ fn main() -> Result<()> {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words[..] {
         ["count", case, times] => instructions::repeat(case, times.parse()?),
-        ["--out", out, "--repetitions", repetitions] => bench(&PathBuf::from(out), repetitions.parse()?),
+        ["--out", out, "--repetitions", repetitions] => bench(Path::new(out), repetitions.parse()?),
         _ => bail!("decision-bench --out FOLDER --repetitions N | count CASE TIMES"),
     }
 }
 
-fn bench(out: &PathBuf, repetitions: usize) -> Result<()> {
+fn bench(out: &Path, repetitions: usize) -> Result<()> {
     let (guard, cedar, rego) = (Guard::new()?, Cedar::new()?, Rego::new()?);
     let mut rego = rego;
     for (team, wanted) in [(0, true), (RULES - 1, true), (RULES, false)] {
@@ -41,29 +41,44 @@ fn bench(out: &PathBuf, repetitions: usize) -> Result<()> {
         ensure!(cedar.decides(team)? == wanted, "Cedar on team {team}");
         ensure!(rego.decides(team)? == wanted, "Rego on team {team}");
     }
-    let mut times: [Vec<f64>; 7] = Default::default();
+    ensure!(guard.decides_on_object(), "eks-guard on an object");
+    ensure!(
+        guard.read_json() && guard.read_protobuf() && guard.compile() && guard::parse(),
+        "a body is refused"
+    );
+    let mut times: [Vec<f64>; 8] = Default::default();
     for _ in 0..repetitions {
         let samples = [
-            nanoseconds(|| drop(black_box(guard.decides(RULES / 2)))),
-            nanoseconds(|| drop(black_box(cedar.decides(RULES / 2)))),
-            nanoseconds(|| drop(black_box(rego.decides(RULES / 2)))),
-            nanoseconds(|| drop(black_box(guard::parse()))),
-            nanoseconds(|| drop(black_box(guard.compile()))),
-            nanoseconds(|| drop(black_box(guard.read_json()))),
-            nanoseconds(|| drop(black_box(guard.read_protobuf()))),
+            nanoseconds(|| guard.decides(RULES / 2)),
+            nanoseconds(|| cedar.decides(RULES / 2)),
+            nanoseconds(|| rego.decides(RULES / 2)),
+            nanoseconds(|| guard::parse()),
+            nanoseconds(|| guard.compile()),
+            nanoseconds(|| guard.read_json()),
+            nanoseconds(|| guard.read_protobuf()),
+            nanoseconds(|| guard.decides_on_object()),
         ];
         times.iter_mut().zip(samples).for_each(|(all, one)| all.push(one));
     }
-    let [decide, cedar, rego, parse, compile, json, protobuf] = times;
+    let [decide, cedar, rego, parse, compile, json, protobuf, condition] = times;
     let micro = |samples: &[f64]| samples.iter().map(|ns| ns / 1e3).collect::<Vec<f64>>();
     let (decide, cedar, rego) = (micro(&decide), micro(&cedar), micro(&rego));
-    let what = format!("decision, {RULES} rules in {POLICIES} policies");
+    let what = format!("decision, request parsed, {RULES} rules in {POLICIES} policies");
     let speed = |bytes: usize, samples: &[f64]| {
-        samples.iter().map(|ns| bytes as f64 / ns * 1e3).collect::<Vec<f64>>()
+        samples
+            .iter()
+            .map(|ns| bytes as f64 / ns * 1e3)
+            .collect::<Vec<f64>>()
     };
     let mut rows = vec![
         Row::paired(&what, "µs", &decide, ("Cedar", &cedar), Target::OursAtMost(2.0)),
         Row::paired(&what, "µs", &decide, ("Rego", &rego), Target::RatioAtMost(1.0)),
+        Row::alone(
+            "decision with a condition on the object",
+            "µs",
+            &micro(&condition),
+            Target::OursAtMost(15.0),
+        ),
         Row::alone("RequestInfo", "ns", &parse, Target::OursAtMost(400.0)),
         Row::alone(
             &format!("snapshot of {RULES} rules, without reading YAML"),
@@ -71,7 +86,12 @@ fn bench(out: &PathBuf, repetitions: usize) -> Result<()> {
             &micro(&micro(&compile)),
             Target::OursAtMost(5.0),
         ),
-        Row::alone("JSON body", "MB/s", &speed(guard.json_len(), &json), Target::OursAtLeast(300.0)),
+        Row::alone(
+            "JSON body",
+            "MB/s",
+            &speed(guard.json_len(), &json),
+            Target::OursAtLeast(300.0),
+        ),
         Row::alone(
             "protobuf body",
             "MB/s",
@@ -88,13 +108,15 @@ fn bench(out: &PathBuf, repetitions: usize) -> Result<()> {
 }
 
 /// Nanoseconds of one call: the best of several batches.
-fn nanoseconds(mut call: impl FnMut()) -> f64 {
+fn nanoseconds<T>(mut call: impl FnMut() -> T) -> f64 {
     let mut calls = 1_u32;
     let mut best = f64::INFINITY;
     let mut batches = 0;
     while batches < 5 {
         let began = Instant::now();
-        (0..calls).for_each(|_| call());
+        for _ in 0..calls {
+            let _ = black_box(call());
+        }
         let took = began.elapsed();
         if took < BATCH {
             calls = calls.saturating_mul(2);

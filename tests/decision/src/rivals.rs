@@ -3,7 +3,9 @@
 use std::str::FromStr;
 
 use anyhow::{Context as _, Result, anyhow};
-use cedar_policy::{Authorizer, Context, Decision, Entities, EntityUid, PolicySet, Request, RestrictedExpression};
+use cedar_policy::{
+    Authorizer, Context, Decision, Entities, EntityUid, PolicySet, Request, RestrictedExpression,
+};
 use regorus::{Engine, Value};
 
 use crate::{RULES, policy_of, team};
@@ -40,7 +42,8 @@ impl Cedar {
     }
 
     pub(crate) fn decides(&self, number: usize) -> Result<bool> {
-        let text = |key: &str, value: &str| (key.to_owned(), RestrictedExpression::new_string(value.to_owned()));
+        let text =
+            |key: &str, value: &str| (key.to_owned(), RestrictedExpression::new_string(value.to_owned()));
         let context = Context::from_pairs([
             text("group", ""),
             text("resource", "pods"),
@@ -80,7 +83,9 @@ impl Rego {
                       input.namespace in rule.namespaces\n  input.agent in rule.agents\n  input.verb in rule.verbs\n  \
                       input.group in rule.groups\n  input.resource in rule.resources\n}\n";
         engine.add_policy("guard.rego".to_owned(), policy.to_owned())?;
-        engine.add_data(Value::from_json_str(&serde_json::json!({"rules": rules}).to_string())?)?;
+        engine.add_data(Value::from_json_str(
+            &serde_json::json!({"rules": rules}).to_string(),
+        )?)?;
         Ok(Self { engine })
     }
 
