@@ -4,6 +4,7 @@ use bytes::Bytes;
 use eks_guard_core::policy::{Asker, Review};
 use eks_guard_core::reason::{Reason, Refusal};
 use http_body_util::{BodyExt, Full, Limited};
+use tokio::time::timeout;
 
 use crate::proxy::Proxy;
 use crate::proxy::reply::{Forwarded, Source};
@@ -26,7 +27,11 @@ pub(crate) async fn answer(
         Review::Access | Review::Subject => proxy.served.known().await?,
     };
     let (head, body) = forwarded.response.into_parts();
-    let body = Limited::new(body, MAX_ANSWER).collect().await;
+    let body = timeout(
+        proxy.limits.response_head,
+        Limited::new(body, MAX_ANSWER).collect(),
+    );
+    let body = body.await.map_err(|_| unreadable("it does not end in time"))?;
     let body = body.map_err(|error| unreadable(&error.to_string()))?;
     let answer = asker
         .answer(review, &served, &body.to_bytes())

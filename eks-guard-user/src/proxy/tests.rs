@@ -4,6 +4,7 @@ mod connections;
 mod forwarding;
 mod framing;
 mod refusals;
+mod reviews;
 mod served;
 mod streaming;
 mod upstream;
