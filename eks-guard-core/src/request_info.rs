@@ -16,6 +16,7 @@ mod verb;
 use std::borrow::Cow;
 
 use crate::body::Body;
+use crate::body::json::View;
 use crate::reason::{Reason, Refusal};
 
 pub use verb::{Method, Verb};
@@ -195,6 +196,15 @@ impl ApiRequest {
     #[must_use]
     pub fn body(&self) -> Option<&Body> {
         self.body.as_ref()
+    }
+
+    /// Whether nothing is to be stored: the query says so, or the delete options in the body.
+    #[must_use]
+    pub fn is_dry_run(&self) -> bool {
+        let options = self.body.as_ref().filter(|_| self.method == Method::Delete);
+        let in_body = options.and_then(|body| View::of(body.json()).get("dryRun"));
+        self.query_values("dryRun").next().is_some()
+            || in_body.is_some_and(|values| values.items().next().is_some())
     }
 
     /// Name in the URL; for a create without one, `metadata.name` of the object in the body; else empty.
