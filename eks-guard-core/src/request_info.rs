@@ -15,8 +15,8 @@ mod verb;
 
 use std::borrow::Cow;
 
-use crate::body::Body;
 use crate::body::json::View;
+use crate::body::{Body, Pin, PinError};
 use crate::reason::{Reason, Refusal};
 
 pub use verb::{Method, Verb};
@@ -137,6 +137,50 @@ impl ApiRequest {
     #[must_use]
     pub fn path_and_query(&self) -> String {
         query::append_to(&self.path, &self.query)
+    }
+
+    /// Canonical path of the object whose part is asked for, or of the object itself.
+    #[must_use]
+    pub fn object_path(&self) -> &str {
+        let Some(resource) = self.info.resource() else {
+            return &self.path;
+        };
+        let part = self.path.strip_suffix(&resource.subresource);
+        part.and_then(|path| path.strip_suffix('/')).unwrap_or(&self.path)
+    }
+
+    /// The same as a dry run: what it would come to, without coming to it.
+    #[must_use]
+    pub fn rehearsal(&self) -> Self {
+        const DRY_RUN: Pair = ("dryRun", Cow::Borrowed("All"));
+        let mut rehearsal = self.clone();
+        rehearsal.query.retain(|(key, _)| *key != DRY_RUN.0);
+        let place = rehearsal.query.partition_point(|(key, _)| *key < DRY_RUN.0);
+        rehearsal.query.insert(place, DRY_RUN);
+        rehearsal
+    }
+
+    /// The same with a precondition: carried out on the object that was looked at, or not at all.
+    ///
+    /// # Errors
+    /// [`PinError`], also when the agent's own precondition is another one.
+    pub fn pinned(&self, pin: &Pin) -> Result<Self, PinError> {
+        let mut pinned = self.clone();
+        if pinned.body.is_none() && self.method == Method::Delete {
+            let with_options = pinned.with_body(Body::delete_options());
+            pinned =
+                with_options.map_err(|_| PinError::Impossible("its delete options contradict each other"))?;
+        }
+        let part = self
+            .info
+            .resource()
+            .map_or("", |resource| resource.subresource.as_str());
+        let body = pinned
+            .body
+            .as_ref()
+            .ok_or(PinError::Impossible("it has no body"))?;
+        pinned.body = Some(body.pinned(self.method, part, pin)?);
+        Ok(pinned)
     }
 
     /// Values of an allow-listed query parameter, decoded, in the order they were given.
