@@ -250,6 +250,7 @@ reason:  NoRuleAllows
 rule:    none
 message: agent "my-agent" may not delete pods "web-0" in namespace "shop": no rule allows it; an allow rule for {verbs: [delete], apiGroups: [""], resources: [pods], namespaces: [shop], resourceNames: [web-0]} would; closest is rule "shop-developer/read", but verb delete is not in [get, list, watch]
 agent:   my-agent, selected by shop-developer
+path:    compiled-in: none → deny: none → requireApproval: none → allow: none → mask: none
 
 RULE                      EFFECT  MATCHES  WHY
 shop-developer/no-system  deny    no       namespace "shop" is not in [kube-system] (p.yaml:20:7)

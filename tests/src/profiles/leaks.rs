@@ -15,7 +15,15 @@ const MASKED_WRITE: [Verdict; 4] = [NOTHING, MASK, MASK, GRANT];
 const APPROVED: [Verdict; 4] = [NOTHING, APPROVE, APPROVE, GRANT];
 
 pub(super) fn rows() -> Vec<Row> {
-    let get = |path: String, expect| Ask::plain(format!("GET {path}"), expect);
+    [secrets(), values(), server()].concat()
+}
+
+fn get(path: impl std::fmt::Display, expect: [Verdict; 4]) -> Ask {
+    Ask::plain(format!("GET {path}"), expect)
+}
+
+/// Secrets, and what carries them.
+fn secrets() -> Vec<Row> {
     vec![
         row(
             "secrets-read",
@@ -24,10 +32,53 @@ pub(super) fn rows() -> Vec<Row> {
                 get(core("secrets/db"), MASKED),
                 get(core("secrets"), MASKED),
                 get(core("secrets?watch=true"), MASKED),
-                get("/api/v1/secrets".to_owned(), DENIED).by("kube-system"),
+                get("/api/v1/secrets", DENIED).by("kube-system"),
             ],
         ),
         row("secrets-replies-of-writes", Default::Mask, secret_writes()),
+        row(
+            "errors-that-echo",
+            Default::Mask,
+            vec![Ask::patch(
+                &core("secrets/db?fieldValidation=Strict"),
+                r#"{"bogus":1}"#,
+                MASKED_WRITE,
+            )],
+        ),
+        row(
+            "helm-releases",
+            Default::Mask,
+            vec![get(core("secrets?labelSelector=owner%3Dhelm"), MASKED)],
+        ),
+        row(
+            "bootstrap-tokens",
+            Default::Deny,
+            vec![
+                get(
+                    "/api/v1/namespaces/kube-system/secrets/bootstrap-token-abcdef",
+                    DENIED,
+                )
+                .by("kube-system"),
+            ],
+        ),
+        row("token-minting", Default::Deny, tokens()),
+        row("synced-secrets", Default::Mask, synced_secrets()),
+        row(
+            "pods-with-credentials",
+            Default::Approve,
+            escalation::pods_with_credentials(),
+        ),
+        row(
+            "selectors",
+            Default::Mask,
+            vec![get(core("secrets?fieldSelector=type%3DOpaque"), MASKED)],
+        ),
+    ]
+}
+
+/// Values in other objects, and in what runs.
+fn values() -> Vec<Row> {
+    vec![
         row(
             "last-applied",
             Default::Mask,
@@ -37,15 +88,6 @@ pub(super) fn rows() -> Vec<Row> {
             "tables-and-watches",
             Default::Mask,
             vec![get(group("apps/v1", "deployments?watch=true"), MASKED)],
-        ),
-        row(
-            "errors-that-echo",
-            Default::Mask,
-            vec![Ask::patch(
-                &core("secrets/db?fieldValidation=Strict"),
-                r#"{"bogus":1}"#,
-                MASKED_WRITE,
-            )],
         ),
         row(
             "environment",
@@ -71,37 +113,8 @@ pub(super) fn rows() -> Vec<Row> {
             Default::Mask,
             vec![
                 get(core("configmaps/settings"), MASKED),
-                get(
-                    "/api/v1/namespaces/kube-system/configmaps/coredns".to_owned(),
-                    DENIED,
-                )
-                .by("kube-system"),
+                get("/api/v1/namespaces/kube-system/configmaps/coredns", DENIED).by("kube-system"),
             ],
-        ),
-        row(
-            "helm-releases",
-            Default::Mask,
-            vec![get(core("secrets?labelSelector=owner%3Dhelm"), MASKED)],
-        ),
-        row(
-            "bootstrap-tokens",
-            Default::Deny,
-            vec![
-                get(
-                    "/api/v1/namespaces/kube-system/secrets/bootstrap-token-abcdef".to_owned(),
-                    DENIED,
-                )
-                .by("kube-system"),
-            ],
-        ),
-        row("token-minting", Default::Deny, tokens()),
-        row(
-            "certificate-requests",
-            Default::Allow,
-            vec![get(
-                "/apis/certificates.k8s.io/v1/certificatesigningrequests".to_owned(),
-                [OK, NOTHING, OK, GRANT],
-            )],
         ),
         row(
             "events",
@@ -117,16 +130,27 @@ pub(super) fn rows() -> Vec<Row> {
             vec![get(core("pods/web-0/log?previous=true&tailLines=10"), MASKED)],
         ),
         row("streams", Default::Approve, streams()),
+    ]
+}
+
+/// What the API server says of itself and of others.
+fn server() -> Vec<Row> {
+    vec![
+        row(
+            "certificate-requests",
+            Default::Allow,
+            vec![get(
+                "/apis/certificates.k8s.io/v1/certificatesigningrequests",
+                [OK, NOTHING, OK, GRANT],
+            )],
+        ),
         row(
             "proxies",
             Default::Deny,
             vec![
                 get(core("pods/web-0/proxy/"), [DENY, DENY, DENY, STREAM]),
                 get(core("services/web:80/proxy/"), [DENY, DENY, DENY, STREAM]),
-                get(
-                    "/api/v1/nodes/n1/proxy/pods".to_owned(),
-                    [DENY, DENY, DENY, STREAM],
-                ),
+                get("/api/v1/nodes/n1/proxy/pods", [DENY, DENY, DENY, STREAM]),
             ],
         ),
         row(
@@ -142,11 +166,10 @@ pub(super) fn rows() -> Vec<Row> {
                 "/statusz",
             ]
             .into_iter()
-            .map(|path| get(path.to_owned(), DENIED).by("server-internals"))
+            .map(|path| get(path, DENIED).by("server-internals"))
             .collect(),
         ),
         row("discovery", Default::Allow, discovery()),
-        row("synced-secrets", Default::Mask, synced_secrets()),
         row(
             "admission-configuration",
             Default::Allow,
@@ -161,16 +184,6 @@ pub(super) fn rows() -> Vec<Row> {
             .collect(),
         ),
         row("reviews", Default::Allow, reviews()),
-        row(
-            "pods-with-credentials",
-            Default::Approve,
-            escalation::pods_with_credentials(),
-        ),
-        row(
-            "selectors",
-            Default::Mask,
-            vec![get(core("secrets?fieldSelector=type%3DOpaque"), MASKED)],
-        ),
     ]
 }
 

@@ -92,9 +92,11 @@ pub(super) enum Stored {
 
 impl<'de> Deserialize<'de> for Stored {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Value::deserialize(deserializer).map(|value| match value {
-            Value::Null => Self::Absent,
-            object => Self::Present(object),
+        let value = Value::deserialize(deserializer)?;
+        Ok(if value.is_null() {
+            Self::Absent
+        } else {
+            Self::Present(value)
         })
     }
 }
