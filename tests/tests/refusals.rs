@@ -4,6 +4,8 @@
 mod agent;
 #[path = "refusals/looks.rs"]
 mod looks;
+#[path = "refusals/profiles.rs"]
+mod profiles;
 
 use std::collections::BTreeSet;
 
