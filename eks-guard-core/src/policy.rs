@@ -30,7 +30,10 @@ mod tests;
 pub use compile::{CompileError, MAX_RULES, Snapshot};
 pub use condition::ConditionError;
 pub use decide::Decision;
-pub use document::{AgentPolicy, Effect, InvalidPolicy, KIND, read_policies, read_policies_or_refuse};
+pub use document::{
+    AgentPolicy, Effect, InvalidPolicy, KIND, custom_resource_definition, read_policies,
+    read_policies_or_refuse,
+};
 pub use explain::{Answer, Explanation, Finding, RuleExplanation};
 pub use facts::{Fact, Facts};
 pub use known::{KnownResource, Scope};

@@ -12,6 +12,7 @@ pub mod command;
 pub mod daemon;
 pub mod demo;
 pub mod differential;
+pub mod documents;
 pub mod guarded;
 pub mod http;
 pub mod kubeconfig;

@@ -1,4 +1,22 @@
-//! Policies that suites and the demo share.
+//! Policies that suites and the demo share, and the kind that they are objects of.
+
+use anyhow::Result;
+
+use crate::cluster::Cluster;
+use crate::programs;
+
+/// The CustomResourceDefinition, in the workspace.
+const DEFINITION: &str = "deploy/crds/agentpolicies.eks-guard.dev.yaml";
+/// Where the API server has the objects.
+pub const PATH: &str = "/apis/eks-guard.dev/v1alpha1/agentpolicies";
+
+/// Makes policies objects of the cluster. It may be done again.
+pub fn install(cluster: &Cluster) -> Result<()> {
+    let file = programs::workspace().join(DEFINITION);
+    let file = file.display().to_string();
+    cluster.kubectl(&["apply", "--server-side", "-f", &file])?.ok()?;
+    cluster.wait_for(PATH)
+}
 
 /// Everything the guard can allow so far.
 pub const EVERYTHING: &str = "\

@@ -1,5 +1,8 @@
 //! The rig tests itself: what every other suite relies on.
 
+#[path = "cluster/crd.rs"]
+mod crd;
+
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::Ipv6Addr;

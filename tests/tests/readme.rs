@@ -8,37 +8,11 @@ mod commands;
 #[path = "readme/evening.rs"]
 mod evening;
 
-use std::fs;
-use std::path::Path;
-
 use anyhow::{Context, Result, ensure};
-use rig::programs;
+use rig::documents::{blocks, document, pages};
 
-use crate::commands::{blocks, commands};
+use crate::commands::commands;
 use crate::evening::Evening;
-
-fn document(name: &str) -> Result<String> {
-    let path = programs::workspace().join(name);
-    fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))
-}
-
-/// README.md first: the others build on what it leaves.
-fn documents() -> Result<Vec<String>> {
-    let mut names = vec!["README.md".to_owned(), "CONTRIBUTING.md".to_owned()];
-    let mut pages = Vec::new();
-    for page in fs::read_dir(programs::workspace().join("docs"))? {
-        let name = page?.file_name().to_string_lossy().into_owned();
-        if Path::new(&name)
-            .extension()
-            .is_some_and(|extension| extension == "md")
-        {
-            pages.push(format!("docs/{name}"));
-        }
-    }
-    pages.sort();
-    names.extend(pages);
-    Ok(names)
-}
 
 #[test]
 fn every_command_of_the_documents_works() -> Result<()> {
@@ -49,7 +23,7 @@ fn every_command_of_the_documents_works() -> Result<()> {
         .context("README.md shows a policy")?;
     let evening = Evening::begin(&policy)?;
     let mut run = 0;
-    for name in documents()? {
+    for name in pages()? {
         for command in commands(&document(&name)?) {
             evening
                 .run(&command)

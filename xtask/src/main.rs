@@ -9,6 +9,7 @@
 mod bench;
 mod build;
 mod console;
+mod crd;
 mod demo;
 mod differential;
 mod ebpf;
@@ -55,7 +56,7 @@ enum Task {
     Differential(differential::Options),
     /// Check the house rules: the suite `tidy` alone
     Tidy,
-    /// Write the generated tables again, after the pinned Kubernetes has changed
+    /// Write the generated files again: the tables of the pinned Kubernetes, and the CustomResourceDefinition
     #[command(hide = true)]
     Generate,
 }
@@ -81,6 +82,6 @@ fn run(task: Task) -> Result<()> {
         Task::Bench(options) => bench::run(&options),
         Task::Differential(options) => differential::run(&options),
         Task::Tidy => test::run(&test::Options::only("tidy")),
-        Task::Generate => protobuf::run(),
+        Task::Generate => crd::write().and_then(|()| protobuf::run()),
     }
 }

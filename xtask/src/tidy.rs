@@ -10,7 +10,7 @@ use anyhow::Result;
 
 use crate::console::paint;
 use crate::tidy::text::Workspace;
-use crate::{paths, process, setup, test::count::Count};
+use crate::{crd, paths, process, setup, test::count::Count};
 
 /// What a rule found. Findings of level `Stop` fail the rule; the others are shown.
 #[derive(Debug, PartialEq, Eq)]
@@ -133,6 +133,8 @@ fn commands() -> Result<Vec<(&'static str, std::process::Command)>> {
             ]),
         ),
         ("cargo_doc", doc),
+        ("crd_is_built", crd::build()),
+        ("crd_is_what_stands_in_deploy", crd::check()),
         ("cargo_deny", deny),
     ])
 }

@@ -21,6 +21,7 @@ use crate::request_info::Verb;
 
 pub use expression::ConditionError;
 use expression::Expression;
+pub(crate) use limits::MAX_SOURCE;
 
 /// One condition of a rule.
 #[derive(Clone, Debug)]

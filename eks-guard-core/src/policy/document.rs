@@ -12,11 +12,13 @@ mod check;
 mod read;
 mod resources;
 mod rule;
+mod schema;
 mod selectors;
 mod subjects;
 mod wire;
 
 pub use read::{read_policies, read_policies_or_refuse};
+pub use schema::custom_resource_definition;
 
 /// The kind of the documents this program reads.
 pub const KIND: &str = "AgentPolicy";

@@ -26,6 +26,25 @@ const IN_SEGMENT: &AsciiSet = &IN_QUERY
     .remove(b',')
     .remove(b'=');
 
+/// RFC 3986 unreserved characters: themselves everywhere, encoded nowhere.
+const UNRESERVED: [bool; 256] = unreserved();
+
+const fn unreserved() -> [bool; 256] {
+    let mut table = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 0x80 {
+        table[byte as usize] = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
+        byte += 1;
+    }
+    table
+}
+
+/// Whether there is nothing to decode and nothing to encode: nearly all text of a request.
+pub(super) fn is_unreserved(text: &str) -> bool {
+    text.bytes()
+        .fold(true, |all, byte| all & UNRESERVED[usize::from(byte)])
+}
+
 /// Longest excerpt of the agent's own text in a message.
 const SHOWN: usize = 64;
 
@@ -57,6 +76,9 @@ pub(super) enum DecodeError {
 
 /// Decodes once; borrows when there is nothing to decode.
 pub(super) fn decode(raw: &str, place: Place) -> Result<Cow<'_, str>, DecodeError> {
+    if is_unreserved(raw) {
+        return Ok(Cow::Borrowed(raw));
+    }
     let mut encoded = false;
     for &byte in raw.as_bytes() {
         match byte {
@@ -98,12 +120,20 @@ fn hex_digit(byte: Option<u8>) -> Result<u8, DecodeError> {
 /// Appends a path segment in canonical form.
 pub(super) fn push_segment(out: &mut String, segment: &str) {
     out.push('/');
-    out.extend(utf8_percent_encode(segment, IN_SEGMENT));
+    push(out, segment, IN_SEGMENT);
 }
 
 /// Appends a query value in canonical form.
 pub(super) fn push_value(out: &mut String, value: &str) {
-    out.extend(utf8_percent_encode(value, IN_QUERY));
+    push(out, value, IN_QUERY);
+}
+
+fn push(out: &mut String, text: &str, encoded: &'static AsciiSet) {
+    if is_unreserved(text) {
+        out.push_str(text);
+    } else {
+        out.extend(utf8_percent_encode(text, encoded));
+    }
 }
 
 /// The agent's own text, safe to show in a message: escaped, and cut when long.

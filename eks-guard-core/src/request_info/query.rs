@@ -75,7 +75,7 @@ impl Query {
         if raw.len() > 3 * MAX_QUERY_BYTES {
             return Err(too_long());
         }
-        if raw.contains(';') {
+        if raw.as_bytes().contains(&b';') {
             return Err(malformed(
                 "the query holds `;`, and the API server would ignore the pair around it",
             ));

@@ -1,5 +1,7 @@
 //! Takes commands out of Markdown: every line of a block that is marked `console`.
 
+use rig::documents::blocks;
+
 /// A command as a document shows it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Command {
@@ -17,19 +19,6 @@ pub(crate) fn commands(document: &str) -> Vec<Command> {
         .flat_map(|block| block.lines())
         .filter_map(command)
         .collect()
-}
-
-/// The blocks of a document that are marked with `language`.
-pub(crate) fn blocks(document: &str, language: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    let mut lines = document.lines();
-    while let Some(line) = lines.next() {
-        if line.strip_prefix("```") == Some(language) {
-            let block = lines.by_ref().take_while(|line| *line != "```");
-            found.push(block.flat_map(|line| [line, "\n"]).collect());
-        }
-    }
-    found
 }
 
 fn command(line: &str) -> Option<Command> {

@@ -46,6 +46,10 @@ pub(super) fn first_repeated(keys: &mut [Key], out: &[u8]) -> Option<Key> {
                 .copied()
         });
     }
+    // Programs write the keys of maps in order.
+    if keys.is_sorted_by(|left, right| left.quoted(out) < right.quoted(out)) {
+        return None;
+    }
     keys.sort_unstable_by(|left, right| left.quoted(out).cmp(right.quoted(out)));
     keys.windows(2)
         .find(|pair| pair[0].quoted(out) == pair[1].quoted(out))

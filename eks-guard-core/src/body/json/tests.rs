@@ -9,6 +9,13 @@ fn text(input: &str) -> Result<String, JsonError> {
     canonical(input.as_bytes()).map(|canonical| String::from_utf8(canonical.text).unwrap())
 }
 
+/// A string in canonical form.
+fn quoted(text: &str) -> String {
+    let mut out = Vec::new();
+    write_str(text, &mut out);
+    String::from_utf8(out).unwrap()
+}
+
 #[test]
 fn writes_the_shortest_form_of_the_same_value() {
     for (input, expected) in [
@@ -34,6 +41,24 @@ fn writes_the_shortest_form_of_the_same_value() {
         (r#"{"":{"":{}}}"#, r#"{"":{"":{}}}"#),
     ] {
         assert_eq!(text(input).as_deref(), Ok(expected));
+    }
+}
+
+#[test]
+fn a_special_character_is_found_wherever_it_stands() {
+    let beyond = ['\u{80}', 'é', '\u{2028}', '\u{feff}', '😀'];
+    for special in (0_u8..0x80).map(char::from).chain(beyond) {
+        let alone = quoted(&special.to_string());
+        for (before, after) in (0..18).map(|at| ("x".repeat(at), "x".repeat(17 - at))) {
+            let expected = format!("\"{before}{}{after}\"", &alone[1..alone.len() - 1]);
+            assert_eq!(quoted(&format!("{before}{special}{after}")), expected);
+            assert_eq!(text(&expected).as_deref(), Ok(expected.as_str()));
+            let raw = text(&format!("\"{before}{special}{after}\""));
+            match special {
+                '"' | '\\' | ..'\u{20}' => assert!(raw.is_err(), "{special:?} after {before}"),
+                _ => assert_eq!(raw.as_deref(), Ok(expected.as_str())),
+            }
+        }
     }
 }
 
@@ -353,9 +378,8 @@ fn string(random: &mut Random, prefix: &str, out: &mut String) {
                 out.push_str(&format!("\\u{unit:04X}"));
             }
         } else {
-            let mut quoted = Vec::new();
-            write_str(&letter.to_string(), &mut quoted);
-            out.push_str(std::str::from_utf8(&quoted[1..quoted.len() - 1]).unwrap());
+            let quoted = quoted(&letter.to_string());
+            out.push_str(&quoted[1..quoted.len() - 1]);
         }
     }
     out.push('"');

@@ -67,8 +67,16 @@ fn special_char(text: &str, at: usize) -> Result<(char, usize), JsonError> {
 /// Writes a string in canonical form, quotes included.
 pub(in crate::body) fn write_str(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
-    for character in text.chars() {
+    let mut rest = text;
+    loop {
+        let (plain, special) = rest.split_at(plain_end(rest.as_bytes(), 0));
+        out.extend_from_slice(plain.as_bytes());
+        let mut characters = special.chars();
+        let Some(character) = characters.next() else {
+            break;
+        };
         write_char(character, out);
+        rest = characters.as_str();
     }
     out.push(b'"');
 }
@@ -115,11 +123,34 @@ fn digits_end(bytes: &[u8], at: usize) -> Result<usize, JsonError> {
     Ok(at + count)
 }
 
+/// The place of the first special byte from `from` on; the end when there is none.
 fn plain_end(bytes: &[u8], from: usize) -> usize {
-    bytes[from..]
+    let mut at = from;
+    while let Some(eight) = bytes[at..].first_chunk()
+        && is_plain(u64::from_le_bytes(*eight))
+    {
+        at += 8;
+    }
+    bytes[at..]
         .iter()
         .position(|byte| SPECIAL[usize::from(*byte)])
-        .map_or(bytes.len(), |count| from + count)
+        .map_or(bytes.len(), |count| at + count)
+}
+
+/// Whether eight bytes are all ASCII and none of them is special; where it says no, the table has the last word.
+const fn is_plain(eight: u64) -> bool {
+    const EACH: u64 = u64::MAX / 0xff;
+    const HIGH: u64 = EACH * 0x80;
+    /// The high bit of a byte that is 0 at least; a byte above one that is 0 may have it too.
+    const fn zeroes(eight: u64) -> u64 {
+        eight.wrapping_sub(EACH) & !eight
+    }
+    let control = eight.wrapping_sub(EACH * 0x20) & !eight;
+    let quote = zeroes(eight ^ (EACH * b'"' as u64));
+    let backslash = zeroes(eight ^ (EACH * b'\\' as u64));
+    // DEL gets the high bit by the addition; what is outside ASCII has it.
+    let del = (eight & !HIGH).wrapping_add(EACH);
+    (control | quote | backslash | del | eight) & HIGH == 0
 }
 
 /// The character that the escape at `at` stands for, and the place after it.

@@ -55,13 +55,17 @@ pub(super) fn write_members(
 
 /// The values of a message with the row each belongs to, in the order of the rows, then of the wire.
 fn collect<'a>(message: &'static Message, bytes: &'a [u8]) -> Result<Vec<(usize, Value<'a>)>, ProtobufError> {
-    let mut values = Vec::new();
+    let mut values: Vec<(usize, Value<'_>)> = Vec::new();
     for field in Fields::new(bytes) {
         let (number, value) = field?;
-        let row = message.fields.iter().position(|field| field.number == number);
         let unknown = ProtobufError::UnknownField {
             message: message.name,
             number,
+        };
+        // A list has one field again and again.
+        let row = match values.last() {
+            Some((last, _)) if message.fields[*last].number == number => Some(*last),
+            Some(_) | None => message.fields.iter().position(|field| field.number == number),
         };
         values.push((row.ok_or(unknown)?, value));
     }

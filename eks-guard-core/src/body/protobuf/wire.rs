@@ -55,6 +55,11 @@ impl<'a> Fields<'a> {
     }
 
     fn varint(&mut self) -> Result<u64, ProtobufError> {
+        // Nearly every tag and length is one byte.
+        if let [byte @ ..0x80, rest @ ..] = self.rest {
+            self.rest = rest;
+            return Ok(u64::from(*byte));
+        }
         let mut value = 0_u64;
         for shift in (0..u64::BITS).step_by(7) {
             let (&byte, rest) = self.rest.split_first().ok_or(ProtobufError::Truncated)?;

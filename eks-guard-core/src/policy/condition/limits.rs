@@ -4,7 +4,7 @@
 use crate::policy::condition::inputs::Tally;
 
 /// The longest source, in bytes.
-pub(super) const MAX_SOURCE: usize = 4096;
+pub(crate) const MAX_SOURCE: usize = 4096;
 /// The most words and signs, which the parser may have to nest.
 pub(super) const MAX_TOKENS: usize = 600;
 /// The deepest nesting of brackets.

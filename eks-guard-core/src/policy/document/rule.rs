@@ -16,7 +16,11 @@ use crate::request_info::Verb;
 use crate::yaml::{At, Field, nearest};
 
 /// The most conditions of one rule.
-const MAX_CONDITIONS: usize = 16;
+pub(super) const MAX_CONDITIONS: usize = 16;
+/// The most verbs of one rule; there are fewer.
+pub(super) const MAX_VERBS: usize = 16;
+/// The longest path.
+pub(super) const MAX_PATH: usize = 1_024;
 
 impl Checker<'_> {
     pub(super) fn rule(&mut self, rule: &At<WireRule>) -> Option<Rule> {
@@ -65,6 +69,17 @@ impl Checker<'_> {
             "verbs",
             "verbs: [get, list, watch]",
         )?;
+        if verbs.len() > MAX_VERBS {
+            let at = rule
+                .value
+                .verbs
+                .as_ref()
+                .map_or(rule.referenced, |verbs| verbs.referenced);
+            return self.fail(
+                at,
+                format!("`verbs` has more than {MAX_VERBS} entries; list each verb once"),
+            );
+        }
         let known: &[Verb] = match scope {
             None | Some(RuleScope::Resources(_)) => &RESOURCE_VERBS,
             Some(RuleScope::Paths(_)) => &PATH_VERBS,
@@ -281,7 +296,13 @@ impl Checker<'_> {
             Some(body) => (body, true),
             None => (url.value.as_str(), false),
         };
+        let is_long = url.value.chars().count() > MAX_PATH;
         let rooted = body.starts_with('/') || (prefix && body.is_empty());
+        if is_long {
+            let message =
+                format!("the path is longer than {MAX_PATH} characters; write a beginning followed by `*`");
+            return self.fail(url.referenced, message);
+        }
         if !rooted || body.contains('*') || body.contains(|c: char| c.is_control() || c == '?') {
             let text = &url.value;
             return self.fail(

@@ -5,12 +5,21 @@ use crate::policy::document::wire::{Requirement as WireRequirement, Selector};
 use crate::policy::selector::{LabelSelector, Operator, Requirement};
 use crate::yaml::At;
 
+/// Most labels of one selector, and most requirements.
+pub(super) const MAX_REQUIREMENTS: usize = 32;
 /// Longest name or value of a label.
 const MAX_LABEL: usize = 63;
 
 impl Checker<'_> {
     pub(super) fn selector(&mut self, selector: &At<Selector>) -> Option<LabelSelector> {
         let labels = &selector.value.match_labels;
+        let expressions = selector.value.match_expressions.as_ref();
+        let longest = labels.len().max(expressions.map_or(0, |list| list.value.len()));
+        if longest > MAX_REQUIREMENTS {
+            let message =
+                format!("the selector has more than {MAX_REQUIREMENTS} requirements; split the policy");
+            return self.fail(selector.referenced, message);
+        }
         let mut requirements: Vec<Option<Requirement>> = labels
             .iter()
             .map(|(key, value)| {
@@ -22,7 +31,7 @@ impl Checker<'_> {
                 })
             })
             .collect();
-        if let Some(expressions) = &selector.value.match_expressions {
+        if let Some(expressions) = expressions {
             for expression in self.list(expressions, "matchExpressions")? {
                 requirements.push(self.requirement(expression));
             }

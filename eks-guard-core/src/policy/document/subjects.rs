@@ -7,7 +7,7 @@ use crate::policy::subjects::{Claim, Subjects};
 use crate::yaml::{At, Field};
 
 /// Longest group, name or value of a claim.
-const MAX_TEXT: usize = 1_024;
+pub(super) const MAX_TEXT: usize = 1_024;
 
 type List = Field<Vec<At<String>>>;
 
