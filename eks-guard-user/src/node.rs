@@ -17,6 +17,7 @@ pub mod kernel;
 pub mod kube;
 pub mod listener;
 pub(crate) mod metrics;
+pub(crate) mod namespaces;
 pub(crate) mod nri;
 pub mod older;
 pub mod pods;

@@ -27,6 +27,9 @@ spec:
     - {name: read, effect: allow, verbs: [get, list, watch], apiGroups: [""], resources: [pods], namespaces: ["*"]}
 "#;
 
+/// The line that makes the cluster the source of policies, as far as it is looked for.
+const POLICY_SOURCE: &str = "policySource: cluster";
+
 /// A daemon of the rig. Its bpffs lives in a mount namespace that dies with the test, and so do all pins.
 pub struct Guard<'a> {
     rig: &'a NodeRig,
@@ -80,14 +83,19 @@ impl<'a> Guard<'a> {
         let root = rig.cgroups().join(layout.kubepods());
         let place = |name: &str| folder.path().join(name).display().to_string();
         let table = table(&folder);
+        // A guard has one source of policies.
+        let policies = if more.contains(POLICY_SOURCE) {
+            String::new()
+        } else {
+            format!("  policies: {}\n", place("policies"))
+        };
         let config = format!(
             "apiVersion: eks-guard.dev/v1alpha1\nkind: NodeConfig\nspec:\n  nodeName: {NODE_NAME}\n  cgroupRoot: {}\n  \
-             pins: {}\n  state: {}\n  policies: {}\n  records: {}\n  upstream: {{kubeconfig: {}}}\n{}",
+             pins: {}\n  state: {}\n  records: {}\n  upstream: {{kubeconfig: {}}}\n{policies}{}",
             root.display(),
             // The table of the packet filter is called like it, and other tests' daemons share the node's network.
             place(&format!("bpf/{table}")),
             place("state"),
-            place("policies"),
             place("records"),
             rig.cluster().admin_kubeconfig().display(),
             more,

@@ -11,6 +11,8 @@ mod first_connect;
 mod gate;
 #[path = "daemon/others.rs"]
 mod others;
+#[path = "daemon/policies.rs"]
+mod policies;
 #[path = "daemon/proxy.rs"]
 mod proxy;
 #[path = "daemon/reach.rs"]

@@ -39,8 +39,8 @@ pub struct NodeConfig {
     pub pins: PathBuf,
     /// Folder of what outlives the daemon: the authority's key, the last known state, the status socket.
     pub state: PathBuf,
-    /// Folder of `AgentPolicy` files (`*.yaml`).
-    pub policies: PathBuf,
+    /// Where the policies are.
+    pub policies: PolicySource,
     /// Folder of the records.
     pub records: PathBuf,
     /// How the guard reaches the API server.
@@ -67,6 +67,15 @@ pub struct NodeConfig {
     pub verify: Option<VerifyConfig>,
     /// Where `/metrics` and `/healthz` are answered; nowhere when not given.
     pub metrics: Option<SocketAddr>,
+}
+
+/// Where the policies of a node are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PolicySource {
+    /// In a folder: files `*.yaml` with `AgentPolicy` documents.
+    Folder(PathBuf),
+    /// In the cluster: the API server's `AgentPolicy` objects.
+    Cluster,
 }
 
 /// How agents are tried again and again.
@@ -219,7 +228,7 @@ impl NodeConfig {
                 [&config.pins, &config.state, &config.records].map(Clone::clone),
                 config.upstream.clone(),
                 config.nat64_prefixes.clone(),
-                (config.verify.clone(), config.metrics),
+                (config.verify.clone(), config.metrics, config.policies.clone()),
                 // The plugin looks at the label.
                 config.nri.clone().map(|nri| (nri, config.agent_label.clone())),
             )

@@ -37,6 +37,7 @@ use crate::node::daemon::learn::{Learned, learn};
 pub(crate) use crate::node::daemon::reload::Reload;
 use crate::node::enforcement::{Owner, Teller};
 use crate::node::kernel::{Destinations, Kernel, Standing};
+use crate::node::namespaces::NamespaceLabels;
 use crate::node::policies::Policies;
 use crate::node::programs;
 use crate::node::proxy_process::{ProxyLink, ProxyProcess, Session, Setup, ToProxy, publish};
@@ -109,6 +110,7 @@ struct Process {
 struct Daemon {
     controller: Controller,
     policies: Policies,
+    namespaces: NamespaceLabels,
     reload: Reload,
     proxy: Arc<ProxyProcess>,
     proxy_changes: watch::Receiver<u64>,
@@ -133,18 +135,16 @@ impl Daemon {
         let known = block_in_place(|| programs::recall(state.known(), &config.pins));
         let root = block_in_place(|| kubepods_root(&config))?;
         let remembered = remembered(&known, &config);
-        let early = if remembered.api.is_empty() {
-            None
-        } else {
-            Some(block_in_place(|| open_kernel(&config, &root, &remembered))?)
-        };
+        let early = (!remembered.api.is_empty())
+            .then(|| block_in_place(|| open_kernel(&config, &root, &remembered)))
+            .transpose()?;
         let (endpoint, credentials) = upstream::patiently(&config.upstream).await?;
-        let policies = Policies::of(&config.policies);
+        let policies = block_in_place(|| Policies::of(&config.policies, &config.state));
         let leaves = Leaves::new(state.authority()?, &endpoint)?;
         let mut tasks = JoinSet::new();
         let (learned_tx, mut learned_rx) = mpsc::channel(WAITING);
         let own = Arc::new(upstream::own_pool(&endpoint, &credentials)?);
-        learn(&mut tasks, &config.node_name, &own, &endpoint, &learned_tx);
+        learn(&mut tasks, &config, &own, &endpoint, &learned_tx);
         let (kernel, looked) = match early {
             Some(kernel) => (kernel, Vec::new()),
             None => {
@@ -163,6 +163,7 @@ impl Daemon {
         let plan = report_plan((&config, &root), &own, &proxy);
         let reporting = Reporting::start(&mut tasks, plan, &status_tx).await?;
         proxy.keep(ToProxy::Leaf(leaves.leaf().clone()));
+        proxy.keep(ToProxy::Policies(policies.in_force().clone()));
         let gate = Gate::open(&mut tasks, &config);
         let mut agents = Agents::new(Arc::clone(&proxy) as _, &config.records, node);
         agents.set_node_netns(&Netns::open(Path::new("/proc/self/ns/net"))?);
@@ -181,6 +182,7 @@ impl Daemon {
             events_lost: controller.events_lost(),
             controller,
             policies,
+            namespaces: NamespaceLabels::default(),
             reload,
             proxy_changes: proxy.changes(),
             proxy,
@@ -191,8 +193,7 @@ impl Daemon {
             reporting,
             _tasks: tasks,
         };
-        let first = endpoint.addresses.iter().copied().collect();
-        daemon.take(Learned::Endpoint(first));
+        daemon.take(Learned::Endpoint(endpoint.addresses.iter().copied().collect()));
         looked.into_iter().for_each(|learned| daemon.take(learned));
         daemon.look_at_files();
         daemon.reconcile();
@@ -227,6 +228,8 @@ impl Daemon {
             Learned::Service(change) => self.controller.take_service(change),
             Learned::Slice(change) => self.controller.take_slice(change),
             Learned::Node(change) => self.controller.take_node(change),
+            Learned::Namespace(change) => self.namespaces.take(change),
+            Learned::Policy(change) => self.policies.take(change),
             Learned::Endpoint(addresses) => {
                 self.controller.take_endpoint(&addresses, Instant::now());
                 let addresses = addresses.into_iter().collect();
@@ -235,14 +238,19 @@ impl Daemon {
         }
     }
 
-    fn look_at_files(&mut self) {
+    /// Puts in force what has changed of what decides.
+    fn look_at_policies(&mut self) {
         let generation = self.policies.generation();
-        let config = block_in_place(|| self.reload.look(&mut self.policies));
+        block_in_place(|| self.reload.look_at_policies(&mut self.policies));
         if self.policies.generation() != generation {
             let policies = self.policies.in_force().clone();
             block_in_place(|| self.proxy.keep(ToProxy::Policies(policies)));
         }
-        if let Some(config) = config {
+    }
+
+    fn look_at_files(&mut self) {
+        self.look_at_policies();
+        if let Some(config) = block_in_place(|| self.reload.look_at_config()) {
             self.controller.configure(config);
         }
         match addresses::own() {
@@ -279,15 +287,26 @@ impl Daemon {
     }
 
     fn reconcile(&mut self) {
+        if self.policies.is_changed() {
+            self.look_at_policies();
+        }
+        if let Some(labels) = self.namespaces.take_changed() {
+            block_in_place(|| self.proxy.keep(ToProxy::Namespaces(labels)));
+        }
         let mut status = block_in_place(|| self.controller.reconcile(Instant::now()));
         let facts = self.proxy.facts();
         status.loader = std::process::id();
         status.proxy = facts.pid;
         status.proxy_restarts = facts.restarts;
         status.policy_generation = self.policies.generation();
+        let objects = self.policies.objects();
+        status.policies = objects.map(|it| (it.name.clone(), it.generation)).collect();
         status
             .problems
             .extend(self.reload.problems().chain(facts.problem));
+        status
+            .problems
+            .extend(self.policies.problems().chain(self.namespaces.problem()));
         self.gate.settle(&self.controller, &mut status);
         self.reporting.add_to(&mut status);
         self.add_refusals(&mut status);

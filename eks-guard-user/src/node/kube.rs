@@ -2,7 +2,7 @@
 //!
 //! It goes the way that agents' requests go (the upstream pool, its credential and its pinned TLS). A client library would
 //! bring a second TLS configuration, a second credential cache and a second way out of this process to look after, for
-//! three resources of which a handful of fields are read.
+//! a few resources of which a handful of fields are read.
 
 mod objects;
 mod reflector;
@@ -10,7 +10,7 @@ mod reflector;
 #[cfg(test)]
 mod tests;
 
-pub use objects::{EndpointSlice, Metadata, Node, Object, Pod, Service};
+pub use objects::{AgentPolicy, EndpointSlice, Metadata, Namespace, Node, Object, Pod, Service};
 pub(crate) use reflector::reflect;
 
 /// What a reflector watches.
@@ -20,6 +20,17 @@ pub struct Resource {
     pub path: &'static str,
     /// Field selector; empty for all.
     pub field_selector: String,
+    /// How much of each object.
+    pub form: Form,
+}
+
+/// How much of an object is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// All of it.
+    Whole,
+    /// `metadata` only.
+    Metadata,
 }
 
 impl Resource {
@@ -29,6 +40,16 @@ impl Resource {
         Self {
             path,
             field_selector: String::new(),
+            form: Form::Whole,
+        }
+    }
+
+    /// The metadata of every object at a path.
+    #[must_use]
+    pub fn metadata(path: &'static str) -> Self {
+        Self {
+            form: Form::Metadata,
+            ..Self::all(path)
         }
     }
 
@@ -36,8 +57,8 @@ impl Resource {
     #[must_use]
     pub fn pods_of(node: &str) -> Self {
         Self {
-            path: "/api/v1/pods",
             field_selector: format!("spec.nodeName={node}"),
+            ..Self::all("/api/v1/pods")
         }
     }
 }

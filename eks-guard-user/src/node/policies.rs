@@ -1,26 +1,34 @@
-//! The folder of policies: read as a whole, and again when it has changed. What has mistakes is in force too: whom it is
-//! about is refused everything.
+//! The policies of a node, from a folder or from the API server: taken as a whole, and again when they have changed. What has
+//! mistakes is in force too: whom it is about is refused everything.
 
-use std::fs::{self, File};
-use std::io::{self, Read};
+mod folder;
+mod objects;
+
+use std::io;
 use std::path::{Path, PathBuf};
 
 use eks_guard_core::policy::DocumentError;
 use serde::{Deserialize, Serialize};
 
+use crate::node::config::PolicySource;
+use crate::node::kube::{AgentPolicy, Change};
+use crate::node::policies::folder::Folder;
+use crate::node::policies::objects::Objects;
+pub(crate) use crate::node::policies::objects::PolicyObject;
 use crate::policy;
 
-/// Most files of a folder that are read.
-const MAX_FILES: usize = 1_000;
-/// Bytes that are read of one file at most; more than a policy may have.
-const READ_LIMIT: u64 = 8 << 20;
+/// Most files or objects.
+const MAX_POLICIES: usize = 1_000;
 
 /// The policies in force, and where they come from.
 pub struct Policies {
-    folder: PathBuf,
+    source: Source,
     in_force: PolicyTexts,
-    /// What was read last, good or bad.
-    seen: Option<Vec<(String, String)>>,
+}
+
+enum Source {
+    Folder(Folder),
+    Cluster(Objects),
 }
 
 /// Policies as they were read.
@@ -28,11 +36,11 @@ pub struct Policies {
 pub struct PolicyTexts {
     /// Counts up; 0 before the first ones: nothing is allowed but discovery.
     pub generation: u64,
-    /// Name and text of each file.
+    /// Name and text of each file or object.
     pub texts: Vec<(String, String)>,
 }
 
-/// Why the folder is not in force.
+/// Why the newest policies are not in force as they should be.
 #[derive(Debug, thiserror::Error)]
 pub enum PoliciesError {
     /// It cannot be read.
@@ -44,12 +52,9 @@ pub enum PoliciesError {
         #[source]
         source: io::Error,
     },
-    /// More files than are read.
-    #[error("more than {MAX_FILES} policy files in {}", path.display())]
-    TooMany {
-        /// The folder.
-        path: PathBuf,
-    },
+    /// More than are read.
+    #[error("there are more than {MAX_POLICIES} policies, or they are too long together: remove some")]
+    TooMany,
     /// Mistakes in the policies, which are in force all the same.
     #[error("policies have mistakes")]
     Mistakes(#[source] PolicyErrors),
@@ -61,14 +66,17 @@ pub enum PoliciesError {
 pub struct PolicyErrors(Vec<DocumentError>);
 
 impl Policies {
-    /// A folder that is not read yet: nothing is allowed but discovery.
+    /// Those of a folder are not read yet: nothing is allowed but discovery. Those of the cluster are what was known last.
     #[must_use]
-    pub fn of(folder: &Path) -> Self {
-        Self {
-            folder: folder.to_owned(),
-            in_force: PolicyTexts::default(),
-            seen: None,
-        }
+    pub fn of(source: &PolicySource, state: &Path) -> Self {
+        let (source, in_force) = match source {
+            PolicySource::Folder(path) => (Source::Folder(Folder::of(path)), PolicyTexts::default()),
+            PolicySource::Cluster => {
+                let (objects, texts) = Objects::recall(state);
+                (Source::Cluster(objects), texts)
+            }
+        };
+        Self { source, in_force }
     }
 
     /// What decides, replaced as a whole.
@@ -83,28 +91,40 @@ impl Policies {
         self.in_force.generation
     }
 
-    /// Reads the folder if it has changed. Whether it has.
+    /// The API server tells of an object.
+    pub fn take(&mut self, change: Change<AgentPolicy>) {
+        if let Source::Cluster(objects) = &mut self.source {
+            objects.take(change);
+        }
+    }
+
+    /// Whether something was told that is not in force yet.
+    #[must_use]
+    pub fn is_changed(&self) -> bool {
+        match &self.source {
+            Source::Folder(_) => false,
+            Source::Cluster(objects) => objects.is_changed(),
+        }
+    }
+
+    /// Takes in what has changed. Whether anything has.
     ///
     /// # Errors
     /// It cannot be read: the policies before stay in force. Or it has mistakes: it is in force all the same.
     pub fn reload(&mut self) -> Result<bool, PoliciesError> {
-        let mut texts = Vec::new();
-        for path in self.files()? {
-            let mut text = String::new();
-            let read = File::open(&path).and_then(|file| file.take(READ_LIMIT).read_to_string(&mut text));
-            read.map_err(|source| PoliciesError::Read {
-                path: path.clone(),
-                source,
-            })?;
-            texts.push((path.display().to_string(), text));
+        let texts = match &mut self.source {
+            Source::Folder(folder) => folder.read()?,
+            Source::Cluster(objects) => objects.read()?,
+        };
+        let Some(texts) = texts else { return Ok(false) };
+        if texts != self.in_force.texts || self.in_force.generation == 0 {
+            let generation = self.in_force.generation + 1;
+            self.in_force = PolicyTexts { generation, texts };
         }
-        if self.seen.as_ref() == Some(&texts) {
-            return Ok(false);
+        if let Source::Cluster(objects) = &mut self.source {
+            objects.keep(self.in_force.generation);
         }
-        self.seen = Some(texts.clone());
-        let generation = self.in_force.generation + 1;
-        self.in_force = PolicyTexts { generation, texts };
-        let snapshot = policy::compile_texts(&self.in_force.texts, generation);
+        let snapshot = policy::compile_texts(&self.in_force.texts, self.in_force.generation);
         let mistakes: Vec<DocumentError> = snapshot.mistakes().cloned().collect();
         if mistakes.is_empty() {
             Ok(true)
@@ -113,41 +133,41 @@ impl Policies {
         }
     }
 
-    fn files(&self) -> Result<Vec<PathBuf>, PoliciesError> {
-        let failed = |source| PoliciesError::Read {
-            path: self.folder.clone(),
-            source,
+    /// The objects in force; none where policies are files.
+    pub(crate) fn objects(&self) -> impl Iterator<Item = &PolicyObject> {
+        let objects = match &self.source {
+            Source::Folder(_) => None,
+            Source::Cluster(objects) => Some(objects),
         };
-        let mut files = Vec::new();
-        for entry in fs::read_dir(&self.folder).map_err(failed)? {
-            let path = entry.map_err(failed)?.path();
-            let is_yaml = path
-                .extension()
-                .is_some_and(|ending| ending == "yaml" || ending == "yml");
-            if is_yaml && path.is_file() {
-                files.push(path);
-            }
-        }
-        if files.len() > MAX_FILES {
-            return Err(PoliciesError::TooMany {
-                path: self.folder.clone(),
-            });
-        }
-        files.sort();
-        Ok(files)
+        objects.into_iter().flat_map(Objects::all)
+    }
+
+    /// What is wrong beside mistakes.
+    pub(crate) fn problems(&self) -> impl Iterator<Item = String> {
+        let objects = match &self.source {
+            Source::Folder(_) => None,
+            Source::Cluster(objects) => Some(objects),
+        };
+        objects.into_iter().flat_map(Objects::problems)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
+    use serde_json::json;
+
     use super::*;
+    use crate::node::kube::Metadata;
 
     const POLICY: &str = "apiVersion: eks-guard.dev/v1alpha1\nkind: AgentPolicy\nmetadata: {name: a}\nspec:\n  subjects: {agents: [shop]}\n  rules: [{name: r, effect: allow, verbs: [get], apiGroups: [''], resources: [pods], namespaces: [shop]}]\n";
 
     #[test]
     fn policies_are_in_force_with_their_mistakes_and_stay_while_they_cannot_be_read() {
         let folder = tempfile::tempdir().unwrap();
-        let mut policies = Policies::of(folder.path());
+        let source = |path: &Path| PolicySource::Folder(path.to_owned());
+        let mut policies = Policies::of(&source(folder.path()), folder.path());
         assert_eq!(policies.generation(), 0);
         fs::write(folder.path().join("a.yaml"), POLICY).unwrap();
         fs::write(folder.path().join("notes.txt"), "no policy").unwrap();
@@ -166,7 +186,109 @@ mod tests {
         fs::write(folder.path().join("c.yaml"), [0xff, 0xfe]).unwrap();
         assert!(matches!(policies.reload(), Err(PoliciesError::Read { .. })));
         assert_eq!(policies.generation(), 3);
-        let mut missing = Policies::of(Path::new("/no/such/folder"));
+        let mut missing = Policies::of(&source(Path::new("/no/such/folder")), folder.path());
         assert!(matches!(missing.reload(), Err(PoliciesError::Read { .. })));
+    }
+
+    fn object(name: &str, generation: u64, verb: &str) -> AgentPolicy {
+        AgentPolicy {
+            metadata: Metadata {
+                name: name.to_owned(),
+                uid: format!("u-{name}"),
+                generation,
+                ..Metadata::default()
+            },
+            spec: json!({
+                "subjects": {"agents": ["shop"]},
+                "mode": "Enforce",
+                "rules": [
+                    {"name": "first", "effect": "allow", "verbs": ["get"], "nonResourceURLs": ["/metrics"]},
+                    {"name": "second", "effect": "allow", "verbs": [verb], "apiGroups": [""],
+                     "resources": ["pods"], "namespaces": ["shop"]},
+                ],
+            }),
+        }
+    }
+
+    #[test]
+    fn objects_are_in_force_as_they_are_told_and_known_to_the_next_start() {
+        let state = tempfile::tempdir().unwrap();
+        let start = || Policies::of(&PolicySource::Cluster, state.path());
+        let problems = |policies: &Policies| policies.problems().collect::<Vec<_>>();
+        let mut policies = start();
+        assert_eq!((policies.generation(), policies.is_changed()), (0, false));
+        assert!(problems(&policies)[0].contains("agents may do nothing yet"));
+        policies.take(Change::Listed(vec![object("a", 1, "get")]));
+        assert!(policies.is_changed() && policies.reload().unwrap());
+        assert_eq!((policies.generation(), problems(&policies).len()), (1, 0));
+        // A status is no change of what decides.
+        policies.take(Change::Set(object("a", 1, "get")));
+        assert!(!policies.is_changed() && !policies.reload().unwrap());
+        policies.take(Change::Set(object("b", 1, "list")));
+        assert!(policies.reload().unwrap());
+
+        let mut next = start();
+        assert_eq!(next.in_force(), policies.in_force());
+        assert!(problems(&next)[0].contains("the 2 known last are in force"));
+        // The same again is nothing new, and is known to be true now.
+        next.take(Change::Listed(vec![
+            object("b", 1, "list"),
+            object("a", 1, "get"),
+        ]));
+        assert!(next.reload().unwrap());
+        assert_eq!((next.generation(), problems(&next).len()), (2, 0));
+        next.take(Change::Gone(object("a", 1, "get")));
+        assert!(next.reload().unwrap());
+        let names: Vec<&str> = next.objects().map(|object| object.name.as_str()).collect();
+        assert_eq!((names, next.generation()), (vec!["b"], 3));
+        next.take(Change::Listed(Vec::new()));
+        assert!(next.reload().unwrap());
+        assert_eq!(next.in_force().texts, []);
+        assert_eq!(start().in_force(), next.in_force());
+    }
+
+    #[test]
+    fn a_mistake_of_an_object_has_its_place() {
+        let state = tempfile::tempdir().unwrap();
+        let mut policies = Policies::of(&PolicySource::Cluster, state.path());
+        policies.take(Change::Listed(vec![
+            object("a", 1, "read"),
+            object("b", 1, "get"),
+        ]));
+        let error = crate::telemetry::chain(&policies.reload().unwrap_err());
+        assert!(
+            error.contains("agentpolicies/a:") && error.contains("unknown verb"),
+            "{error}"
+        );
+        // A rule stands on a line of its own.
+        let line = error
+            .split("agentpolicies/a:")
+            .nth(1)
+            .and_then(|rest| rest.split(':').next());
+        let line: usize = line.unwrap().parse().unwrap();
+        let (_, text) = &policies.in_force().texts[0];
+        assert!(
+            text.lines().nth(line - 1).unwrap().contains(r#""name":"second""#),
+            "{error}"
+        );
+        assert_eq!(policies.generation(), 1, "what has mistakes is in force");
+    }
+
+    #[test]
+    fn what_was_kept_and_is_not_understood_allows_nothing() {
+        let state = tempfile::tempdir().unwrap();
+        let file = state.path().join("policies.json");
+        for text in [
+            "",
+            "{",
+            "{}",
+            r#"{"generation": 3, "objects": [{"name": "a"}]}"#,
+            "[]",
+        ] {
+            fs::write(&file, text).unwrap();
+            let policies = Policies::of(&PolicySource::Cluster, state.path());
+            assert_eq!(*policies.in_force(), PolicyTexts::default(), "{text}");
+            assert!(policies.problems().count() == 2, "{text}");
+        }
     }
 }

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -161,20 +162,12 @@ impl State {
     /// do not depend on it.
     #[must_use]
     pub fn known(&self) -> Known {
-        let path = self.folder.join(KNOWN);
-        let text = match read(&path) {
-            Ok(text) => text,
-            Err(error) => {
-                if error.kind() != ErrorKind::NotFound {
-                    tracing::error!(error = %chain(&error), path = %path.display(), "what was last known cannot be read");
-                }
-                return Known::default();
-            }
-        };
-        serde_json::from_str(&text).unwrap_or_else(|error| {
-            tracing::error!(%error, path = %path.display(), "what was last known is no longer understood");
-            Known::default()
-        })
+        let known = recall(&self.folder.join(KNOWN));
+        let known = known.unwrap_or_else(|error| {
+            tracing::error!(error = %chain(&error), "what was last known cannot be read");
+            None
+        });
+        known.unwrap_or_default()
     }
 
     /// Keeps what is known now.
@@ -182,24 +175,55 @@ impl State {
     /// # Errors
     /// The disk does not take it; what was kept before stays.
     pub fn keep(&self, known: &Known) -> Result<(), StateError> {
-        let text = serde_json::to_vec(known).map_err(|error| StateError::Use {
-            path: self.folder.join(KNOWN),
-            source: io::Error::other(error),
-        })?;
-        self.write(KNOWN, &text)
+        keep(&self.folder.join(KNOWN), known)
     }
 
-    /// Whole or not at all, mode 0600.
     fn write(&self, name: &str, bytes: &[u8]) -> Result<(), StateError> {
         let path = self.folder.join(name);
-        let written = tempfile::NamedTempFile::new_in(&self.folder).and_then(|mut file| {
-            file.write_all(bytes)?;
-            file.as_file().sync_all()?;
-            file.persist(&path)?;
-            File::open(&self.folder)?.sync_all()
-        });
-        written.map_err(|source| StateError::Use { path, source })
+        replace(&path, bytes).map_err(|source| StateError::Use { path, source })
     }
+}
+
+/// What a file of the state folder holds; nothing when it is not there.
+///
+/// # Errors
+/// It cannot be read, or is not understood.
+pub(crate) fn recall<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StateError> {
+    let failed = |source| StateError::Use {
+        path: path.to_owned(),
+        source,
+    };
+    match read(path) {
+        Ok(text) => serde_json::from_str(&text)
+            .map(Some)
+            .map_err(|error| failed(error.into())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+/// Replaces what a file of the state folder holds.
+///
+/// # Errors
+/// The disk does not take it; what was kept before stays.
+pub(crate) fn keep<T: Serialize>(path: &Path, value: &T) -> Result<(), StateError> {
+    let written = serde_json::to_vec(value)
+        .map_err(io::Error::other)
+        .and_then(|text| replace(path, &text));
+    written.map_err(|source| StateError::Use {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Whole or not at all, mode 0600.
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    File::open(folder)?.sync_all()
 }
 
 fn read(path: &Path) -> io::Result<String> {

@@ -43,6 +43,10 @@ pub struct Status {
     pub synced: bool,
     /// Generation of the policies in force; 0: none, only discovery is allowed.
     pub policy_generation: u64,
+    /// Generation of each policy as the API server told it last, in force unless a problem says otherwise; empty where policies
+    /// are files.
+    #[serde(default)]
+    pub policies: BTreeMap<String, u64>,
     /// Addresses of the API server.
     pub api: Vec<SocketAddr>,
     /// Whether what the node forwards for agents is looked at behind every rewriting of destinations.

@@ -10,7 +10,9 @@ use eks_guard_core::yaml::{At, DocumentError, Field, Origin};
 use serde_saphyr::Location;
 
 use crate::node::config::wire::{Document, Metrics, Spec, SystemPod as WireSystemPod, Upstream, Verify};
-use crate::node::config::{NodeConfig, Prefix, SystemPod, UpstreamConfig, VerifyConfig, Which, egress, nri};
+use crate::node::config::{
+    NodeConfig, PolicySource, Prefix, SystemPod, UpstreamConfig, VerifyConfig, Which, egress, nri,
+};
 
 const PINS: &str = "/sys/fs/bpf/eks-guard";
 pub(super) const STATE: &str = "/var/lib/eks-guard/node";
@@ -117,7 +119,7 @@ impl Checker<'_> {
                 .and_then(|path| self.path(path, "cgroupRoot")),
             pins: self.folder(&fields.pins, "pins", PINS),
             state: self.folder(&fields.state, "state", STATE),
-            policies: self.folder(&fields.policies, "policies", POLICIES),
+            policies: self.policies(fields),
             records: self.folder(&fields.records, "records", RECORDS),
             upstream: upstream.clone().unwrap_or(UpstreamConfig::Kubeconfig {
                 file: PathBuf::new(),
@@ -215,6 +217,28 @@ impl Checker<'_> {
                 let message = "`kubeconfig` and `serviceAccount` exclude each other; remove one";
                 self.fail(account.referenced, message);
                 None
+            }
+        }
+    }
+
+    fn policies(&mut self, fields: &Spec) -> PolicySource {
+        let folder = PolicySource::Folder(self.folder(&fields.policies, "policies", POLICIES));
+        let Some(source) = &fields.policy_source else {
+            return folder;
+        };
+        match (source.value.as_str(), &fields.policies) {
+            ("folder", _) => folder,
+            ("cluster", None) => PolicySource::Cluster,
+            ("cluster", Some(policies)) => {
+                let message =
+                    "with `policySource: cluster` there is no folder of policies; remove `policies`";
+                self.fail(policies.referenced, message);
+                folder
+            }
+            (other, _) => {
+                let message = format!("unknown policySource {other:?}; write `folder` or `cluster`");
+                self.fail(source.referenced, message);
+                folder
             }
         }
     }

@@ -1,10 +1,8 @@
 //! Whole documents, and every mistake at once.
 
-use std::path::PathBuf;
-
 use crate::node::config::{
-    AgentEgress, Allow, Closed, EgressMode, NodeConfig, NriConfig, NriMode, Prefix, Protocol, SystemPod,
-    UpstreamConfig, Which,
+    AgentEgress, Allow, Closed, EgressMode, NodeConfig, NriConfig, NriMode, PolicySource, Prefix, Protocol,
+    SystemPod, UpstreamConfig, Which,
 };
 
 const FULL: &str = r#"
@@ -113,7 +111,10 @@ fn what_is_left_out_is_the_strict_default() {
     assert_eq!(config.node_name, "from-env");
     assert_eq!(config.egress, EgressMode::AllowList);
     assert_eq!(config.agent_label, "eks-guard.dev/agent");
-    assert_eq!(config.policies, PathBuf::from("/etc/eks-guard/policies"));
+    assert_eq!(
+        config.policies,
+        PolicySource::Folder("/etc/eks-guard/policies".into())
+    );
     assert!(config.system_pods.is_empty() && config.cgroup_root.is_none());
     assert!(config.verify.is_none() && config.metrics.is_none());
     assert_eq!(
@@ -213,6 +214,33 @@ fn what_was_opened_at_the_start_needs_a_restart() {
     other.system_pods.clear();
     assert!(!config.needs_restart(&other));
     other.pins = "/elsewhere".into();
+    assert!(config.needs_restart(&other));
+}
+
+#[test]
+fn policies_are_in_a_folder_or_in_the_cluster() {
+    let text = |fields: &str| {
+        format!(
+            "apiVersion: eks-guard.dev/v1alpha1\nkind: NodeConfig\nspec: {{nodeName: node-a, upstream: {{kubeconfig: /k}}{fields}}}\n"
+        )
+    };
+    let source =
+        |fields: &str| NodeConfig::parse("node.yaml", &text(fields), None).map(|config| config.policies);
+    let folder = |path: &str| Ok(PolicySource::Folder(path.into()));
+    assert_eq!(source(""), folder("/etc/eks-guard/policies"));
+    assert_eq!(source(", policySource: folder, policies: /p"), folder("/p"));
+    assert_eq!(source(", policySource: cluster"), Ok(PolicySource::Cluster));
+    for (fields, expected) in [
+        (", policySource: cluster, policies: /p", "remove `policies`"),
+        (", policySource: Cluster", "write `folder` or `cluster`"),
+        (", policies: p", "absolute"),
+    ] {
+        let problem = source(fields).unwrap_err()[0].message.clone();
+        assert!(problem.contains(expected), "{problem}");
+    }
+    let config = NodeConfig::parse("node.yaml", &text(""), None).unwrap();
+    let mut other = config.clone();
+    other.policies = PolicySource::Cluster;
     assert!(config.needs_restart(&other));
 }
 

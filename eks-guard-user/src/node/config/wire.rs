@@ -28,6 +28,8 @@ pub(super) struct Spec {
     #[serde(default, deserialize_with = "present")]
     pub(super) policies: Field<String>,
     #[serde(default, deserialize_with = "present")]
+    pub(super) policy_source: Field<String>,
+    #[serde(default, deserialize_with = "present")]
     pub(super) records: Field<String>,
     #[serde(default, deserialize_with = "present")]
     pub(super) upstream: Field<Upstream>,

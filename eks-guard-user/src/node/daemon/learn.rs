@@ -1,4 +1,4 @@
-//! Where the daemon learns from: four watches, and the name server.
+//! Where the daemon learns from: watches, and the name server.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -10,7 +10,10 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::node::kube::{Change, EndpointSlice, Node, Object, Pod, Resource, Service, reflect};
+use crate::node::config::{NodeConfig, PolicySource};
+use crate::node::kube::{
+    AgentPolicy, Change, EndpointSlice, Namespace, Node, Object, Pod, Resource, Service, reflect,
+};
 use crate::proxy::upstream::UpstreamPool;
 use crate::upstream::Endpoint;
 
@@ -23,24 +26,36 @@ pub(super) enum Learned {
     Service(Change<Service>),
     Slice(Change<EndpointSlice>),
     Node(Change<Node>),
+    Namespace(Change<Namespace>),
+    Policy(Change<AgentPolicy>),
     Endpoint(BTreeSet<SocketAddr>),
 }
 
 /// Starts learning; it ends with the tasks.
 pub(super) fn learn(
     tasks: &mut JoinSet<()>,
-    node: &str,
+    config: &NodeConfig,
     upstream: &Arc<UpstreamPool>,
     endpoint: &Endpoint,
     learned: &mpsc::Sender<Learned>,
 ) {
-    watch(tasks, upstream, Resource::pods_of(node), Learned::Pod, learned);
+    let pods = Resource::pods_of(&config.node_name);
+    watch(tasks, upstream, pods, Learned::Pod, learned);
     let services = Resource::all("/api/v1/services");
     watch(tasks, upstream, services, Learned::Service, learned);
     let slices = Resource::all("/apis/discovery.k8s.io/v1/endpointslices");
     watch(tasks, upstream, slices, Learned::Slice, learned);
     let nodes = Resource::all("/api/v1/nodes");
     watch(tasks, upstream, nodes, Learned::Node, learned);
+    let namespaces = Resource::metadata("/api/v1/namespaces");
+    watch(tasks, upstream, namespaces, Learned::Namespace, learned);
+    match config.policies {
+        PolicySource::Folder(_) => {}
+        PolicySource::Cluster => {
+            let policies = Resource::all("/apis/eks-guard.dev/v1alpha1/agentpolicies");
+            watch(tasks, upstream, policies, Learned::Policy, learned);
+        }
+    }
     tasks.spawn(resolve(
         Arc::clone(upstream),
         endpoint.authority.clone(),

@@ -26,8 +26,8 @@ impl Reload {
         }
     }
 
-    /// Looks at both; a configuration that is to be put in force comes back.
-    pub(super) fn look(&mut self, policies: &mut Policies) -> Option<NodeConfig> {
+    /// Takes in what has changed of the policies.
+    pub(super) fn look_at_policies(&mut self, policies: &mut Policies) {
         match policies.reload() {
             Ok(true) => self.policy_problem = None,
             // Unread changes are what they were: a mistake stays one until the file changes.
@@ -35,13 +35,15 @@ impl Reload {
             Err(error) => {
                 let consequence = match &error {
                     PoliciesError::Mistakes(_) => "agents that they are about are refused everything",
-                    PoliciesError::Read { .. } | PoliciesError::TooMany { .. } => {
-                        "the policies in force are older"
-                    }
+                    PoliciesError::Read { .. } | PoliciesError::TooMany => "the policies in force are older",
                 };
                 note(&mut self.policy_problem, consequence, &error);
             }
         }
+    }
+
+    /// Looks at the configuration; one that is to be put in force comes back.
+    pub(super) fn look_at_config(&mut self) -> Option<NodeConfig> {
         match NodeConfig::load(&self.file, self.node_name.as_deref()) {
             Ok(config) if config == self.in_force => {
                 self.config_problem = None;
@@ -85,8 +87,10 @@ fn note(problem: &mut Option<String>, consequence: &str, error: &dyn std::error:
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::path::Path;
 
     use super::*;
+    use crate::node::config::PolicySource;
 
     const CONFIG: &str = "apiVersion: eks-guard.dev/v1alpha1\nkind: NodeConfig\nspec:\n  nodeName: node-a\n  upstream: {kubeconfig: /k}\n";
 
@@ -96,30 +100,31 @@ mod tests {
         let file = folder.path().join("node.yaml");
         fs::write(&file, CONFIG).unwrap();
         let config = NodeConfig::load(&file, None).unwrap();
-        let mut policies = Policies::of(folder.path());
+        let policies_of = |folder: &Path| Policies::of(&PolicySource::Folder(folder.to_owned()), folder);
+        let mut policies = policies_of(folder.path());
         let mut reload = Reload::of(file.clone(), None, config);
         let problems = |reload: &Reload| reload.problems().collect::<Vec<_>>();
 
         // The configuration is no policy, and that folder is the policies' own.
-        assert_eq!(reload.look(&mut policies), None);
+        reload.look_at_policies(&mut policies);
         assert!(problems(&reload)[0].contains("are refused everything: policies have mistakes: "));
         let policy_folder = tempfile::tempdir().unwrap();
-        let mut policies = Policies::of(policy_folder.path());
-        assert_eq!(reload.look(&mut policies), None);
+        let mut policies = policies_of(policy_folder.path());
+        reload.look_at_policies(&mut policies);
         assert_eq!(problems(&reload), [""; 0]);
 
         fs::write(&file, "kind: [").unwrap();
-        assert_eq!(reload.look(&mut policies), None);
+        assert_eq!(reload.look_at_config(), None);
         assert!(
             problems(&reload)[0].contains("node.yaml:"),
             "{:?}",
             problems(&reload)
         );
         fs::write(&file, CONFIG.replace("node-a", "node-b")).unwrap();
-        assert_eq!(reload.look(&mut policies), None);
+        assert_eq!(reload.look_at_config(), None);
         assert!(problems(&reload)[0].contains("restart"));
         fs::write(&file, format!("{CONFIG}  agentLabel: a/b\n")).unwrap();
-        assert_eq!(reload.look(&mut policies).unwrap().agent_label, "a/b");
-        assert_eq!((reload.look(&mut policies), problems(&reload).len()), (None, 0));
+        assert_eq!(reload.look_at_config().unwrap().agent_label, "a/b");
+        assert_eq!((reload.look_at_config(), problems(&reload).len()), (None, 0));
     }
 }

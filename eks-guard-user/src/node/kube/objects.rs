@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 /// An object of the API.
 pub trait Object: DeserializeOwned + Send + 'static {
@@ -22,6 +23,8 @@ pub struct Metadata {
     pub namespace: String,
     /// UID.
     pub uid: String,
+    /// Counts the changes of its `spec`; 0 where nobody counts.
+    pub generation: u64,
     /// Version, to go on watching from.
     pub resource_version: String,
     /// Labels.
@@ -186,6 +189,36 @@ pub struct NodeStatus {
 pub struct NodeAddress {
     /// The text.
     pub address: String,
+}
+
+/// A Namespace, of which the labels are read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Namespace {
+    /// `metadata`
+    pub metadata: Metadata,
+}
+
+/// An AgentPolicy. What it says is read where policies are read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct AgentPolicy {
+    /// `metadata`
+    pub metadata: Metadata,
+    /// `spec`
+    pub spec: Value,
+}
+
+impl Object for Namespace {
+    fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+}
+
+impl Object for AgentPolicy {
+    fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
 }
 
 impl Object for Pod {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use eks_guard_core::reason::Refusal;
-use http::{Response, StatusCode};
+use http::{HeaderValue, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -13,10 +13,16 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-use crate::node::kube::{Change, Metadata, Object, Resource};
+use crate::node::kube::{Change, Form, Metadata, Object, Resource};
 use crate::proxy::upstream::{Class, PLAIN, UpstreamPool};
 use crate::telemetry::chain;
 
+/// What is accepted where the metadata is enough. An API server that cannot leave the rest out sends it all.
+const METADATA_LIST: HeaderValue = HeaderValue::from_static(
+    "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json",
+);
+const METADATA: HeaderValue =
+    HeaderValue::from_static("application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json");
 /// Objects per page of a list.
 const PAGE: usize = 500;
 /// Longest page, and longest event of a watch.
@@ -141,6 +147,22 @@ impl<T, M> Changes<'_, T, M> {
     }
 }
 
+impl Form {
+    fn of_list(self) -> HeaderValue {
+        match self {
+            Self::Whole => PLAIN,
+            Self::Metadata => METADATA_LIST,
+        }
+    }
+
+    fn of_watch(self) -> HeaderValue {
+        match self {
+            Self::Whole => PLAIN,
+            Self::Metadata => METADATA,
+        }
+    }
+}
+
 #[derive(Deserialize)]
 struct List<T> {
     #[serde(default)]
@@ -165,7 +187,9 @@ async fn list<T: Object>(
     loop {
         let target = target(resource, &[("limit", &PAGE.to_string()), ("continue", &next)]);
         let page = async {
-            let (response, mut lease) = upstream.get(target, Class::Short, PLAIN).await?;
+            let (response, mut lease) = upstream
+                .get(target, Class::Short, resource.form.of_list())
+                .await?;
             check(path, &response)?;
             let bytes = whole(path, response).await?;
             lease.complete();
@@ -205,7 +229,8 @@ async fn watch<T: Object, M: Send>(
             ("timeoutSeconds", &WATCH_SECONDS.to_string()),
         ],
     );
-    let (response, _lease) = upstream.get(target, Class::Stream, PLAIN).await?;
+    let accept = resource.form.of_watch();
+    let (response, _lease) = upstream.get(target, Class::Stream, accept).await?;
     check(path, &response)?;
     let mut body = response.into_body();
     let mut pending = BytesMut::new();

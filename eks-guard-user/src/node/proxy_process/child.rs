@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use eks_guard_core::policy::Snapshot;
+use eks_guard_core::policy::{Namespaces, Snapshot};
 use jiff::Timestamp;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::block_in_place;
@@ -127,6 +127,9 @@ struct Child {
     credential: Arc<ToldCredential>,
     leaf: Arc<PresentLeaf>,
     snapshot: Arc<ArcSwap<Snapshot>>,
+    /// What the snapshot is made of.
+    policies: PolicyTexts,
+    namespaces: Arc<Namespaces>,
     by_cgroup: Arc<ByCgroup>,
     node: ArcSwapOption<Workload>,
     listeners: HashMap<u32, CancellationToken>,
@@ -169,6 +172,8 @@ impl Child {
             credential,
             leaf,
             snapshot,
+            policies: PolicyTexts::default(),
+            namespaces: Arc::default(),
             by_cgroup: Arc::default(),
             node: ArcSwapOption::empty(),
             listeners: HashMap::new(),
@@ -181,9 +186,13 @@ impl Child {
         match message {
             ToProxy::Leaf(leaf) => self.leaf.set(&leaf)?,
             ToProxy::Credential(said) => self.credential.set(said)?,
-            ToProxy::Policies(PolicyTexts { generation, texts }) => {
-                let snapshot = policy::compile_texts(&texts, generation);
-                self.snapshot.store(Arc::new(snapshot));
+            ToProxy::Policies(policies) => {
+                self.policies = policies;
+                self.decide_anew();
+            }
+            ToProxy::Namespaces(labels) => {
+                self.namespaces = Arc::new(labels.into_iter().collect());
+                self.decide_anew();
             }
             ToProxy::Addresses(addresses) => self.proxy.upstream().move_to(addresses),
             ToProxy::Workload(resident, facts) => self.take_workload(resident, facts, descriptors)?,
@@ -200,6 +209,13 @@ impl Child {
             ToProxy::Setup(_) | ToProxy::Drain => return Err("told twice how to begin, or to end".into()),
         }
         Ok(())
+    }
+
+    /// Replaces what decides, as a whole: a request goes on with what it began with.
+    fn decide_anew(&self) {
+        let PolicyTexts { generation, texts } = &self.policies;
+        let snapshot = policy::compile_texts(texts, *generation).knowing(Arc::clone(&self.namespaces));
+        self.snapshot.store(Arc::new(snapshot));
     }
 
     fn take_workload(

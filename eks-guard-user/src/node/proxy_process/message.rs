@@ -1,10 +1,11 @@
 //! What the loader and the proxy process say to each other.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use eks_guard_core::principal::Principal;
+use eks_guard_core::principal::{Labels, Principal};
 use serde::{Deserialize, Serialize};
 
 use crate::metrics::Counts;
@@ -45,6 +46,8 @@ pub(crate) enum ToProxy {
     Credential(HandedCredential),
     /// What decides.
     Policies(PolicyTexts),
+    /// The labels of the namespaces that are known.
+    Namespaces(BTreeMap<String, Labels>),
     /// Where the API server is now.
     Addresses(Vec<SocketAddr>),
     /// Somebody whose connections may come. With the socket that takes the lines of the record.
@@ -72,6 +75,7 @@ impl ToProxy {
             Self::Leaf(_)
             | Self::Credential(_)
             | Self::Policies(_)
+            | Self::Namespaces(_)
             | Self::Addresses(_)
             | Self::Gone(_)
             | Self::Close(_)
