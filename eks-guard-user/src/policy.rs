@@ -1,4 +1,4 @@
-//! Policy files: read and compile them, and `eks-guard policy check|explain`, which run the code that decides.
+//! Policy files: read and compile them, and `eks-guard policy …`, whose tools run the code that decides.
 
 use std::fmt;
 use std::fs::File;
@@ -11,17 +11,21 @@ use eks_guard_core::policy::{
 };
 
 use crate::policy::explain::ExplainArgs;
+use crate::policy::test::TestArgs;
 
 pub mod explain;
+pub mod test;
+pub mod who;
+pub mod words;
 
 mod render;
 
 #[cfg(test)]
 mod tests;
 
-/// Exit code: the files are valid, the request is allowed.
+/// Exit code: the files are valid, the request is allowed, all cases passed.
 pub const ALLOWED: u8 = 0;
-/// Exit code of `explain`: the request is refused.
+/// Exit code: the request is refused, a case failed.
 pub const REFUSED: u8 = 1;
 /// Exit code: a policy or the command line is wrong.
 pub const INVALID: u8 = 2;
@@ -43,7 +47,9 @@ enum PolicyCommand {
     /// Check policy files: every mistake with its place (exit code 0 valid, 2 not)
     Check(CheckArgs),
     /// Say whether a request would be allowed, and why (exit code 0 allowed, 1 refused, 2 invalid)
-    Explain(ExplainArgs),
+    Explain(Box<ExplainArgs>),
+    /// Decide cases from files, and hold them against what is expected (exit code 0 all passed, 1 some failed, 2 invalid)
+    Test(TestArgs),
 }
 
 const CHECK_EXAMPLES: &str = "\
@@ -136,6 +142,7 @@ impl PolicyArgs {
         match &self.command {
             PolicyCommand::Check(args) => check(&args.files, out, err),
             PolicyCommand::Explain(args) => explain::explain(args, out, err),
+            PolicyCommand::Test(args) => test::test(args, out, err),
         }
     }
 }

@@ -8,6 +8,7 @@ mod forward;
 mod framing;
 mod headers;
 mod listener;
+mod look;
 mod origin;
 mod record;
 mod reply;
@@ -57,8 +58,10 @@ pub struct Limits {
     pub short_requests: usize,
     /// Watches and log follows of one workload open at once.
     pub streams: usize,
-    /// Bytes of request bodies in memory at once.
+    /// Bytes of request bodies of one agent in memory at once.
     pub body_memory: usize,
+    /// Bytes of request bodies of all agents in memory at once: more than one agent can take.
+    pub all_body_memory: usize,
     /// Longest request head, HTTP/1.1 and HTTP/2 (bytes).
     pub head_bytes: u32,
     /// Time for the TLS handshake.
@@ -71,6 +74,10 @@ pub struct Limits {
     pub connect: Duration,
     /// Time until the API server begins to answer a short request; its own deadline is 60 s.
     pub response_head: Duration,
+    /// Objects that are looked at for decisions at once.
+    pub looks: usize,
+    /// Time for one look at an object; the API server gives a change, webhooks included, 34 s.
+    pub look: Duration,
     /// Time that requests under way get when the guard stops.
     pub drain: Duration,
 }
@@ -82,13 +89,16 @@ impl Default for Limits {
             all_connections: 8192,
             short_requests: 400,
             streams: 1000,
-            body_memory: 64 << 20,
+            body_memory: 16 << 20,
+            all_body_memory: 64 << 20,
             head_bytes: 64 << 10,
             handshake: Duration::from_secs(10),
             head: Duration::from_secs(75),
             body: Duration::from_secs(30),
             connect: Duration::from_secs(10),
             response_head: Duration::from_secs(65),
+            looks: 16,
+            look: Duration::from_secs(40),
             drain: Duration::from_secs(10),
         }
     }
@@ -131,6 +141,7 @@ pub struct Proxy {
     connection_log: ConnectionLog,
     connection_slots: Arc<Semaphore>,
     body_memory: Arc<Semaphore>,
+    look_slots: Semaphore,
     upstream: Arc<UpstreamPool>,
     served: Served,
 }
@@ -157,7 +168,8 @@ impl Proxy {
             names,
             connection_log: ConnectionLog::default(),
             connection_slots: Arc::new(Semaphore::new(limits.all_connections)),
-            body_memory: Arc::new(Semaphore::new(limits.body_memory)),
+            look_slots: Semaphore::new(limits.looks),
+            body_memory: Arc::new(Semaphore::new(limits.all_body_memory)),
             served: Served::new(Arc::clone(&upstream)),
             upstream,
             metrics,

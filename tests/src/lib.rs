@@ -27,6 +27,7 @@ pub mod pki;
 pub mod place;
 pub mod policies;
 pub mod probe;
+pub mod profiles;
 pub mod programs;
 pub mod records;
 pub mod vm;

@@ -10,6 +10,7 @@ use crate::policy::judge::{Ground, Judgement};
 use crate::policy::look;
 use crate::policy::matching::Reach;
 use crate::policy::message;
+use crate::policy::observe::Observation;
 use crate::policy::operation::{Operation, PatchKind};
 use crate::policy::protection::{Protection, SECRETS_LABEL, is_secret};
 use crate::principal::Principal;
@@ -30,6 +31,8 @@ pub struct Explanation {
     pub policies: Vec<String>,
     /// What is decided.
     pub answer: Answer,
+    /// What policies in mode Observe would change about it.
+    pub observed: Option<Observation>,
     /// Every rule, compiled-in ones too, in the order in which they decide.
     pub rules: Vec<RuleExplanation>,
 }
@@ -129,6 +132,7 @@ impl Snapshot {
                 .map(|policy| policy.name.clone())
                 .collect(),
             answer,
+            observed: self.observation(operation, evidence),
             rules,
         }
     }

@@ -6,6 +6,7 @@ use crate::policy::evidence::Evidence;
 use crate::policy::facts::Facts;
 use crate::policy::judge::{Ground, Judgement, View};
 use crate::policy::message;
+use crate::policy::operation::Operation;
 use crate::principal::Principal;
 use crate::reason::Reason;
 use crate::request_info::ApiRequest;
@@ -34,8 +35,16 @@ impl Snapshot {
         }
         let operation = operation_of(request).knowing(self.namespaces());
         let evidence = Evidence::new(principal, request.info(), Some(request), facts);
-        let observed = observation(self.judge_in(View::WithObserved, &operation, &evidence));
-        let enforced = observation(self.judge(&operation, &evidence));
+        self.observation(&operation, &evidence)
+    }
+
+    pub(crate) fn observation(
+        &self,
+        operation: &Operation<'_>,
+        evidence: &Evidence<'_>,
+    ) -> Option<Observation> {
+        let observed = observation(self.judge_in(View::WithObserved, operation, evidence));
+        let enforced = observation(self.judge(operation, evidence));
         (observed.reason != enforced.reason).then_some(observed)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use eks_guard_core::policy::{Answer, Explanation, Finding, RuleExplanation};
+use eks_guard_core::policy::{Answer, Effect, Explanation, Finding, Observation, RuleExplanation};
 use serde::Serialize;
 
 use crate::policy::explain::Output;
@@ -21,7 +21,30 @@ struct Document<'a> {
     rule: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    observed: Option<ObservedDocument<'a>>,
     rules: Vec<RuleDocument<'a>>,
+}
+
+/// What policies in mode Observe would change.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ObservedDocument<'a> {
+    allowed: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<&'a str>,
+}
+
+impl<'a> ObservedDocument<'a> {
+    fn of(observed: &'a Observation) -> Self {
+        Self {
+            allowed: observed.reason.is_none(),
+            reason: observed.reason.map(|reason| reason.as_str()),
+            rule: observed.rule.as_deref(),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -68,6 +91,7 @@ fn document(explanation: &Explanation) -> Document<'_> {
         reason,
         rule,
         message,
+        observed: explanation.observed.as_ref().map(ObservedDocument::of),
         rules: explanation.rules.iter().map(rule_document).collect(),
     }
 }
@@ -112,7 +136,47 @@ fn text(explanation: &Explanation, out: &mut dyn Write) -> io::Result<()> {
         explanation.policies.join(", ")
     };
     writeln!(out, "agent:   {}, selected by {policies}", explanation.agent)?;
+    if let Some(observed) = &explanation.observed {
+        let rule = observed.rule.as_deref().unwrap_or("none");
+        let would = match observed.reason {
+            None => "allowed".to_owned(),
+            Some(reason) => format!("refused ({})", reason.as_str()),
+        };
+        writeln!(
+            out,
+            "observe: policies in mode Observe would change it: {would}, rule {rule}"
+        )?;
+    }
+    writeln!(out, "path:    {}", path(&explanation.rules))?;
     rules(&explanation.rules, out)
+}
+
+/// Whether a rule is asked in a step.
+type IsIn = fn(&RuleExplanation) -> bool;
+
+/// The steps of deciding, in their order, as far as it went.
+fn path(rules: &[RuleExplanation]) -> String {
+    let steps: [(&str, IsIn); 5] = [
+        ("compiled-in", |rule| {
+            rule.origin.is_none() && rule.effect == Effect::Deny
+        }),
+        ("deny", |rule| {
+            rule.origin.is_some() && rule.effect == Effect::Deny
+        }),
+        ("requireApproval", |rule| rule.effect == Effect::RequireApproval),
+        ("allow", |rule| rule.effect == Effect::Allow),
+        ("mask", |rule| rule.effect == Effect::Mask),
+    ];
+    let step = |(name, is_in): (&str, IsIn)| {
+        let met = |finding: Finding| rules.iter().find(|rule| is_in(rule) && rule.finding == finding);
+        match (met(Finding::Decides), met(Finding::Open), met(Finding::Matches)) {
+            (Some(rule), _, _) => format!("{name}: {} decides", rule.rule),
+            (None, Some(rule), _) => format!("{name}: {} depends", rule.rule),
+            (None, None, Some(rule)) => format!("{name}: {}", rule.rule),
+            (None, None, None) => format!("{name}: none"),
+        }
+    };
+    steps.into_iter().map(step).collect::<Vec<_>>().join(" → ")
 }
 
 /// A table of the rules; compiled-in ones only where they matter.

@@ -48,12 +48,20 @@ struct Ran {
 
 /// Runs `policy …`; `FILE` stands for a file with `text`.
 fn run(text: &str, line: &str) -> Ran {
+    run_with_body(text, "", line)
+}
+
+/// The same; `BODY` stands for a YAML file with `body`.
+fn run_with_body(text: &str, body: &str, line: &str) -> Ran {
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("p.yaml");
+    let [file, body_file] = ["p.yaml", "body.yaml"].map(|name| folder.path().join(name));
     fs::write(&file, text).unwrap();
+    fs::write(&body_file, body).unwrap();
     let words = line.split_whitespace().map(|word| {
         if word == "FILE" {
             file.display().to_string()
+        } else if word == "BODY" {
+            body_file.display().to_string()
         } else {
             word.to_owned()
         }
@@ -242,6 +250,7 @@ reason:  NoRuleAllows
 rule:    none
 message: agent "my-agent" may not delete pods "web-0" in namespace "shop": no rule allows it; an allow rule for {verbs: [delete], apiGroups: [""], resources: [pods], namespaces: [shop], resourceNames: [web-0]} would; closest is rule "shop-developer/read", but verb delete is not in [get, list, watch]
 agent:   my-agent, selected by shop-developer
+path:    compiled-in: none → deny: none → requireApproval: none → allow: none → mask: none
 
 RULE                      EFFECT  MATCHES  WHY
 shop-developer/no-system  deny    no       namespace "shop" is not in [kube-system] (p.yaml:20:7)
@@ -294,4 +303,82 @@ fn files_are_loaded_together() {
     let unreadable = load(&paths).unwrap_err().to_string();
     assert!(unreadable.contains("b: check the path: "), "{unreadable}");
     assert!(load(&[Path::new("/").to_path_buf()]).is_err());
+}
+
+#[test]
+fn who_asks_and_what_the_body_says_count() {
+    let policy = POLICY.replace(
+        "agents: [my-agent]",
+        "agents: [my-agent]\n    podSelector: {matchLabels: {team: web}}\n    serviceAccounts: [agents/robot]",
+    );
+    let line = "explain --policy FILE --as my-agent";
+    let pods = "list pods -n shop";
+    for (who, code) in [
+        ("", REFUSED),
+        ("--pod-label team=web", REFUSED),
+        (
+            "--pod-label team=other --pod-namespace agents --service-account robot",
+            REFUSED,
+        ),
+        (
+            "--pod-label team=web --pod-namespace agents --service-account robot",
+            ALLOWED,
+        ),
+    ] {
+        let ran = run(&policy, &format!("{line} {who} {pods}"));
+        assert_eq!(ran.code, code, "{who}: {}", ran.out);
+    }
+    let creating = POLICY.replace(
+        "    - name: no-system",
+        "    - name: small\n      effect: allow\n      verbs: [create, patch]\n      apiGroups: [apps]\n      resources: \
+         [deployments]\n      namespaces: [shop]\n      conditions: [{name: few, expression: object.spec.replicas < 3}]\n    \
+         - name: no-system",
+    );
+    let post = "POST /apis/apps/v1/namespaces/shop/deployments?dryRun=All --body BODY";
+    for (replicas, code) in [(2, ALLOWED), (3, REFUSED)] {
+        let body = format!(
+            "{{apiVersion: apps/v1, kind: Deployment, metadata: {{name: w}}, spec: {{replicas: {replicas}}}}}\n"
+        );
+        let ran = run_with_body(&creating, &body, &format!("{line} {post}"));
+        assert_eq!(ran.code, code, "{}{}", ran.out, ran.err);
+    }
+    let ran = run_with_body(&creating, "{a: b, a: c}\n", &format!("{line} {post}"));
+    assert_eq!(ran.code, INVALID);
+    assert!(ran.err.contains("BodyMalformed"), "{}", ran.err);
+    let ran = run_with_body(&creating, "{}\n", &format!("{line} create pods --body BODY"));
+    assert!(
+        ran.code == INVALID && ran.err.contains("a body belongs to a method"),
+        "{}",
+        ran.err
+    );
+}
+
+#[test]
+fn the_path_through_the_rules_is_shown_and_what_an_observing_policy_would_change() {
+    let observer = "---\napiVersion: eks-guard.dev/v1alpha1\nkind: AgentPolicy\nmetadata: {name: trial}\nspec:\n  subjects: \
+                    {agents: ['*']}\n  mode: Observe\n  rules:\n    - {name: no-pods, effect: deny, verbs: [list], apiGroups: \
+                    [''], resources: [pods]}\n";
+    let ran = run(
+        &format!("{POLICY}{observer}"),
+        "explain --policy FILE --as my-agent list pods -n shop",
+    );
+    assert_eq!(ran.code, ALLOWED);
+    for line in [
+        "path:    compiled-in: none → deny: none → requireApproval: none → allow: shop-developer/read decides → mask: none",
+        "observe: policies in mode Observe would change it: refused (DeniedByRule), rule trial/no-pods",
+    ] {
+        assert!(ran.out.contains(line), "{}", ran.out);
+    }
+    let ran = run(
+        &format!("{POLICY}{observer}"),
+        "explain --policy FILE --as my-agent list pods -n shop -o json",
+    );
+    let json: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!(json["observed"]["rule"], "trial/no-pods");
+    let ran = explain("get pods web-0 -n kube-system");
+    assert!(
+        ran.out.contains("→ deny: shop-developer/no-system decides →"),
+        "{}",
+        ran.out
+    );
 }
