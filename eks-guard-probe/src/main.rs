@@ -32,21 +32,29 @@ fn main() -> ExitCode {
         Err(error) => return failed(&format!("cannot read the plan: {error}")),
     };
     if what == "suite" {
-        return suite::run(&plan, &line)
-            .unwrap_or_else(|error| failed(&format!("cannot try the routes: {error}")));
+        return suite::run(&plan).unwrap_or_else(|error| failed(&format!("cannot try the routes: {error}")));
     }
-    let Some(attempt) = tries::find(&what) else {
-        return failed(&format!("no route that a process can try is named {what}"));
+    ExitCode::from(try_one(&what, &plan))
+}
+
+/// Tries one route in this process, and prints what was found; the exit code.
+fn try_one(id: &str, plan: &Plan) -> u8 {
+    let Some(attempt) = tries::find(id) else {
+        say(&format!("no route that a process can try is named {id}"));
+        return NOT_RUN;
     };
-    let found = attempt(&plan);
+    let found = attempt(plan);
     let answer = Answer {
-        id: what,
+        id: id.to_owned(),
         result: found.result,
         evidence: found.evidence,
     };
     match print(&answer) {
-        Ok(()) => ExitCode::from(exit_code(&answer.result)),
-        Err(error) => failed(&format!("cannot print the answer: {error}")),
+        Ok(()) => exit_code(&answer.result),
+        Err(error) => {
+            say(&format!("cannot print the answer: {error}"));
+            NOT_RUN
+        }
     }
 }
 
@@ -75,7 +83,11 @@ fn exit_code(result: &Tried) -> u8 {
 }
 
 fn failed(message: &str) -> ExitCode {
+    say(message);
+    ExitCode::from(NOT_RUN)
+}
+
+fn say(message: &str) {
     // Whoever closed standard error reads the exit code.
     writeln!(io::stderr(), "eks-guard-probe: {message}").ok();
-    ExitCode::from(NOT_RUN)
 }

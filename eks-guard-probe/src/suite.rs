@@ -1,17 +1,23 @@
-//! All routes, some at a time, each in a process of its own: a crash or a hang costs one answer, not all.
+//! All routes, some at a time, each in a process of its own: a crash or a hang costs one answer, not all. The processes are forks
+//! of this one, which has one thread: where programs are slow to start, the starts would be most of the time.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read, Write};
-use std::process::{Child, Command, ExitCode, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
-use std::thread;
-use std::time::Duration;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use eks_guard_core::catalogue::probe::{Answer, Evidence, Plan, Tried};
 use eks_guard_core::catalogue::{Check, Row, rows};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::Pid;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::stdio::{dup2_stdin, dup2_stdout};
 
-use crate::{exit_code, print};
+use crate::{NOT_RUN, exit_code, print, sys, try_one};
 
 /// How long one route may take, its forms and their waits together.
 const DEADLINE: Duration = Duration::from_secs(300);
@@ -21,34 +27,19 @@ const DEADLINE: Duration = Duration::from_secs(300);
 const AT_ONCE: usize = 4;
 
 /// Tries all that a process can try in this boundary, and prints an answer for each, in the order of the catalogue.
-pub(crate) fn run(plan: &Plan, line: &str) -> io::Result<ExitCode> {
+pub(crate) fn run(plan: &Plan) -> io::Result<ExitCode> {
     let is_wanted = |id: &str| plan.only.is_empty() || plan.only.iter().any(|only| only == id);
     let is_tried = |row: &Row| row.closing(plan.boundary).check == Check::Probe && is_wanted(row.id);
-    let wanted: Vec<&str> = rows().filter(|row| is_tried(row)).map(|row| row.id).collect();
-    let next = AtomicUsize::new(0);
-    let (answer_tx, answer_rx) = mpsc::channel();
-    let work = |answer_tx: &mpsc::Sender<(usize, Answer)>| {
-        loop {
-            let at = next.fetch_add(1, Ordering::Relaxed);
-            let Some(id) = wanted.get(at) else { return };
-            let answer = attempt(id, line).unwrap_or_else(|error| not_run(id, error.to_string()));
-            if answer_tx.send((at, answer)).is_err() {
-                // Nobody reads the answers any more.
-                return;
-            }
-        }
+    let wanted = rows().filter(|row| is_tried(row)).map(|row| row.id);
+    let trials = Trials {
+        plan,
+        to_come: wanted.enumerate(),
+        under_way: Vec::new(),
     };
     let mut worst = 0;
-    thread::scope(|scope| {
-        for _ in 0..AT_ONCE {
-            let (work, answer_tx) = (&work, answer_tx.clone());
-            scope.spawn(move || work(&answer_tx));
-        }
-        drop(answer_tx);
-        in_order(answer_rx, |answer| {
-            worst = worst.max(exit_code(&answer.result));
-            print(&answer)
-        })
+    in_order(trials, |answer| {
+        worst = worst.max(exit_code(&answer.result));
+        print(&answer)
     })?;
     Ok(ExitCode::from(worst))
 }
@@ -70,45 +61,128 @@ fn in_order<T>(
     Ok(())
 }
 
-fn attempt(id: &str, plan: &str) -> io::Result<Answer> {
-    let mut child = Command::new("/proc/self/exe")
-        .arg(id)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()?;
-    if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(plan.as_bytes())?;
-    }
-    let text = said(&mut child)?;
-    let status = child.wait()?;
-    let Ok(answer) = serde_json::from_str::<Answer>(&text) else {
-        return Ok(not_run(id, format!("the probe said nothing ({status})")));
-    };
-    if answer.id != id || status.code() != Some(exit_code(&answer.result).into()) {
-        return Ok(not_run(
-            id,
-            format!("the probe's answer does not go with {status}"),
-        ));
-    }
-    Ok(answer)
+/// The routes, with their places in the order; an answer comes when it is there.
+struct Trials<'a, I> {
+    plan: &'a Plan,
+    to_come: I,
+    under_way: Vec<Trial>,
 }
 
-/// Everything it prints, or nothing when it takes too long.
-fn said(child: &mut Child) -> io::Result<String> {
-    let Some(mut stdout) = child.stdout.take() else {
-        return Ok(String::new());
-    };
-    let (text_tx, text_rx) = mpsc::channel();
-    thread::spawn(move || {
-        let mut text = String::new();
-        let read = stdout.read_to_string(&mut text).map(|_| text);
-        // Nobody waits for it any more after the deadline.
-        text_tx.send(read).ok();
-    });
-    match text_rx.recv_timeout(DEADLINE) {
-        Ok(text) => text,
-        Err(_) => child.kill().map(|()| String::new()),
+/// A process that tries one route.
+struct Trial {
+    at: usize,
+    id: &'static str,
+    process: Pid,
+    /// What it prints.
+    output: File,
+    printed: Vec<u8>,
+    deadline: Instant,
+}
+
+impl<I: Iterator<Item = (usize, &'static str)>> Iterator for Trials<'_, I> {
+    type Item = (usize, Answer);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while self.under_way.len() < AT_ONCE
+            && let Some((at, id)) = self.to_come.next()
+        {
+            match Trial::start(at, id, self.plan) {
+                Ok(trial) => self.under_way.push(trial),
+                Err(error) => return Some((at, not_run(id, error.to_string()))),
+            }
+        }
+        while !self.under_way.is_empty() {
+            let answered = match hear(&mut self.under_way) {
+                Ok(None) => continue,
+                Ok(Some(ended)) => {
+                    let trial = self.under_way.swap_remove(ended);
+                    (trial.at, trial.answer(), trial.id)
+                }
+                // Whatever stands in the way of hearing one, stands in the way of all: each is not run, none goes on unseen.
+                Err(error) => {
+                    let trial = self.under_way.swap_remove(0);
+                    kill(trial.process, Signal::SIGKILL).ok();
+                    (trial.at, Err(error), trial.id)
+                }
+            };
+            let (at, answer, id) = answered;
+            return Some((at, answer.unwrap_or_else(|error| not_run(id, error.to_string()))));
+        }
+        None
     }
+}
+
+/// Takes what the processes have printed since; the place of one that has ended, or was ended because it takes too long.
+fn hear(trials: &mut [Trial]) -> io::Result<Option<usize>> {
+    let next = trials.iter().map(|trial| trial.deadline).min();
+    let patience = next.map_or(Duration::ZERO, |next| {
+        next.saturating_duration_since(Instant::now())
+    });
+    let timeout = Timespec::try_from(patience).map_err(io::Error::other)?;
+    let outputs = trials
+        .iter()
+        .map(|trial| PollFd::new(&trial.output, PollFlags::IN));
+    let mut polled: Vec<PollFd<'_>> = outputs.collect();
+    poll(&mut polled, Some(&timeout))?;
+    let is_ready: Vec<bool> = polled.iter().map(|fd| !fd.revents().is_empty()).collect();
+    for (at, (trial, is_ready)) in trials.iter_mut().zip(is_ready).enumerate() {
+        let mut bytes = [0; 4096];
+        if is_ready {
+            let length = trial.output.read(&mut bytes)?;
+            trial
+                .printed
+                .extend_from_slice(bytes.get(..length).unwrap_or_default());
+            if length == 0 {
+                return Ok(Some(at));
+            }
+        }
+        if trial.deadline <= Instant::now() {
+            kill(trial.process, Signal::SIGKILL)?;
+            return Ok(Some(at));
+        }
+    }
+    Ok(None)
+}
+
+impl Trial {
+    fn start(at: usize, id: &'static str, plan: &Plan) -> io::Result<Self> {
+        let (output, theirs) = pipe_with(PipeFlags::CLOEXEC)?;
+        let Some(process) = sys::fork()? else {
+            let told = tell_only(&theirs);
+            drop((output, theirs));
+            std::process::exit(told.map_or(NOT_RUN, |()| try_one(id, plan)).into());
+        };
+        Ok(Self {
+            at,
+            id,
+            process,
+            output: output.into(),
+            printed: Vec::new(),
+            deadline: Instant::now() + DEADLINE,
+        })
+    }
+
+    fn answer(&self) -> io::Result<Answer> {
+        let status = waitpid(self.process, None)?;
+        let id = self.id;
+        let Ok(answer) = serde_json::from_slice::<Answer>(&self.printed) else {
+            return Ok(not_run(id, format!("the probe said nothing ({status:?})")));
+        };
+        let expected = WaitStatus::Exited(self.process, exit_code(&answer.result).into());
+        if answer.id != id || status != expected {
+            return Ok(not_run(
+                id,
+                format!("the probe's answer does not go with {status:?}"),
+            ));
+        }
+        Ok(answer)
+    }
+}
+
+/// Nothing more to be read, and whoever started the suite sees nothing of what is printed.
+fn tell_only(output: &OwnedFd) -> io::Result<()> {
+    dup2_stdin(File::open("/dev/null")?)?;
+    Ok(dup2_stdout(output)?)
 }
 
 fn not_run(id: &str, reason: String) -> Answer {

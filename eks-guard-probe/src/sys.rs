@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::thread;
 
 use nix::libc;
+use nix::unistd::{self, ForkResult, Pid};
 
 fn checked(result: libc::c_long) -> io::Result<libc::c_long> {
     if result < 0 {
@@ -25,6 +26,15 @@ fn checked(result: libc::c_long) -> io::Result<libc::c_long> {
 
 fn size(bytes: &[u8]) -> io::Result<libc::socklen_t> {
     libc::socklen_t::try_from(bytes.len()).map_err(io::Error::other)
+}
+
+/// Another process like this one, which must have one thread; nothing in the new process.
+pub(crate) fn fork() -> io::Result<Option<Pid>> {
+    // SAFETY: no lock is held by a thread that the new process would miss: the caller is the only one.
+    match unsafe { unistd::fork() }? {
+        ForkResult::Parent { child } => Ok(Some(child)),
+        ForkResult::Child => Ok(None),
+    }
 }
 
 /// setsockopt() with these bytes.

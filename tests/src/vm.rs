@@ -6,9 +6,10 @@ pub mod guest;
 pub mod image;
 pub mod machine;
 pub mod report;
+mod vmlinux;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
@@ -60,10 +61,10 @@ impl Kernel {
         Ok(Self { series, folder })
     }
 
-    /// The image that boots.
-    #[must_use]
-    pub fn vmlinuz(&self) -> PathBuf {
-        self.folder.join("vmlinuz")
+    /// What boots soonest: the kernel, unpacked into `folder`, or its image as the package has it.
+    pub fn image(&self, folder: &Path) -> Result<PathBuf> {
+        let packed = self.folder.join("vmlinuz");
+        Ok(vmlinux::unpack(&packed, folder)?.unwrap_or(packed))
     }
 
     /// Where its modules are, in folders as the package has them.

@@ -201,9 +201,10 @@ impl Guest<'_> {
         let folder = Workdir::create()?;
         let initramfs = folder.path().join("initramfs");
         image::write(&initramfs, &kernel, payload, tests)?;
+        let bootable = kernel.image(folder.path())?;
         println!("\nguest {name}: tests: {}", tests.len());
         let machine = Machine {
-            kernel: &kernel,
+            kernel: &bootable,
             lsm: *lsm,
             initramfs: &initramfs,
             console: &folder.path().join("console"),

@@ -12,8 +12,8 @@ use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::leash;
+use crate::vm::BpfLsm;
 use crate::vm::report::Line;
-use crate::vm::{BpfLsm, Kernel};
 
 /// Processor time in which a guest is up, or hangs: ten times what it needs. A busy host does not shorten it.
 const BOOT: Duration = Duration::from_secs(90);
@@ -33,8 +33,8 @@ const TAIL: usize = 40;
 /// What to boot.
 #[derive(Debug)]
 pub struct Machine<'a> {
-    /// The kernel.
-    pub kernel: &'a Kernel,
+    /// The kernel that boots.
+    pub kernel: &'a Path,
     /// Its security modules.
     pub lsm: BpfLsm,
     /// Its whole root file system.
@@ -103,9 +103,10 @@ impl Machine<'_> {
         // `panic` and `-no-reboot` make a panic the end of QEMU. `no_timer_check`: to a guest on a busy host no timer seems to
         // work. `norandmaps`: code that QEMU has translated is found again only at the address it had, and every probe is a
         // process of its own. The generator of random numbers from jitter tests itself for seconds, and the processor has one.
+        // Nobody needs memory that is cleared when it is taken, or to know what waits for what.
         let command_line = format!(
             "console=ttyS0 panic=-1 rdinit=/init mitigations=off cryptomgr.notests no_timer_check norandmaps \
-             initcall_blacklist=jent_mod_init {}",
+             initcall_blacklist=jent_mod_init init_on_alloc=0 psi=0 {}",
             self.lsm.argument()
         );
         // One thread and one processor: attaching programs makes the kernel rewrite its own code, and emulated processors that
@@ -115,7 +116,7 @@ impl Machine<'_> {
                      -display none -no-reboot";
         let mut arguments: Vec<String> = fixed.split_whitespace().map(str::to_owned).collect();
         let named: [(&str, String); 5] = [
-            ("-kernel", path(&self.kernel.vmlinuz())),
+            ("-kernel", path(self.kernel)),
             ("-initrd", path(self.initramfs)),
             ("-append", command_line),
             ("-serial", format!("file:{}", self.console.display())),

@@ -186,15 +186,29 @@ impl Ground {
     }
 
     /// What the rows come to under a guard without these programs.
-    fn answers(&self, left_out: &'static [&'static str], ids: &[&str]) -> Vec<Answer> {
+    fn assert_all(&self, left_out: &'static [&'static str], ids: &[&str], expected: &str) {
         let (_datapath, _server) = self.guard(left_out);
-        ids.iter().map(|id| self.answer(id)).collect()
+        self.assert_come_to(ids, expected, &format!("without {left_out:?}"));
     }
 
-    fn assert_all(&self, left_out: &'static [&'static str], ids: &[&str], expected: &str) {
-        for answer in self.answers(left_out, ids) {
-            assert_eq!(answer.result.word(), expected, "without {left_out:?}: {answer:?}");
+    fn assert_come_to(&self, ids: &[&str], expected: &str, under: &str) {
+        let plan = Plan {
+            only: ids.iter().map(|id| (*id).to_owned()).collect(),
+            ..self.plan.clone()
+        };
+        let child = program(&self.cgroup.path().join("cgroup.procs"), "suite", &plan);
+        let output = child.wait_with_output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let answers: Vec<Answer> = text
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        assert_eq!(answers.len(), ids.len(), "{text}");
+        for answer in &answers {
+            assert!(ids.contains(&answer.id.as_str()), "{answer:?}");
+            assert_eq!(answer.result.word(), expected, "{under}: {answer:?}");
         }
+        assert_eq!(output.status.code(), Some(i32::from(expected == "REACHED")));
     }
 }
 
@@ -226,10 +240,8 @@ fn an_intact_boundary_is_told_from_none() {
     ground.assert_all(&[], &REDIRECTED, "REDIRECTED");
     ground.assert_all(&[], &[NOT_MADE, REFUSED].concat(), "BLOCKED");
     // The cgroup without a guard: nothing is loaded.
-    for id in [&REDIRECTED[..], &NOT_MADE, &["N10"]].concat() {
-        let answer = ground.answer(id);
-        assert_eq!(answer.result.word(), "REACHED", "{answer:?}");
-    }
+    let open = [&REDIRECTED[..], &NOT_MADE, &["N10"]].concat();
+    ground.assert_come_to(&open, "REACHED", "without a guard");
 }
 
 #[test]

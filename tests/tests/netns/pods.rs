@@ -1,6 +1,7 @@
 //! The routes of the catalogue as a process of a pod tries them, on a node without its daemon: on every kernel of the matrix, and
 //! layer by layer.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -126,12 +127,13 @@ impl Ground {
         }
     }
 
-    /// What a process of the pod finds.
-    fn answers(&self, who: Who, profile: Profile, what: &str, patience: Duration) -> Vec<Answer> {
+    /// What processes of the pod find, on these routes or on all.
+    fn answers(&self, who: Who, profile: Profile, only: &[&str], patience: Duration) -> Vec<Answer> {
         let (unconnected, connected) = handed_on(patience);
         let plan = Plan {
             unconnected_fd: Some(unconnected.as_raw_fd()),
             connected_fd: Some(connected.as_raw_fd()),
+            only: only.iter().map(|id| (*id).to_owned()).collect(),
             patience_ms: patience.as_millis().try_into().unwrap(),
             ..self.plan.clone()
         };
@@ -143,7 +145,6 @@ impl Ground {
             .arg(inside.get_program())
             .args(inside.get_args())
             .env("PROFILE", profile.name())
-            .env("WHAT", what)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -162,17 +163,15 @@ impl Ground {
     }
 
     fn assert_all(&self, profile: Profile, ids: &[&str], expected: &str) {
-        for id in ids {
-            let patience = if expected == "BLOCKED" { SHORT } else { PATIENCE };
-            let answers = self.answers(Who::Agent, profile, id, patience);
-            let [answer] = answers.as_slice() else {
-                panic!("{id}: {answers:?}")
-            };
+        let patience = if expected == "BLOCKED" { SHORT } else { PATIENCE };
+        let answers = self.answers(Who::Agent, profile, ids, patience);
+        let tried: BTreeSet<&str> = answers.iter().map(|answer| answer.id.as_str()).collect();
+        assert_eq!(tried, ids.iter().copied().collect());
+        for answer in answers {
             assert_eq!(answer.result.word(), expected, "{profile}: {answer:?}");
-            let problems = ProfileReport::new(Boundary::Pod, profile.name(), &answers, &[]).problems();
-            let is_named = problems
-                .iter()
-                .any(|problem| problem.contains(&format!(" {id} reached")));
+            let named = format!(" {} reached", answer.id);
+            let problems = ProfileReport::new(Boundary::Pod, profile.name(), &[answer], &[]).problems();
+            let is_named = problems.iter().any(|problem| problem.contains(&named));
             assert_eq!(is_named, expected == "REACHED", "{problems:?}");
         }
     }
@@ -220,11 +219,10 @@ fn inside() {
 fn first_process() {
     let none: Option<&str> = None;
     mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), none).unwrap();
-    let told = |name| std::env::var_os(name).unwrap().into_string().unwrap();
-    let profile: Profile = told("PROFILE").parse().unwrap();
-    let what = told("WHAT");
+    let profile = std::env::var_os("PROFILE").unwrap().into_string().unwrap();
+    let profile: Profile = profile.parse().unwrap();
     profile.take().unwrap();
-    let error = Command::new(programs::probe().unwrap()).arg(what).exec();
+    let error = Command::new(programs::probe().unwrap()).arg("suite").exec();
     panic!("the probe was not executed: {error}");
 }
 
@@ -297,7 +295,7 @@ fn tried(wire: Wire, boundary: Boundary, who: Who, profiles: &[Profile]) -> Foun
             .map(|profile| {
                 (
                     *profile,
-                    scope.spawn(|| ground.answers(who, *profile, "suite", ENOUGH)),
+                    scope.spawn(|| ground.answers(who, *profile, &[], ENOUGH)),
                 )
             })
             .collect();
@@ -326,7 +324,7 @@ fn without_the_connect_hooks_the_guard_answers_nobody_and_the_report_fails() {
     let ground = Ground::new(&CONNECT, Wire::Open);
     // The packet filter of the cgroup holds alone.
     ground.assert_all(Profile::Restricted, &TCP, "BLOCKED");
-    let answers = ground.answers(Who::Agent, Profile::Restricted, "N01", SHORT);
+    let answers = ground.answers(Who::Agent, Profile::Restricted, &["N01"], SHORT);
     let problems = ProfileReport::new(Boundary::Pod, "p", &answers, &[]).problems();
     assert!(
         problems.iter().any(|problem| problem.contains("neither N01")),

@@ -3,10 +3,12 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use eks_guard::run::scope::Scopes;
 use eks_guard_core::catalogue::Boundary;
 use eks_guard_core::catalogue::probe::{Answer, Place, Plan};
 use eks_guard_core::catalogue::report::Report;
@@ -29,6 +31,8 @@ const OPEN_WITHOUT: [&str; 16] = [
 ];
 /// By whom the certificate of a run's guard is issued.
 const GUARD: &str = "eks-guard run CA";
+/// The user of the command.
+const NOBODY: u32 = 65_534;
 /// Where a kernel tells its own types. Guests hide them from whom they only cost time.
 const TYPES: &str = "/sys/kernel/btf";
 
@@ -200,4 +204,38 @@ fn a_killed_guard_leaves_its_tree_shut_out_and_the_next_one_starts() {
     let mut next = ground.eks_guard(&["run", "--quiet"]);
     let output = next.args(["--", "sh", "-c", ":"]).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{output:?}");
+}
+
+/// A kernel with Landlock scopes keeps the command from it. Before them nothing does, and the start says so.
+#[test]
+fn the_own_process_group_is_out_of_reach_of_signals_or_the_start_warns() {
+    const CATCH_AND_SEND: &str = "trap '' USR1; read go; kill -s USR1 0";
+    let ground = Ground::new();
+    let mut run = ground.eks_guard(&["run", "--quiet"]);
+    run.args(["--", "sh", "-c", CATCH_AND_SEND]);
+    let mut guard = run.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // The rest of a pipeline: the same user's, in the process group that the guard was started in, and outside.
+    let mut beside = Command::new("cat");
+    beside
+        .uid(NOBODY)
+        .gid(NOBODY)
+        .process_group(guard.id().cast_signed());
+    let mut beside = beside.stdin(Stdio::piped()).spawn().unwrap();
+    guard.stdin.take().unwrap().write_all(b"go\n").unwrap();
+    let output = guard.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let said = String::from_utf8(output.stderr).unwrap();
+    // It ends with its input, unless a signal was faster.
+    drop(beside.stdin.take());
+    let signal = beside.wait().unwrap().signal();
+    match Scopes::of_kernel() {
+        Scopes::Required => assert_eq!(signal, None, "{said}"),
+        Scopes::Unsupported => {
+            assert_eq!(signal, Some(Signal::USR1.as_raw()));
+            assert!(
+                said.contains("signalling programs outside that are in its process group"),
+                "{said}"
+            );
+        }
+    }
 }
