@@ -9,6 +9,8 @@ use crate::body::yaml::YamlError;
 use crate::reason::{Reason, Refusal};
 use crate::request_info::{ApiRequest, Method, RequestInfo, RequestScope, ResourceInfo};
 
+pub use pin::{Pin, PinError};
+
 pub mod json;
 pub mod protobuf;
 
@@ -16,6 +18,7 @@ mod agreement;
 mod delete_options;
 mod media;
 mod patch;
+mod pin;
 mod yaml;
 
 #[cfg(test)]
@@ -119,6 +122,14 @@ impl Body {
             json: Vec::new(),
             media: Media::Json,
             outline: Outline::default(),
+        }
+    }
+
+    /// Delete options that say nothing.
+    pub(crate) fn delete_options() -> Self {
+        Self {
+            json: br#"{"kind":"DeleteOptions","apiVersion":"v1"}"#.to_vec(),
+            ..Self::empty()
         }
     }
 

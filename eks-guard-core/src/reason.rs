@@ -41,6 +41,12 @@ pub enum Reason {
     ConnectRefused,
     /// A rule has a condition about the object as it is stored or would become, and it could not be looked at.
     ObjectUnknown,
+    /// A rule has a condition about the object, and there is none.
+    ObjectNotFound,
+    /// The object that was decided on is no longer the one that is stored.
+    ObjectChanged,
+    /// The API server would not make the change, so that there is no object to decide on.
+    ChangeRejected,
     /// The record could not be made durable before a mutating request.
     RecordUnavailable,
     /// Too many requests are under way for this agent.
@@ -61,7 +67,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 29] = [
         Self::RequestMalformed,
         Self::HeadTooLarge,
         Self::MethodNotAllowed,
@@ -80,6 +86,9 @@ impl Reason {
         Self::SelfProtection,
         Self::ConnectRefused,
         Self::ObjectUnknown,
+        Self::ObjectNotFound,
+        Self::ObjectChanged,
+        Self::ChangeRejected,
         Self::RecordUnavailable,
         Self::Overloaded,
         Self::Draining,
@@ -95,12 +104,14 @@ impl Reason {
     pub const fn http_status(self) -> u16 {
         match self {
             Self::RequestMalformed | Self::BodyMalformed => 400,
-            Self::ResourceUnknown => 404,
+            Self::ResourceUnknown | Self::ObjectNotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::NotAcceptable => 406,
             Self::RequestTimeout => 408,
+            Self::ObjectChanged => 409,
             Self::BodyTooLarge => 413,
             Self::UnsupportedMediaType => 415,
+            Self::ChangeRejected => 422,
             Self::NoRuleAllows
             | Self::DeniedByRule
             | Self::PolicyInvalid
@@ -131,8 +142,10 @@ impl Reason {
             405 => "MethodNotAllowed",
             406 => "NotAcceptable",
             408 => "Timeout",
+            409 => "Conflict",
             413 | 431 => "RequestEntityTooLarge",
             415 => "UnsupportedMediaType",
+            422 => "Invalid",
             429 => "TooManyRequests",
             503 => "ServiceUnavailable",
             _ => "InternalError",
@@ -161,6 +174,9 @@ impl Reason {
             Self::SelfProtection => "SelfProtection",
             Self::ConnectRefused => "ConnectRefused",
             Self::ObjectUnknown => "ObjectUnknown",
+            Self::ObjectNotFound => "ObjectNotFound",
+            Self::ObjectChanged => "ObjectChanged",
+            Self::ChangeRejected => "ChangeRejected",
             Self::RecordUnavailable => "RecordUnavailable",
             Self::Overloaded => "Overloaded",
             Self::Draining => "Draining",

@@ -2,4 +2,4 @@
 
 mod event;
 
-pub use event::{Caller, Event, Observed, Outcome, SCHEMA, SessionState, Stage};
+pub use event::{Caller, DecidedOn, Event, Observed, Outcome, SCHEMA, SessionState, Stage};

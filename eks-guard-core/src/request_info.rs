@@ -15,7 +15,8 @@ mod verb;
 
 use std::borrow::Cow;
 
-use crate::body::Body;
+use crate::body::json::View;
+use crate::body::{Body, Pin, PinError};
 use crate::reason::{Reason, Refusal};
 
 pub use verb::{Method, Verb};
@@ -138,6 +139,50 @@ impl ApiRequest {
         query::append_to(&self.path, &self.query)
     }
 
+    /// Canonical path of the object whose part is asked for, or of the object itself.
+    #[must_use]
+    pub fn object_path(&self) -> &str {
+        let Some(resource) = self.info.resource() else {
+            return &self.path;
+        };
+        let part = self.path.strip_suffix(&resource.subresource);
+        part.and_then(|path| path.strip_suffix('/')).unwrap_or(&self.path)
+    }
+
+    /// The same as a dry run: what it would come to, without coming to it.
+    #[must_use]
+    pub fn rehearsal(&self) -> Self {
+        const DRY_RUN: Pair = ("dryRun", Cow::Borrowed("All"));
+        let mut rehearsal = self.clone();
+        rehearsal.query.retain(|(key, _)| *key != DRY_RUN.0);
+        let place = rehearsal.query.partition_point(|(key, _)| *key < DRY_RUN.0);
+        rehearsal.query.insert(place, DRY_RUN);
+        rehearsal
+    }
+
+    /// The same with a precondition: carried out on the object that was looked at, or not at all.
+    ///
+    /// # Errors
+    /// [`PinError`], also when the agent's own precondition is another one.
+    pub fn pinned(&self, pin: &Pin) -> Result<Self, PinError> {
+        let mut pinned = self.clone();
+        if pinned.body.is_none() && self.method == Method::Delete {
+            let with_options = pinned.with_body(Body::delete_options());
+            pinned =
+                with_options.map_err(|_| PinError::Impossible("its delete options contradict each other"))?;
+        }
+        let part = self
+            .info
+            .resource()
+            .map_or("", |resource| resource.subresource.as_str());
+        let body = pinned
+            .body
+            .as_ref()
+            .ok_or(PinError::Impossible("it has no body"))?;
+        pinned.body = Some(body.pinned(self.method, part, pin)?);
+        Ok(pinned)
+    }
+
     /// Values of an allow-listed query parameter, decoded, in the order they were given.
     pub fn query_values<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
         self.query
@@ -195,6 +240,15 @@ impl ApiRequest {
     #[must_use]
     pub fn body(&self) -> Option<&Body> {
         self.body.as_ref()
+    }
+
+    /// Whether nothing is to be stored: the query says so, or the delete options in the body.
+    #[must_use]
+    pub fn is_dry_run(&self) -> bool {
+        let options = self.body.as_ref().filter(|_| self.method == Method::Delete);
+        let in_body = options.and_then(|body| View::of(body.json()).get("dryRun"));
+        self.query_values("dryRun").next().is_some()
+            || in_body.is_some_and(|values| values.items().next().is_some())
     }
 
     /// Name in the URL; for a create without one, `metadata.name` of the object in the body; else empty.

@@ -8,6 +8,7 @@ mod forward;
 mod framing;
 mod headers;
 mod listener;
+mod look;
 mod origin;
 mod record;
 mod reply;
@@ -71,6 +72,10 @@ pub struct Limits {
     pub connect: Duration,
     /// Time until the API server begins to answer a short request; its own deadline is 60 s.
     pub response_head: Duration,
+    /// Objects that are looked at for decisions at once.
+    pub looks: usize,
+    /// Time for one look at an object; the API server gives a change, webhooks included, 34 s.
+    pub look: Duration,
     /// Time that requests under way get when the guard stops.
     pub drain: Duration,
 }
@@ -89,6 +94,8 @@ impl Default for Limits {
             body: Duration::from_secs(30),
             connect: Duration::from_secs(10),
             response_head: Duration::from_secs(65),
+            looks: 16,
+            look: Duration::from_secs(40),
             drain: Duration::from_secs(10),
         }
     }
@@ -131,6 +138,7 @@ pub struct Proxy {
     connection_log: ConnectionLog,
     connection_slots: Arc<Semaphore>,
     body_memory: Arc<Semaphore>,
+    look_slots: Semaphore,
     upstream: Arc<UpstreamPool>,
     served: Served,
 }
@@ -158,6 +166,7 @@ impl Proxy {
             connection_log: ConnectionLog::default(),
             connection_slots: Arc::new(Semaphore::new(limits.all_connections)),
             body_memory: Arc::new(Semaphore::new(limits.body_memory)),
+            look_slots: Semaphore::new(limits.looks),
             served: Served::new(Arc::clone(&upstream)),
             upstream,
             metrics,

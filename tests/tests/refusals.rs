@@ -1,5 +1,9 @@
 //! What the guard refuses: the agent learns why, the record says so, and the API server never hears of it.
 
+#[path = "refusals/agent.rs"]
+mod agent;
+#[path = "refusals/looks.rs"]
+mod looks;
 #[path = "refusals/profiles.rs"]
 mod profiles;
 

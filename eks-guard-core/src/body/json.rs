@@ -3,6 +3,7 @@
 
 use crate::body::json::scanner::Scanner;
 
+pub(in crate::body) mod edit;
 mod keys;
 mod scanner;
 mod slot;

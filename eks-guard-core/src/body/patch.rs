@@ -90,43 +90,42 @@ fn pointer<'a>(operation: View<'a>, field: &str) -> Result<Cow<'a, str>, String>
 }
 
 fn keeps_identity(pointer: &str, effect: Effect) -> Result<(), String> {
-    // Nothing in these four needs an escape, and below a text there is nothing.
-    if effect == Effect::Changes && IDENTITY.contains(&pointer) {
-        return Err(format!(
-            "changes `{pointer}`, which says what the object is; leave it out"
-        ));
+    // Nothing in these four needs an escape, and below a text there is nothing. What holds one is changed as a whole.
+    let is_in = |it: &&&str| {
+        it.strip_prefix(pointer)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    match IDENTITY.iter().find(is_in) {
+        Some(identity) if effect == Effect::Changes => Err(format!(
+            "changes `{identity}`, which says what the object is; leave it out"
+        )),
+        Some(_) | None => Ok(()),
     }
-    Ok(())
 }
 
 /// Refuses directives that the API server does not know, and values that they do not take.
 pub(super) fn check_directives(patch: View<'_>) -> Result<(), Refusal> {
-    let mut inside = vec![patch];
-    while let Some(value) = inside.pop() {
-        inside.extend(value.items());
-        for (key, value) in value.members() {
-            if key.raw().starts_with(b"\"$") {
-                check_directive(&key.text().unwrap_or_default(), value)?;
-            }
-            inside.push(value);
-        }
-    }
-    Ok(())
+    patch
+        .keys()
+        .filter(|(key, _)| key.raw().starts_with(b"\"$"))
+        .try_for_each(|(key, value)| check_directive(&key.text().unwrap_or_default(), value))
 }
 
-fn check_directive(key: &str, value: View<'_>) -> Result<(), Refusal> {
+/// `value` is the text from the directive's value on.
+fn check_directive(key: &str, value: &[u8]) -> Result<(), Refusal> {
+    let is_array = value.starts_with(b"[");
     let is_known = match key {
-        "$patch" => ["replace", "merge", "delete"]
+        "$patch" => [r#""replace""#, r#""merge""#, r#""delete""#]
             .iter()
-            .any(|word| value.is_text(word)),
-        "$retainKeys" => value.is_array(),
+            .any(|word| value.starts_with(word.as_bytes())),
+        "$retainKeys" => is_array,
         // Fields of JSON schemas in CustomResourceDefinitions.
         "$ref" | "$schema" => true,
         _ => {
             let list = key
                 .strip_prefix("$setElementOrder/")
                 .or_else(|| key.strip_prefix("$deleteFromPrimitiveList/"));
-            list.is_some_and(|list| !list.is_empty()) && value.is_array()
+            list.is_some_and(|list| !list.is_empty()) && is_array
         }
     };
     if is_known {

@@ -506,12 +506,39 @@ fn a_json_patch_is_a_list_of_whole_known_operations() {
 }
 
 #[test]
+fn a_json_patch_does_not_change_what_the_object_is_as_a_whole() {
+    for (operation, what) in [
+        (
+            r#"{"op":"replace","path":"","value":{"kind":"Pod"}}"#,
+            "/apiVersion",
+        ),
+        (
+            r#"{"op":"add","path":"/metadata","value":{"name":"q"}}"#,
+            "/metadata/name",
+        ),
+        (
+            r#"{"op":"move","from":"/metadata","path":"/a"}"#,
+            "/metadata/name",
+        ),
+    ] {
+        let refused = patch("application/json-patch+json", &format!("[{operation}]"));
+        assert!(
+            refused.unwrap().contains(&format!("changes `{what}`")),
+            "{operation}"
+        );
+    }
+    let near = r#"[{"op":"add","path":"/metadata/namespaces","value":1},{"op":"remove","path":"/meta"},{"op":"test","path":"","value":{}}]"#;
+    assert_eq!(patch("application/json-patch+json", near), None);
+}
+
+#[test]
 fn directives_of_a_strategic_merge_patch_are_known_ones() {
     let refused = |body: &str| patch("application/strategic-merge-patch+json", body);
     for body in [
         r#"{"spec":{"containers":[{"name":"a","$patch":"delete"}],"$setElementOrder/containers":[{"name":"b"}]}}"#,
         r#"{"$patch":"replace","metadata":{"$patch":"merge","$deleteFromPrimitiveList/finalizers":["a"]}}"#,
         r#"{"spec":{"strategy":{"$retainKeys":["type"]}},"data":{"$schema":"x","a":"$patch"}}"#,
+        r#"{"data":{"a":"\"$patch\":1","b\"$patch":"\\"},"list":["$patch",{"$retainKeys":[{"$retainKeys":[]}]}]}"#,
     ] {
         assert_eq!(refused(body), None, "{body}");
     }
@@ -525,8 +552,13 @@ fn directives_of_a_strategic_merge_patch_are_known_ones() {
         r#""$deleteFromPrimitiveList/a":null"#,
         r#""$other":1"#,
     ] {
-        let body = format!(r#"{{"spec":{{"list":[1,{{"a":[],{directive}}}]}}}}"#);
-        assert!(refused(&body).unwrap().contains("directive `$"), "{body}");
+        for body in [
+            format!(r#"{{"spec":{{"list":[1,{{"a":[],{directive}}}]}}}}"#),
+            format!(r#"{{{directive},"b":1}}"#),
+            format!(r#"{{"$retainKeys":[{{"\"":"\\",{directive}}}]}}"#),
+        ] {
+            assert!(refused(&body).unwrap().contains("directive `$"), "{body}");
+        }
     }
     assert_eq!(
         patch("application/merge-patch+json", r#"{"data":{"$other":1}}"#),
@@ -561,6 +593,7 @@ fn a_patch_stays_with_its_object() {
         r#"{"metadata":{"namespace":"e"}}"#,
         r#"{"metadata":{"name":null}}"#,
         r#"{"metadata":{"namespace":null}}"#,
+        r#"{"metadata":null}"#,
         r#"{"kind":null}"#,
         r#"{"apiVersion":null}"#,
         r#"{"apiVersion":"apps/v2"}"#,

@@ -51,7 +51,11 @@ impl<'a> Evidence<'a> {
     /// The object as it is stored.
     pub(crate) fn old_object(&self) -> Fact<'_> {
         match (self.facts.old_object, self.info.verb) {
-            (Fact::Unknown, Verb::Create) => Fact::Absent,
+            (Fact::Unknown, Verb::Create)
+                if self.info.resource().is_none_or(|it| it.subresource.is_empty()) =>
+            {
+                Fact::Absent
+            }
             (known, _) => known,
         }
     }
@@ -63,10 +67,13 @@ impl<'a> Evidence<'a> {
         };
         match self.info.verb {
             Verb::Update | Verb::Patch | Verb::Delete => !resource.name.is_empty(),
+            // Of what is sent to a part of an object, these two take a precondition about it.
+            Verb::Create => {
+                !resource.name.is_empty() && matches!(resource.subresource.as_str(), "eviction" | "binding")
+            }
             Verb::Get
             | Verb::List
             | Verb::Watch
-            | Verb::Create
             | Verb::DeleteCollection
             | Verb::Post
             | Verb::Put

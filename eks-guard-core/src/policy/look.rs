@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use crate::body::{Pin, PinError};
+use crate::policy::decide::operation_of;
 use crate::reason::{Reason, Refusal};
 use crate::request_info::ApiRequest;
 
@@ -72,6 +74,38 @@ impl Look {
     #[must_use]
     pub fn into_request(self) -> ApiRequest {
         self.request
+    }
+
+    /// Whether the request creates the object when there is none.
+    #[must_use]
+    pub fn creates(&self) -> bool {
+        operation_of(&self.request).implied.is_some()
+    }
+
+    /// The request, to be decided again on what was seen: the API server carries it out on that object or not at all.
+    ///
+    /// # Errors
+    /// [`Reason::ObjectChanged`] when the agent says itself that it means another state of the object,
+    /// [`Reason::ObjectUnknown`] when the request has no place for the precondition.
+    pub fn pinned(&self, pin: &Pin) -> Result<ApiRequest, Refusal> {
+        self.request.pinned(pin).map_err(|error| match error {
+            PinError::Changed => Refusal {
+                reason: Reason::ObjectChanged,
+                rule: Some(self.rule.to_string()),
+                message: format!("{error}; read it again and try again"),
+            },
+            PinError::Impossible(why) => {
+                self.unseen(&format!("it could not be held to what was seen: {why}"))
+            }
+        })
+    }
+
+    /// What is answered where nothing could be seen, and why.
+    #[must_use]
+    pub fn unseen(&self, why: &str) -> Refusal {
+        let mut refusal = refusal(&self.rule, self.wanted);
+        refusal.message = format!("{} ({why})", refusal.message);
+        refusal
     }
 
     /// Spends the look where nothing could be seen.

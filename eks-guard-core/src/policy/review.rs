@@ -67,7 +67,9 @@ impl Asker<'_> {
         let status = match review {
             Review::Access => access::status(self, served, &answer)?,
             Review::Rules => rules::status(self, served, &answer)?,
-            Review::Subject => subject(self.principal),
+            Review::Subject if answer["kind"] == "SelfSubjectReview" => subject(self.principal),
+            // In another shape, the guard's own identity would stand elsewhere in it.
+            Review::Subject => return Err(ReviewError("kind")),
         };
         let object = answer.as_object_mut().ok_or(ReviewError("object"))?;
         object.insert("status".to_owned(), status);

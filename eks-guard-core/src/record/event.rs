@@ -68,6 +68,18 @@ pub struct Observed {
     pub rule: Option<String>,
 }
 
+/// The stored object that a decision looked at; empty when there was none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DecidedOn {
+    /// `metadata.uid`
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub uid: String,
+    /// `metadata.resourceVersion`
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub resource_version: String,
+}
+
 /// The value of `schema` in every line.
 pub const SCHEMA: &str = "eks-guard.dev/record/v1";
 
@@ -131,6 +143,9 @@ pub struct Event {
     /// What would have been decided if the policies in mode Observe were enforced, when that is something else.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub observed: Option<Observed>,
+    /// The object that was looked at to decide; left out when none was.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub decided_on: Option<DecidedOn>,
     /// Sentence that goes with the reason.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub message: Option<String>,
@@ -189,6 +204,7 @@ impl Event {
             rule: None,
             reason: None,
             observed: None,
+            decided_on: None,
             message: None,
             status: None,
             bytes: None,

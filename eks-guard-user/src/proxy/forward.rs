@@ -16,12 +16,18 @@ const USER_AGENT: &str = concat!("eks-guard/", env!("CARGO_PKG_VERSION"));
 /// Longest part of the agent's own User-Agent that is passed on.
 const AGENT_USER_AGENT_LIMIT: usize = 256;
 
-/// What goes along with a permit.
-pub(crate) struct Onward<'a> {
+/// What goes upstream of an agent's headers.
+pub(crate) struct Outward<'a> {
     /// The negotiated `Accept`.
     pub(crate) accept: &'a str,
     /// The agent's `User-Agent`.
     pub(crate) user_agent: Option<&'a HeaderValue>,
+}
+
+/// What goes along with a permit.
+pub(crate) struct Onward<'a> {
+    /// Headers of the agent.
+    pub(crate) outward: &'a Outward<'a>,
     /// The record id, `Audit-ID` upstream.
     pub(crate) record_id: &'a str,
 }
@@ -46,8 +52,8 @@ impl Proxy {
         let outgoing = Outgoing {
             method: method(request.method()),
             path: self.upstream.path(request.path_and_query())?,
-            accept: header(onward.accept)?,
-            user_agent: user_agent(onward.user_agent),
+            accept: header(onward.outward.accept)?,
+            user_agent: user_agent(onward.outward.user_agent),
             audit_id: Some(header(onward.record_id)?),
             content_type,
             body,

@@ -3,9 +3,10 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use eks_guard_core::body::Pin;
 use eks_guard_core::policy::{Observation, Permit};
 use eks_guard_core::reason::{Reason, Refusal};
-use eks_guard_core::record::{Caller, Event, Observed, Outcome, Stage};
+use eks_guard_core::record::{Caller, DecidedOn, Event, Observed, Outcome, Stage};
 use eks_guard_core::request_info::{ApiRequest, RequestScope};
 use http::StatusCode;
 use uuid::Uuid;
@@ -79,10 +80,10 @@ impl RequestRecord {
         }
     }
 
-    /// Says what policies in mode Observe would have changed.
-    pub(crate) fn observed(&mut self, observation: Observation) {
+    /// Says what policies in mode Observe would have changed, if anything.
+    pub(crate) fn observed(&mut self, observation: Option<Observation>) {
         if let Some(event) = &mut self.event {
-            event.observed = Some(Observed {
+            event.observed = observation.map(|observation| Observed {
                 decision: match observation.reason {
                     Some(_) => Outcome::Refuse,
                     None => Outcome::Allow,
@@ -90,6 +91,30 @@ impl RequestRecord {
                 reason: observation.reason.map(|reason| reason.as_str().to_owned()),
                 rule: observation.rule,
             });
+        }
+    }
+
+    /// Says which object was looked at.
+    pub(crate) fn decided_on(&mut self, pin: &Pin) {
+        if let Some(event) = &mut self.event {
+            event.decided_on = Some(match pin {
+                Pin::At {
+                    uid,
+                    resource_version,
+                } => DecidedOn {
+                    uid: uid.clone(),
+                    resource_version: resource_version.clone(),
+                },
+                Pin::Absent => DecidedOn::default(),
+            });
+        }
+    }
+
+    /// What was decided is void: the object is another one.
+    pub(crate) fn undecided(&mut self) {
+        if let Some(event) = &mut self.event {
+            event.decision = Outcome::Refuse;
+            event.rule = None;
         }
     }
 

@@ -184,15 +184,22 @@ impl Body for ReplyBody {
 
 /// Refuses replies that could not be masked or that ask for something a proxy must not do.
 pub(crate) fn check(kind: ReplyKind, response: &Response<Incoming>) -> Result<(), Refusal> {
+    fault(kind, response).map_or(Ok(()), |how| {
+        let message = format!(
+            "The API server answered {how}; the guard does not relay that, because it could not be masked. The request was carried out."
+        );
+        Err(Refusal::new(Reason::UpstreamReply, message))
+    })
+}
+
+/// How a reply comes that cannot be read, if it does.
+pub(crate) fn fault(kind: ReplyKind, response: &Response<Incoming>) -> Option<String> {
     let status = response.status();
     if status.is_redirection() || status.is_informational() {
-        return Err(unsafe_reply(&format!(
-            "with {}, which is not followed",
-            status.as_u16()
-        )));
+        return Some(format!("with {}, which is not followed", status.as_u16()));
     }
     if response.headers().contains_key(CONTENT_ENCODING) {
-        return Err(unsafe_reply("in an encoding that was not asked for"));
+        return Some("in an encoding that was not asked for".to_owned());
     }
     let media_type = media_type(response.headers());
     let is_json = media_type.eq_ignore_ascii_case("application/json");
@@ -203,11 +210,7 @@ pub(crate) fn check(kind: ReplyKind, response: &Response<Incoming>) -> Result<()
         ReplyKind::Log => is_json || is_text,
         ReplyKind::NonResource => true,
     };
-    if passes {
-        Ok(())
-    } else {
-        Err(unsafe_reply("in a format other than JSON"))
-    }
+    (!passes).then(|| "in a format other than JSON".to_owned())
 }
 
 /// The reply on its way to the agent: named headers, then the body through the masking place.
@@ -256,11 +259,4 @@ fn media_type(headers: &HeaderMap) -> &str {
         .and_then(|value| value.to_str().ok())
         .unwrap_or("");
     value.split(';').next().unwrap_or("").trim()
-}
-
-fn unsafe_reply(how: &str) -> Refusal {
-    let message = format!(
-        "The API server answered {how}; the guard does not relay that, because it could not be masked. The request was carried out."
-    );
-    Refusal::new(Reason::UpstreamReply, message)
 }

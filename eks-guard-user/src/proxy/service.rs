@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use eks_guard_core::negotiation;
-use eks_guard_core::policy::{Asker, Decision, Facts, Permit, Review, Snapshot};
-use eks_guard_core::principal::Principal;
+use eks_guard_core::policy::{Asker, Facts, Review};
 use eks_guard_core::reason::{Reason, Refusal};
 use eks_guard_core::request_info::ApiRequest;
 use http::header::{ACCEPT, USER_AGENT};
@@ -15,8 +14,9 @@ use crate::proxy::Proxy;
 use crate::proxy::admission::admit;
 use crate::proxy::body::{self, WithBody};
 use crate::proxy::context::Connection;
-use crate::proxy::forward::Onward;
+use crate::proxy::forward::Outward;
 use crate::proxy::headers;
+use crate::proxy::look;
 use crate::proxy::record::RequestRecord;
 use crate::proxy::reply::{self, OnBreak, ReplyBody};
 use crate::proxy::respond;
@@ -64,39 +64,24 @@ async fn steps(
     record.name(&request);
     let accept = negotiation::accept(&request, text(&head.headers, &ACCEPT)?)?;
 
-    // Identity is the workload's, proven by the flow entry. Decision: from here on there is a permit or nothing.
+    // Identity is the workload's, proven by the flow entry. Decision: from here on there is a permit or nothing. Intent, on
+    // disk before anything mutating leaves. Forward, and hand the reply to the place where it is masked; its end is the outcome.
     let (snapshot, principal) = (proxy.snapshot.load_full(), &connection.workload.principal);
-    let facts = Facts::at((proxy.clock)().into());
-    if let Some(observation) = snapshot.observe(principal, &request, &facts) {
-        record.observed(observation);
-    }
-    let permit = decide(&snapshot, principal, request, &facts)?;
-    let review = Review::of(permit.request().info());
-
-    // Intent, on disk before anything mutating leaves.
-    record.intent(&permit).await?;
-
-    // Forward, and hand the reply to the place where it is masked; its end is the outcome.
-    let onward = Onward {
+    let asker = Asker {
+        snapshot: &snapshot,
+        principal,
+        facts: &Facts::at((proxy.clock)().into()),
+    };
+    let review = Review::of(request.info());
+    let outward = Outward {
         accept: &accept,
         user_agent: head.headers.get(USER_AGENT),
-        record_id: record.id(),
     };
-    let mut forwarded = proxy.forward(permit, onward).await?;
+    let mut forwarded = look::carry_out(proxy, &asker, request, &outward, record).await?;
 
     // What is asked about the agent's own rights is answered about those, not about the guard's.
     if let Some(review) = review {
-        forwarded = review::answer(
-            proxy,
-            &Asker {
-                snapshot: &snapshot,
-                principal,
-                facts: &facts,
-            },
-            review,
-            forwarded,
-        )
-        .await?;
+        forwarded = review::answer(proxy, &asker, review, forwarded).await?;
     }
     Ok(reply::Reply {
         forwarded,
@@ -104,19 +89,6 @@ async fn steps(
         slot,
         memory,
     })
-}
-
-fn decide(
-    snapshot: &Snapshot,
-    principal: &Principal,
-    request: ApiRequest,
-    facts: &Facts<'_>,
-) -> Result<Permit, Refusal> {
-    match snapshot.decide(principal, request, facts) {
-        Decision::Permit(permit) => Ok(permit),
-        Decision::Refuse(_, refusal) => Err(refusal),
-        Decision::Look(look) => Err(look.refuse().1),
-    }
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Refusal> {

@@ -3,6 +3,7 @@
 mod connections;
 mod forwarding;
 mod framing;
+mod looks;
 mod refusals;
 mod reviews;
 mod served;

@@ -33,7 +33,8 @@ use pool::Pool;
 const UNSENT_RETRIES: usize = 3;
 
 /// `User-Agent` of what the guard asks for itself. Requests of agents end otherwise, whatever they say.
-const OWN_USER_AGENT: &str = concat!("eks-guard/", env!("CARGO_PKG_VERSION"), " (on its own behalf)");
+pub(crate) const OWN_USER_AGENT: &str =
+    concat!("eks-guard/", env!("CARGO_PKG_VERSION"), " (on its own behalf)");
 
 /// `Accept` of what the guard asks for itself, unless it wants a form of its own.
 pub(crate) const PLAIN: HeaderValue = HeaderValue::from_static("application/json");

@@ -218,7 +218,12 @@ impl<'a> Scanner<'a> {
             Some(Slot::Name) => self.outline.name = member,
             Some(Slot::GenerateName) => self.outline.generate_name = member,
             Some(Slot::Namespace) => self.outline.namespace = member,
-            Some(Slot::Metadata) | None => {}
+            // Null is all that is noted of it, and so of what it would hold.
+            Some(Slot::Metadata) => {
+                (self.outline.name, self.outline.namespace) = (member.clone(), member.clone());
+                self.outline.generate_name = member;
+            }
+            None => {}
         }
     }
 

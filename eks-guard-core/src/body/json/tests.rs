@@ -391,7 +391,7 @@ fn seen(view: View<'_>) -> Value {
         let member = |(key, value): (View<'_>, View<'_>)| (key.text().unwrap().into_owned(), seen(value));
         return Value::Object(view.members().map(member).collect());
     }
-    if view.is_array() {
+    if view.raw().starts_with(b"[") {
         return view.items().map(seen).collect();
     }
     match view.text() {

@@ -21,10 +21,6 @@ impl<'a> View<'a> {
         self.0.first() == Some(&b'{')
     }
 
-    pub(crate) fn is_array(self) -> bool {
-        self.0.first() == Some(&b'[')
-    }
-
     /// The string; none for any other value.
     pub(crate) fn text(self) -> Option<Cow<'a, str>> {
         let inner = self.0.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
@@ -44,6 +40,22 @@ impl<'a> View<'a> {
     pub(crate) fn items(self) -> impl Iterator<Item = View<'a>> {
         let mut parts = Parts::of(self.0, b'[');
         std::iter::from_fn(move || parts.next(b','))
+    }
+
+    /// Every key at any depth, each with the text from its value on: one pass, however deep it nests.
+    pub(crate) fn keys(self) -> impl Iterator<Item = (View<'a>, &'a [u8])> {
+        let (text, mut at) = (self.0, 0);
+        std::iter::from_fn(move || {
+            loop {
+                at += text.get(at..)?.iter().position(|byte| *byte == b'"')?;
+                let end = string_end(text, at);
+                let string = View(text.get(at..end)?);
+                at = end;
+                if let Some([b':', value @ ..]) = text.get(end..) {
+                    return Some((string, value));
+                }
+            }
+        })
     }
 
     /// The member with this key, which holds no character that JSON escapes.

@@ -157,3 +157,21 @@ fn depth_is_bounded() {
     let items = "- ".repeat(50_000) + "a";
     assert!(to_json(items.as_bytes()).is_err());
 }
+
+#[test]
+fn a_document_has_a_bounded_number_of_parts() {
+    let list = |items: usize| format!("a: [{}]", vec!["b"; items].join(","));
+    assert!(to_json(list(99_000).as_bytes()).is_ok());
+    for text in [
+        list(100_001),
+        "a: b\n".to_owned() + &"# c\n".repeat(100_001),
+        (0..50_001).map(|number| format!("a{number}: b\n")).collect(),
+    ] {
+        assert_eq!(
+            to_json(text.as_bytes()),
+            Err(YamlError::TooMany),
+            "{}",
+            &text[..20]
+        );
+    }
+}

@@ -8,7 +8,7 @@ use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, LiteralValu
 
 use crate::policy::condition::inputs::Paths;
 use crate::policy::condition::library::{self, Call, MATCHES, Returns};
-use crate::policy::condition::limits::{Body, Cost, MAX_GROWTH, MAX_HEIGHT, MAX_NESTING, MAX_NODES};
+use crate::policy::condition::limits::{Body, Cost, MAX_GROWTH, MAX_HEIGHT, MAX_NESTING, MAX_NODES, Text};
 use crate::policy::condition::pattern::Pattern;
 use crate::yaml::nearest;
 
@@ -66,6 +66,8 @@ pub(super) fn check(root: &mut IdedExpr) -> Result<Checked, Mistake> {
                 variables: 0,
                 growth: 1,
                 body: Body::Element,
+                text: Text::Whole,
+                joined: 1,
             },
         },
         bound: Vec::new(),
@@ -178,6 +180,7 @@ impl Checker {
 
     fn call(&mut self, id: u64, call: &mut CallExpr) -> Result<(), Mistake> {
         if is_operator(&call.func_name) {
+            self.checked.cost.joined += u64::from(call.func_name == operators::ADD);
             return call.args.iter_mut().try_for_each(|it| self.walk(it));
         }
         // `ip.isCanonical(x)` is read as a call of `isCanonical` on `ip`.
@@ -210,6 +213,9 @@ impl Checker {
         }
         if let Some(target) = &mut call.target {
             self.walk(target)?;
+        }
+        if library::PIECES.contains(&call.func_name.as_str()) {
+            self.checked.cost.text = Text::Pieces;
         }
         if matches!(call.func_name.as_str(), "matches" | "find" | "findAll") {
             self.pattern(id, call)?;
@@ -311,6 +317,10 @@ fn growth(comprehension: &ComprehensionExpr) -> u64 {
             }
             Expr::Literal(_) | Expr::Struct(_) | Expr::Unspecified => 0,
         }
+    }
+    // optMap gives a value a name, and goes through nothing.
+    if matches!(&comprehension.iter_range.expr, Expr::List(list) if list.elements.is_empty()) {
+        return count(&comprehension.result, &comprehension.accu_var).max(1);
     }
     // all, exists and exists_one keep a truth value or a number.
     if matches!(comprehension.accu_init.expr, Expr::Literal(_)) {

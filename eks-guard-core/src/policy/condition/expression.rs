@@ -17,8 +17,9 @@ use crate::policy::condition::{Fault, Predicate, library, limits};
 use crate::policy::evidence::Evidence;
 use crate::policy::facts::Fact;
 use crate::policy::look::Wanted;
+use crate::policy::operation::{Extent, Operation, PatchKind, Target};
 use crate::principal::{Labels, Principal};
-use crate::request_info::{RequestScope, Verb};
+use crate::request_info::{ApiRequest, RequestScope, Verb};
 
 /// A compiled expression.
 #[derive(Debug)]
@@ -211,28 +212,38 @@ fn members<'a>(
 
 fn request<'a>(evidence: &'a Evidence<'_>, verb: Verb) -> Vec<(&'static str, Member<'a>)> {
     let mut members = vec![("verb", Member::Text(verb.as_str()))];
-    let dry_run = evidence
-        .request
-        .is_some_and(|request| request.query_values("dryRun").next().is_some());
+    let dry_run = evidence.request.is_some_and(ApiRequest::is_dry_run);
     members.push(("dryRun", Member::Bool(dry_run)));
     match &evidence.info.scope {
         RequestScope::NonResource(path) => {
             members.extend([("isResource", Member::Bool(false)), ("path", Member::Text(path))]);
         }
         RequestScope::Resource(resource) => {
-            let name = evidence.request.map_or(&*resource.name, |it| it.object_name());
             members.extend([
                 ("isResource", Member::Bool(true)),
                 ("apiGroup", Member::Text(&resource.group)),
                 ("version", Member::Text(&resource.version)),
                 ("resource", Member::Text(&resource.resource)),
                 ("subresource", Member::Text(&resource.subresource)),
-                ("namespace", Member::Text(&resource.namespace)),
-                ("name", Member::Text(name)),
             ]);
+            let name = evidence.request.map_or("", ApiRequest::object_name);
+            let operation = Operation::new(evidence.info, name, PatchKind::Existing);
+            if let Target::Resource(target) = operation.target {
+                members.extend(one(target.namespace).map(|it| ("namespace", it)));
+                members.extend(one(target.name).map(|it| ("name", it)));
+            }
         }
     }
     members
+}
+
+/// A request that reaches many of them has none to compare with, so asking for it has no answer.
+fn one(extent: Extent<'_>) -> Option<Member<'_>> {
+    match extent {
+        Extent::Nothing => Some(Member::Text("")),
+        Extent::One(name) => Some(Member::Text(name)),
+        Extent::Many => None,
+    }
 }
 
 /// What is not proven is not there, so asking for it has no answer.

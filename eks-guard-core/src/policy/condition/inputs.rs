@@ -23,6 +23,8 @@ pub(super) struct Tally {
     pub(super) bytes: u64,
     /// The number of entries of the longest list or map.
     pub(super) longest: u64,
+    /// The bytes of the longest text.
+    pub(super) text: u64,
 }
 
 /// What a value counts for beside its text.
@@ -61,6 +63,7 @@ impl Tally {
         let [text, entries] = [text, entries].map(|size| u64::try_from(size).unwrap_or(u64::MAX));
         self.bytes = self.bytes.saturating_add(text).saturating_add(VALUE_BYTES);
         self.longest = self.longest.max(entries);
+        self.text = self.text.max(text);
     }
 }
 

@@ -105,6 +105,9 @@ const SIGNATURES: &[Signature] = &[
     Signature("prefixLength", On, &[0], Number),
 ];
 
+/// Functions that make a list of a text, or compare another one at each place of it.
+pub(super) const PIECES: [&str; 4] = ["findAll", "indexOf", "lastIndexOf", "split"];
+
 /// The name under which a compiled pattern is matched.
 pub(super) const MATCHES: &str = "@matches";
 

@@ -33,6 +33,19 @@ pub(super) struct Cost {
     pub(super) growth: u64,
     /// Whether a comprehension's body reads more than the element it is at.
     pub(super) body: Body,
+    /// Whether a function goes through a text piece by piece.
+    pub(super) text: Text,
+    /// How many texts may be put together before that.
+    pub(super) joined: u64,
+}
+
+/// What functions make of a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Text {
+    /// They read it once.
+    Whole,
+    /// A list, which may have an element for each character; or they look for another text at each of its places.
+    Pieces,
 }
 
 /// What the bodies of comprehensions read.
@@ -47,15 +60,25 @@ pub(super) enum Body {
 impl Cost {
     /// Whether inputs of this size are within bounds.
     pub(super) fn affords(&self, inputs: Tally) -> bool {
-        let longest = inputs.longest.max(1);
-        let elements = longest.saturating_pow(self.nesting);
+        let (longest, nesting) = match self.text {
+            Text::Whole => (inputs.longest.max(1), self.nesting),
+            Text::Pieces => (inputs.longest.max(self.pieces(inputs)), self.nesting.max(1)),
+        };
+        let elements = longest.saturating_pow(nesting);
         let visits = match self.body {
             Body::Variables => elements,
-            Body::Element => longest.saturating_pow(self.nesting.saturating_sub(1)),
+            Body::Element => longest.saturating_pow(nesting.saturating_sub(1)),
         };
         let factors = [self.variables + 1, self.growth, visits];
         let work = factors.into_iter().fold(inputs.bytes, u64::saturating_mul);
-        (self.nesting == 0 || elements <= MAX_ELEMENTS) && work <= MAX_WORK
+        (nesting == 0 || elements <= MAX_ELEMENTS) && work <= MAX_WORK
+    }
+
+    /// The most elements that a text can be made into.
+    fn pieces(&self, inputs: Tally) -> u64 {
+        let factors = [self.joined, self.growth];
+        let text = factors.into_iter().fold(inputs.text, u64::saturating_mul);
+        text.saturating_add(1)
     }
 }
 

@@ -27,8 +27,12 @@ impl Pattern {
 
 /// RE2's `\d`, `\s`, `\w` and `\b` are about ASCII; the crate's are about Unicode.
 fn ascii_classes(text: &str) -> Result<String, String> {
-    let (mut out, mut inside, mut chars) = (String::with_capacity(text.len()), false, text.chars());
+    let (mut out, mut inside, mut chars) =
+        (String::with_capacity(text.len()), false, text.chars().peekable());
+    // Where a class has begun and nothing of it has come: there `]` is a character of it.
+    let mut first = false;
     while let Some(char) = chars.next() {
+        let is_first = std::mem::take(&mut first);
         match char {
             '\\' => {
                 let Some(escaped) = chars.next() else {
@@ -45,7 +49,8 @@ fn ascii_classes(text: &str) -> Result<String, String> {
                     ('W', false) => out += "[^0-9A-Za-z_]",
                     ('S', false) => out += r"[^\t\n\f\r ]",
                     ('b', false) => out += r"(?-u:\b)",
-                    ('B' | 'C' | 'Q' | 'E' | 'A' | 'z' | 'p' | 'P', _) | ('D' | 'W' | 'S' | 'b', true) => {
+                    ('B' | 'C' | 'Q' | 'E' | 'A' | 'z' | 'p' | 'P' | '<' | '>', _)
+                    | ('D' | 'W' | 'S' | 'b', true) => {
                         return Err(format!(
                             "`\\{escaped}` is not taken here; write what it stands for"
                         ));
@@ -54,16 +59,20 @@ fn ascii_classes(text: &str) -> Result<String, String> {
                 }
             }
             // The crate nests classes and subtracts them, RE2 takes these for characters.
+            '[' if inside && chars.peek() == Some(&':') => {
+                return Err("`[:` in a class is not taken; write the characters".to_owned());
+            }
             '[' if inside => out += r"\[",
             '&' | '~' | '-' if inside && out.ends_with(char) => {
                 return Err(format!("`{char}{char}` in a class is not taken; escape one"));
             }
             '[' => {
-                inside = true;
+                (inside, first) = (true, true);
                 out.push('[');
+                out.extend(chars.next_if_eq(&'^'));
             }
             ']' if inside => {
-                inside = out.ends_with('[') || out.ends_with("[^");
+                inside = is_first;
                 out += if inside { r"\]" } else { "]" };
             }
             other => out.push(other),

@@ -3,8 +3,9 @@
 use serde_json::{Value, json};
 
 use crate::discovery::Discovery;
+use crate::policy::compile::Snapshot;
 use crate::policy::evidence::Evidence;
-use crate::policy::judge::Judgement;
+use crate::policy::judge::{Ground, Judgement};
 use crate::policy::operation::{Extent, Operation, PATH_VERBS, PatchKind, RESOURCE_VERBS, Target};
 use crate::policy::review::{Asker, ReviewError};
 use crate::request_info::{RequestInfo, RequestScope, ResourceInfo, Verb};
@@ -50,18 +51,19 @@ fn about_resource(asker: &Asker<'_>, served: &Discovery, asked: &Value) -> Resul
         return Err("no agent may do it to everything; ask about one resource".to_owned());
     }
     for verb in verbs(&text("verb"), &RESOURCE_VERBS)? {
-        judge_resource(asker, served, verb, &info)?;
+        judge_resource(asker, served, verb, &info, sentence)?;
     }
     Ok(())
 }
 
-/// Whether one verb is allowed on what the attributes say, all of it.
-pub(super) fn judge_resource(
+/// Whether one verb is allowed on what the attributes say, all of it; what `refused` makes of the ground when it is not.
+pub(super) fn judge_resource<T>(
     asker: &Asker<'_>,
     served: &Discovery,
     verb: Verb,
     resource: &ResourceInfo,
-) -> Result<(), String> {
+    refused: Refused<T>,
+) -> Result<(), T> {
     let info = RequestInfo {
         verb,
         scope: RequestScope::Resource(resource.clone()),
@@ -75,32 +77,50 @@ pub(super) fn judge_resource(
     {
         target.namespace = Extent::Many;
     }
-    judge(asker, &info, &operation)
+    judge(asker, &info, &operation, refused)
 }
 
 fn about_path(asker: &Asker<'_>, asked: &Value) -> Result<(), String> {
     let text = |key: &str| asked[key].as_str().unwrap_or_default();
     for verb in verbs(text("verb"), &PATH_VERBS)? {
-        judge_path(asker, verb, text("path"))?;
+        judge_path(asker, verb, text("path"), sentence)?;
     }
     Ok(())
 }
 
-pub(super) fn judge_path(asker: &Asker<'_>, verb: Verb, path: &str) -> Result<(), String> {
+pub(super) fn judge_path<T>(asker: &Asker<'_>, verb: Verb, path: &str, refused: Refused<T>) -> Result<(), T> {
     let info = RequestInfo {
         verb,
         scope: RequestScope::NonResource(path.to_owned()),
     };
-    judge(asker, &info, &Operation::new(&info, "", PatchKind::Existing))
+    let operation = Operation::new(&info, "", PatchKind::Existing);
+    judge(asker, &info, &operation, refused)
+}
+
+/// What a refusal comes to. Its sentence is made by looking at every rule: only where somebody reads it.
+pub(super) type Refused<T> = fn(&Snapshot, &Operation<'_>, &Evidence<'_>, Ground<'_>) -> T;
+
+fn sentence(
+    snapshot: &Snapshot,
+    operation: &Operation<'_>,
+    evidence: &Evidence<'_>,
+    ground: Ground<'_>,
+) -> String {
+    snapshot.refusal(operation, evidence, ground).message
 }
 
 /// What depends on objects may be done: which of them, a request is told.
-fn judge(asker: &Asker<'_>, info: &RequestInfo, operation: &Operation<'_>) -> Result<(), String> {
+fn judge<T>(
+    asker: &Asker<'_>,
+    info: &RequestInfo,
+    operation: &Operation<'_>,
+    refused: Refused<T>,
+) -> Result<(), T> {
     let evidence = Evidence::new(asker.principal, info, None, asker.facts);
     let operation = &operation.knowing(asker.snapshot.namespaces());
     match asker.snapshot.judge(operation, &evidence) {
         Judgement::Allow(_) | Judgement::Open(..) => Ok(()),
-        Judgement::Refuse(ground) => Err(asker.snapshot.refusal(operation, &evidence, ground).message),
+        Judgement::Refuse(ground) => Err(refused(asker.snapshot, operation, &evidence, ground)),
     }
 }
 

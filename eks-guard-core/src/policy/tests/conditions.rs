@@ -354,3 +354,151 @@ fn documents_carry_conditions() {
         assert!(texts.iter().any(|it| it.contains(wanted)), "{text}: {texts:#?}");
     }
 }
+
+/// What stands in a document, and what nothing in a request can make of it.
+fn with_expression(rule: &str, expression: &str) -> Snapshot {
+    snapshot(&[
+        ALLOW,
+        &format!(
+            r#"name: block, effect: deny, verbs: ["*"], apiGroups: ["", apps], resources: [pods, deployments, namespaces], {rule}
+               conditions: [{{name: c, expression: "{expression}"}}]"#
+        ),
+    ])
+}
+
+#[test]
+fn a_request_for_many_has_no_name_to_compare_with() {
+    let by_name = with_expression("", "request.name.startsWith('prod')");
+    let by_namespace = with_expression("", "request.namespace == 'prod'");
+    for (rules, line, wanted) in [
+        (
+            &by_name,
+            "GET /apis/apps/v1/namespaces/shop/deployments/web",
+            "permit",
+        ),
+        (
+            &by_name,
+            "GET /apis/apps/v1/namespaces/shop/deployments/prod-1",
+            "DeniedByRule",
+        ),
+        (
+            &by_name,
+            "GET /apis/apps/v1/namespaces/shop/deployments",
+            "DeniedByRule",
+        ),
+        (
+            &by_name,
+            "GET /apis/apps/v1/namespaces/shop/deployments?fieldSelector=metadata.name%3Dweb",
+            "permit",
+        ),
+        (&by_name, DELETE_ALL, "DeniedByRule"),
+        (
+            &by_name,
+            r#"POST /api/v1/namespaces/shop/pods {"metadata":{"generateName":"prod-"}}"#,
+            "DeniedByRule",
+        ),
+        (
+            &by_name,
+            r#"POST /api/v1/namespaces/shop/pods {"metadata":{"name":"web"}}"#,
+            "permit",
+        ),
+        (
+            &by_namespace,
+            "GET /apis/apps/v1/namespaces/shop/deployments",
+            "permit",
+        ),
+        (
+            &by_namespace,
+            "GET /apis/apps/v1/namespaces/prod/deployments",
+            "DeniedByRule",
+        ),
+        (&by_namespace, "GET /apis/apps/v1/deployments", "DeniedByRule"),
+        (
+            &by_namespace,
+            "GET /apis/apps/v1/deployments?watch=1",
+            "DeniedByRule",
+        ),
+        (&by_namespace, "GET /api/v1/namespaces", "DeniedByRule"),
+        (
+            &by_namespace,
+            r#"POST /api/v1/namespaces {"metadata":{"name":"prod"}}"#,
+            "DeniedByRule",
+        ),
+    ] {
+        assert_eq!(decided(rules, line, &nothing()), wanted, "{line}");
+    }
+    // An object in no namespace is known to be in none.
+    let nodes = snapshot(&[
+        r#"name: may, effect: allow, verbs: [get, list], apiGroups: [""], resources: [nodes],
+           conditions: [{name: c, expression: "request.namespace == ''"}]"#,
+    ]);
+    for line in ["GET /api/v1/nodes", "GET /api/v1/nodes/n"] {
+        assert_eq!(decided(&nodes, line, &nothing()), "permit", "{line}");
+    }
+}
+
+#[test]
+fn an_object_is_read_as_the_api_server_reads_it() {
+    let rules = snapshot(&[
+        r#"name: may, effect: allow, verbs: [create], apiGroups: [""], resources: [pods], namespaces: [shop],
+           conditions: [{name: c, expression: "object.spec.securityContext.runAsNonRoot == true"}]"#,
+    ]);
+    let pod = |context: &str| {
+        format!(
+            r#"POST /api/v1/namespaces/shop/pods {{"metadata":{{"name":"p"}},"spec":{{"securityContext":{context}}}}}"#
+        )
+    };
+    for (context, wanted) in [
+        (r#"{"runAsNonRoot":true}"#, "permit"),
+        (r#"{"runAsNonRoot":"true"}"#, "NoRuleAllows"),
+        (r#"{"runAsNonRoot":1}"#, "NoRuleAllows"),
+        (r#"{"RunAsNonRoot":true}"#, "NoRuleAllows"),
+        (r#"{"runAsNonRoot":null}"#, "NoRuleAllows"),
+        (r#"[{"runAsNonRoot":true}]"#, "NoRuleAllows"),
+        // Keys with which serde_json, in some of its configurations, stands for text that it reads in their place.
+        (
+            r#"{"$serde_json::private::RawValue":"{\"runAsNonRoot\":true}"}"#,
+            "NoRuleAllows",
+        ),
+        (
+            r#"{"runAsNonRoot":{"$serde_json::private::RawValue":"true"}}"#,
+            "NoRuleAllows",
+        ),
+    ] {
+        assert_eq!(decided(&rules, &pod(context), &nothing()), wanted, "{context}");
+    }
+}
+
+#[test]
+fn a_dry_run_is_one_wherever_it_says_so() {
+    let rules = snapshot(&[
+        r#"name: may, effect: allow, verbs: [delete], apiGroups: [""], resources: [pods], namespaces: [shop],
+           conditions: [{name: c, expression: "request.dryRun"}]"#,
+    ]);
+    for (line, wanted) in [
+        ("DELETE /api/v1/namespaces/shop/pods/p", "NoRuleAllows"),
+        ("DELETE /api/v1/namespaces/shop/pods/p?dryRun=All", "permit"),
+        (
+            "DELETE /api/v1/namespaces/shop/pods/p?dryRun=All {\"gracePeriodSeconds\":0}",
+            "permit",
+        ),
+        (
+            "DELETE /api/v1/namespaces/shop/pods/p {\"dryRun\":[\"All\"]}",
+            "permit",
+        ),
+        (
+            "DELETE /api/v1/namespaces/shop/pods/p {\"dryRun\":[]}",
+            "NoRuleAllows",
+        ),
+        (
+            "DELETE /api/v1/namespaces/shop/pods/p {\"dryRun\":null}",
+            "NoRuleAllows",
+        ),
+        (
+            "DELETE /api/v1/namespaces/shop/pods/p {\"preconditions\":{\"dryRun\":[\"All\"]}}",
+            "NoRuleAllows",
+        ),
+    ] {
+        assert_eq!(decided(&rules, line, &nothing()), wanted, "{line}");
+    }
+}

@@ -267,7 +267,12 @@ fn what_is_no_answer_is_not_passed_on() {
             "single question",
         ),
         (Review::Rules, json!({"spec": {}}), "status"),
-        (Review::Subject, json!("guard"), "object"),
+        (Review::Subject, json!("guard"), "kind"),
+        (
+            Review::Subject,
+            json!({"kind": "Table", "rows": [{"object": {"status": {"userInfo": {"username": "guard"}}}}]}),
+            "kind",
+        ),
     ];
     for (review, reply, missing) in rows {
         let answer = ask(&snapshot, &principal("a"), review, &Discovery::default(), &reply);

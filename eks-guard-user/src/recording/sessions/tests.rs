@@ -4,7 +4,7 @@ use std::fs;
 
 use clap::Parser;
 use eks_guard_core::principal::PodIdentity;
-use eks_guard_core::record::{Caller, Event, Outcome, SessionState, Stage};
+use eks_guard_core::record::{Caller, DecidedOn, Event, Outcome, SessionState, Stage};
 use jiff::Timestamp;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -380,6 +380,7 @@ fn every_field_is_documented() {
     full.session_state = Some(SessionState::Ended);
     (full.bytes, full.duration_us, full.policy_generation, full.lost) = (Some(1), Some(1), Some(1), Some(1));
     full.exit_code = Some(1);
+    full.decided_on = Some(DecidedOn::default());
     full.pod = Some(PodIdentity {
         namespace: "x".to_owned(),
         name: "x".to_owned(),
@@ -390,7 +391,7 @@ fn every_field_is_documented() {
     let Value::Object(fields) = serde_json::to_value(full).unwrap() else {
         panic!()
     };
-    assert_eq!(fields.len(), 30, "set every field above, and document it");
+    assert_eq!(fields.len(), 31, "set every field above, and document it");
     for name in fields["pod"].as_object().unwrap().keys() {
         assert!(
             page.contains(&format!("`pod.{name}`")),
