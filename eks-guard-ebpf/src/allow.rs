@@ -23,6 +23,15 @@ pub struct Allow {
     pub opens: u32,
 }
 
+/// Value of the `exact` map (HASH, key: [`Key6`], IPv4 mapped): one address, one protocol and one port of a pod's allow list,
+/// when no class has the address. The allow maps and the class maps say the same, by looks that take longer.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Exact {
+    /// 1: it passes. 0: the other maps decide.
+    pub passes: u32,
+}
+
 /// The scope of an entry: an IP protocol and one of its ports (host order), or 0 for all of them.
 #[inline(always)]
 #[must_use]

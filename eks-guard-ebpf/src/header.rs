@@ -7,6 +7,7 @@ use eks_guard_ebpf::address::{self, Words};
 use eks_guard_ebpf::refusal::Refusal;
 use eks_guard_ebpf::transport::{Ports, ports};
 
+use crate::context::Destination;
 use crate::judge::Target;
 
 const OFFSET_BITS_V4: u16 = 0x1fff;
@@ -17,6 +18,7 @@ const HEADER_V6: usize = 40;
 /// The first byte of one.
 const PLAIN_V4: u32 = 0x45;
 const SOURCE_V4: usize = 12;
+const DESTINATION_V4: usize = 16;
 const SOURCE_V6: usize = 8;
 const DESTINATION_V6: usize = 24;
 
@@ -185,6 +187,28 @@ fn has_plain_headers(packet: &SkBuff, base: usize) -> bool {
         _ => return false,
     };
     in_place::<1>(packet, payload).is_some()
+}
+
+/// Where a packet goes whose header of IP and ports stand in one piece, nothing between them: most do. `None` says nothing.
+#[inline(always)]
+pub(crate) fn plain(packet: &SkBuff, base: usize) -> Option<Destination> {
+    let [first, second, third] = in_place::<3>(packet, base)?.map(u32::from_be);
+    let (addr, ports_word, protocol) = match first >> 24 {
+        PLAIN_V4 if second as u16 & OFFSET_BITS_V4 == 0 => {
+            let [v4, ports] = in_place::<2>(packet, base + DESTINATION_V4)?;
+            (address::mapped(v4), ports, (third >> 16) as u8)
+        }
+        first if first >> 4 == 6 => {
+            let [a, b, c, d, ports] = in_place::<5>(packet, base + DESTINATION_V6)?;
+            ([a, b, c, d], ports, (second >> 8) as u8)
+        }
+        _ => return None,
+    };
+    (ports(protocol) == Ports::Second).then_some(Destination {
+        addr,
+        port: u32::from_be(ports_word) as u16,
+        protocol,
+    })
 }
 
 /// Some words of the packet, in network order.

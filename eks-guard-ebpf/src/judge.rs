@@ -12,7 +12,7 @@ use eks_guard_ebpf::{
 };
 
 use crate::context::Destination;
-use crate::maps::{ALLOW4, ALLOW6, API4, API6, CFG, PODS};
+use crate::maps::{ALLOW4, ALLOW6, API4, API6, CFG, EXACT, PODS};
 
 const IPPROTO_TCP: u8 = 6;
 
@@ -54,6 +54,11 @@ pub(crate) fn judge(destination: &Destination) -> Result<Judgement, Refusal> {
     if let Standing::Exempt = standing {
         return Ok(Judgement::Pass);
     }
+    if let (Standing::Agent, Some((_, pod))) = (&standing, pod)
+        && is_exact(pod.index, pod.egress, destination)
+    {
+        return Ok(Judgement::Pass);
+    }
     let target = Target {
         addr: destination.addr,
         form: address::form_among(&destination.addr, &config.nat64),
@@ -85,6 +90,19 @@ fn of_agent(target: &Target, cgroup: u64, pod: &Pod) -> Result<Judgement, Refusa
             netns: pod.listener_netns,
         })
     }
+}
+
+/// Whether an agent's list names just this destination, and no class has the address: one look instead of several into
+/// tables of prefixes. The address of a NAT64 gateway is never found: what it stands for decides.
+#[inline(always)]
+pub(crate) fn is_exact(index: u32, mode: u16, destination: &Destination) -> bool {
+    if mode != egress::ALLOW_LIST {
+        return false;
+    }
+    let scope = allow::scope(destination.protocol, destination.port);
+    // SAFETY: the memory is the map's for as long as the program runs; a rewritten entry may be read in its new form.
+    let found = unsafe { EXACT.get(allow::key6(index, scope, &destination.addr)) };
+    found.is_some_and(|exact| exact.passes == 1)
 }
 
 /// What an agent may do with a target: pass it, or, where it is the API server's, whatever the hook makes of that.

@@ -8,7 +8,7 @@ pub mod refusal;
 pub mod transport;
 
 /// Version of everything in this crate; a change of layout or meaning raises it.
-pub const ABI_VERSION: u32 = 6;
+pub const ABI_VERSION: u32 = 7;
 
 /// Ancestor levels of a cgroup that are tried when classifying (root is level 0).
 pub const MAX_ANCESTOR_LEVELS: usize = 8;
@@ -214,7 +214,7 @@ pub mod limits {
     pub const LINKS: u32 = 4_096;
     /// Classed prefixes per address family.
     pub const PREFIXES: u32 = 16_384;
-    /// Entries of all allow lists together, per address family.
+    /// Entries of all allow lists together, per address family; and those of them that one look decides.
     pub const ALLOWED: u32 = 65_536;
     /// Bytes of the ring buffer: a power of two and whole pages.
     pub const EVENT_BYTES: u32 = 256 * 1024;
@@ -262,4 +262,5 @@ mod pod {
     unsafe impl aya::Pod for super::FlowKey {}
     unsafe impl aya::Pod for super::Event {}
     unsafe impl aya::Pod for super::allow::Allow {}
+    unsafe impl aya::Pod for super::allow::Exact {}
 }

@@ -8,7 +8,7 @@ use aya_ebpf::bindings::{BPF_F_CLONE, BPF_F_NO_PREALLOC};
 use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf, SkStorage};
 use aya_ebpf::macros::btf_map;
 use eks_guard_ebpf::address::Words;
-use eks_guard_ebpf::allow::{Allow, Key4, Key6};
+use eks_guard_ebpf::allow::{Allow, Exact, Key4, Key6};
 use eks_guard_ebpf::{Class, Config, Event, FlowKey, Link, OriginalDst, Pod, Redirected, limits, stat};
 
 /// Classified cgroups by cgroup id.
@@ -30,6 +30,11 @@ pub(crate) static ALLOW4: LpmTrie<Key4, Allow, { limits::ALLOWED as usize }> = L
 /// What agents may reach over IPv6.
 #[btf_map(name = "allow6")]
 pub(crate) static ALLOW6: LpmTrie<Key6, Allow, { limits::ALLOWED as usize }> = LpmTrie::new();
+
+/// What agents may reach that one look decides. Not preallocated: most of it is never used.
+#[btf_map(name = "exact")]
+pub(crate) static EXACT: HashMap<Key6, Exact, { limits::ALLOWED as usize }, { BPF_F_NO_PREALLOC as usize }> =
+    HashMap::new();
 
 /// Host sides of agents' interfaces, by interface index.
 #[btf_map(name = "links")]

@@ -9,8 +9,8 @@ use eks_guard_ebpf::address::{Form, LOOPBACK4, LOOPBACK6};
 use eks_guard_ebpf::refusal::Refusal;
 use eks_guard_ebpf::{Config, Pod, unknown};
 
-use crate::header::{Dropped, Header};
-use crate::judge::{Standing, Target, config, of_unknown, pod_by, standing, towards};
+use crate::header::{self, Dropped, Header};
+use crate::judge::{Standing, Target, config, is_exact, of_unknown, pod_by, standing, towards};
 use crate::{flow, reply};
 
 /// Passes or drops a packet.
@@ -23,6 +23,12 @@ pub(crate) fn leave(packet: &SkBuff) -> Result<(), Dropped> {
     });
     let standing = standing(pod.map(|(_, pod)| pod));
     if let Standing::Exempt = standing {
+        return Ok(());
+    }
+    if let (Standing::Agent, Some((_, pod))) = (&standing, pod)
+        && let Some(destination) = header::plain(packet, 0)
+        && is_exact(pod.index, pod.egress, &destination)
+    {
         return Ok(());
     }
     let Some(header) = Header::read(packet, 0) else {

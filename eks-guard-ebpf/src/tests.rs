@@ -2,7 +2,7 @@
 
 use core::mem::{align_of, size_of};
 
-use crate::allow::Allow;
+use crate::allow::{Allow, Exact};
 use crate::refusal::{Hook, Refusal};
 use crate::{
     Class, Config, Event, FlowKey, Link, OriginalDst, Pod, Redirected, egress, limits, stat, unknown,
@@ -42,6 +42,7 @@ fn no_layout_has_hidden_bytes() {
     assert_eq!((size_of::<Redirected>(), align_of::<Redirected>()), (64, 8));
     assert_eq!((size_of::<Event>(), align_of::<Event>()), (72, 8));
     assert_eq!((size_of::<Allow>(), align_of::<Allow>()), (4, 4));
+    assert_eq!((size_of::<Exact>(), align_of::<Exact>()), (4, 4));
     assert!(limits::EVENT_BYTES.is_power_of_two() && limits::EVENT_BYTES.is_multiple_of(4096));
 }
 
@@ -52,6 +53,7 @@ fn zero_is_closed() {
     assert_eq!(Class::default().port_only, 0);
     assert_eq!(Config::default().unknown, unknown::NO_CLASSES);
     assert_eq!(Allow::default().opens, 0);
+    assert_eq!(Exact::default().passes, 0);
 }
 
 #[test]

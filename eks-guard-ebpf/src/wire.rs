@@ -4,12 +4,12 @@
 use core::ptr::addr_of;
 
 use aya_ebpf::programs::sk_buff::SkBuff;
-use eks_guard_ebpf::POD_AGENT;
 use eks_guard_ebpf::address::{self, Words};
 use eks_guard_ebpf::refusal::Refusal;
+use eks_guard_ebpf::{Link, POD_AGENT};
 
 use crate::header::{self, Dropped, Header};
-use crate::judge::{Target, config, towards};
+use crate::judge::{Target, config, is_exact, towards};
 use crate::maps::LINKS;
 use crate::reply;
 
@@ -46,6 +46,13 @@ pub(crate) fn arrive(packet: &SkBuff) -> Result<(), Dropped> {
         IPV4 | IPV6 => {}
         _ => return Err(Dropped::unread(Refusal::UnknownProtocol)),
     }
+    let link = link(packet);
+    if let Some(link) = link
+        && let Some(destination) = header::plain(packet, ETHERNET_HEADER)
+        && is_exact(link.index, link.egress, &destination)
+    {
+        return Ok(());
+    }
     header::settle(packet, ETHERNET_HEADER).map_err(Dropped::unread)?;
     let Some(header) = Header::read(packet, ETHERNET_HEADER) else {
         return Err(Dropped::unread(Refusal::Unreadable));
@@ -58,16 +65,12 @@ pub(crate) fn arrive(packet: &SkBuff) -> Result<(), Dropped> {
         kind if finds_neighbours(kind) && is_link_local(&header.addr) => return Ok(()),
         _ => {}
     }
-    judge(packet, &header, &target).map_err(|refusal| Dropped::towards(&target, refusal))
+    judge(packet, link, &header, &target).map_err(|refusal| Dropped::towards(&target, refusal))
 }
 
 #[inline(always)]
-fn judge(packet: &SkBuff, header: &Header, target: &Target) -> Result<(), Refusal> {
-    // SAFETY: the memory is the map's for as long as the program runs; a rewritten entry may be read in its new form.
-    let link = unsafe { LINKS.get(ifindex(packet)) }.ok_or(Refusal::Unclassified)?;
-    if link.flags & POD_AGENT == 0 {
-        return Err(Refusal::Unclassified);
-    }
+fn judge(packet: &SkBuff, link: Option<&Link>, header: &Header, target: &Target) -> Result<(), Refusal> {
+    let link = link.ok_or(Refusal::Unclassified)?;
     if header.is_routed() || header.has_options {
         return Err(Refusal::RoutingHeader);
     }
@@ -81,6 +84,14 @@ fn judge(packet: &SkBuff, header: &Header, target: &Target) -> Result<(), Refusa
         Err(refusal) => Err(refusal),
         Ok(None) => Ok(()),
     }
+}
+
+/// Whose interface the frame came in through: an agent's, or nobody's.
+#[inline(always)]
+fn link(packet: &SkBuff) -> Option<&'static Link> {
+    // SAFETY: the memory is the map's for as long as the program runs; a rewritten entry may be read in its new form.
+    let link = unsafe { LINKS.get(ifindex(packet)) };
+    link.filter(|link| link.flags & POD_AGENT != 0)
 }
 
 /// The type of an ICMP message that matters here; 0, which is none that does, of any other packet.

@@ -58,8 +58,10 @@ pub struct Limits {
     pub short_requests: usize,
     /// Watches and log follows of one workload open at once.
     pub streams: usize,
-    /// Bytes of request bodies in memory at once.
+    /// Bytes of request bodies of one agent in memory at once.
     pub body_memory: usize,
+    /// Bytes of request bodies of all agents in memory at once: more than one agent can take.
+    pub all_body_memory: usize,
     /// Longest request head, HTTP/1.1 and HTTP/2 (bytes).
     pub head_bytes: u32,
     /// Time for the TLS handshake.
@@ -87,7 +89,8 @@ impl Default for Limits {
             all_connections: 8192,
             short_requests: 400,
             streams: 1000,
-            body_memory: 64 << 20,
+            body_memory: 16 << 20,
+            all_body_memory: 64 << 20,
             head_bytes: 64 << 10,
             handshake: Duration::from_secs(10),
             head: Duration::from_secs(75),
@@ -165,8 +168,8 @@ impl Proxy {
             names,
             connection_log: ConnectionLog::default(),
             connection_slots: Arc::new(Semaphore::new(limits.all_connections)),
-            body_memory: Arc::new(Semaphore::new(limits.body_memory)),
             look_slots: Semaphore::new(limits.looks),
+            body_memory: Arc::new(Semaphore::new(limits.all_body_memory)),
             served: Served::new(Arc::clone(&upstream)),
             upstream,
             metrics,

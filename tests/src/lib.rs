@@ -22,6 +22,7 @@ pub mod matrix;
 pub mod netns;
 pub mod node;
 pub mod nri;
+pub mod options;
 pub mod pki;
 pub mod place;
 pub mod policies;

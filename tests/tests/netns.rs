@@ -16,6 +16,8 @@ mod beyond;
 mod beyond_wire;
 #[path = "netns/catalogue.rs"]
 mod catalogue;
+#[path = "netns/exact.rs"]
+mod exact;
 #[path = "netns/filter.rs"]
 mod filter;
 #[path = "netns/full.rs"]

@@ -86,15 +86,7 @@ impl Body {
                 check_merged(root.get(METADATA))?;
                 stated.at(root, &[METADATA], pin)?
             }
-            (Method::Patch, _, _) => {
-                if root
-                    .get(METADATA)
-                    .is_some_and(|metadata| metadata.raw() == b"null")
-                {
-                    return Err(PinError::Impossible("the patch removes the object's metadata"));
-                }
-                stated.at(root, &[METADATA], pin)?
-            }
+            (Method::Patch, _, _) => stated.at(root, &[METADATA], pin)?,
             (Method::Get | Method::Post, _, _) => {
                 return Err(PinError::Impossible("such a request cannot have a precondition"));
             }
@@ -147,15 +139,12 @@ impl Stated<'_> {
             if operation.get("op").is_some_and(|op| op.is_text("test")) {
                 continue;
             }
-            let path = operation.get("path").and_then(View::text).unwrap_or_default();
-            let value = operation.get("value").unwrap_or(View::of(b"null"));
-            match path.as_ref() {
-                "/metadata/resourceVersion" => agree(Some(value), self.resource_version, &is_any_version)?,
-                "/metadata" => self.agrees(value, &is_any_version)?,
-                "" => value
-                    .get(METADATA)
-                    .map_or(Ok(()), |metadata| self.agrees(metadata, &is_any_version))?,
-                _ => {}
+            // No operation is about metadata as a whole: reading the patch has shown it.
+            if operation
+                .get("path")
+                .is_some_and(|path| path.is_text("/metadata/resourceVersion"))
+            {
+                agree(operation.get("value"), self.resource_version, &is_any_version)?;
             }
         }
         let mut operation = br#"{"op":"add","path":"/metadata/resourceVersion","value":"#.to_vec();
@@ -192,10 +181,7 @@ fn agree(said: Option<View<'_>>, found: &str, is_any: &dyn Fn(&str) -> bool) -> 
 fn check_merged(holder: Option<View<'_>>) -> Result<(), PinError> {
     let Some(holder) = holder else { return Ok(()) };
     let replaces = |directive: View<'_>| !directive.is_text("merge");
-    if holder.raw() == b"null"
-        || holder.get("$retainKeys").is_some()
-        || holder.get("$patch").is_some_and(replaces)
-    {
+    if holder.get("$retainKeys").is_some() || holder.get("$patch").is_some_and(replaces) {
         return Err(PinError::Impossible(
             "the patch replaces the object or its metadata as a whole",
         ));

@@ -5,6 +5,7 @@ mod allow_list;
 mod attachment;
 mod destinations;
 mod error;
+mod exact;
 mod interface;
 mod pins;
 mod pod;
@@ -47,12 +48,13 @@ use crate::ebpf::original_dst::{FlowTable, KernelFlows};
 use crate::ebpf::stats::Stats;
 
 /// Maps that outlive the daemon.
-const PINNED: [&str; 12] = [
+const PINNED: [&str; 13] = [
     "pods",
     "api4",
     "api6",
     "allow4",
     "allow6",
+    "exact",
     "links",
     "cfg",
     "sk_redirected",
@@ -165,13 +167,14 @@ impl NodeDatapath {
         let mut pins = Pins::below(request.pins);
         pins.create()?;
         let mut ebpf = parse(&pins, request.limits)?;
-        let mut tables = Tables::take(&mut ebpf)?;
+        let mut tables = Tables::take(&mut ebpf, config.nat64)?;
         tables.replace_classes(&classes)?;
         tables.forbid_unowned()?;
         let known = present(tables.config.get(&0, 0)).map_err(map_error("cfg"))?;
         if known != Some(config) {
             tables.config.set(0, config, 0).map_err(map_error("cfg"))?;
         }
+        tables.fill_exact();
         let flows = Arc::new(take_hash(&mut ebpf, "flows")?);
         let stats = PerCpuArray::try_from(take_map(&mut ebpf, "stats")?).map_err(map_error("stats"))?;
         let events = RingBuf::try_from(take_map(&mut ebpf, "events")?).map_err(map_error("events"))?;
@@ -212,7 +215,10 @@ impl NodeDatapath {
         if !classes.values().any(|class| class.class == class::API) {
             return Err(NodeError::NoApiAddress);
         }
-        self.tables().replace_classes(&classes)
+        let mut tables = self.tables();
+        let changed = tables.replace_classes(&classes)?;
+        tables.fill_exact();
+        Ok(changed)
     }
 
     /// Takes off the pins of other map ABIs, and with them their programs; how many there were. Call it when all pods are
@@ -378,6 +384,7 @@ fn parse(pins: &Pins, limits: NodeLimits) -> Result<aya::Ebpf, NodeError> {
         .map_max_entries("api6", limits.prefixes)
         .map_max_entries("allow4", limits.allowed)
         .map_max_entries("allow6", limits.allowed)
+        .map_max_entries("exact", limits.allowed)
         .map_max_entries("events", limits.event_bytes);
     for name in PINNED {
         loader.map_pin_path(name, pins.maps().join(name));

@@ -14,17 +14,23 @@ use tokio::time::timeout;
 
 use std::sync::Arc;
 
-use crate::proxy::Proxy;
+use crate::proxy::{Proxy, Workload};
 
-/// A request with its body inside, and the share of memory it may use until it is answered.
+/// A request with its body inside, and the share of memory it may use until it is sent and answered.
 pub(crate) struct WithBody {
     pub(crate) request: ApiRequest,
-    pub(crate) memory: Option<OwnedSemaphorePermit>,
+    pub(crate) memory: Option<Memory>,
+}
+
+/// A share of the memory that an agent has for bodies, and of that which all agents have together.
+pub(crate) struct Memory {
+    _shares: [OwnedSemaphorePermit; 2],
 }
 
 /// Reads the body of a request, if it has one, and joins the two.
 pub(crate) async fn read(
     proxy: &Proxy,
+    workload: &Workload,
     request: ApiRequest,
     headers: &HeaderMap,
     body: Incoming,
@@ -35,7 +41,7 @@ pub(crate) async fn read(
             memory: None,
         });
     }
-    let memory = reserve(&proxy.body_memory, &body)?;
+    let memory = reserve([&workload.body_memory, &proxy.body_memory], &body)?;
     let deadline = proxy.limits.body;
     let bytes = timeout(deadline, collect(body)).await.map_err(|_| {
         let message = format!(
@@ -71,17 +77,24 @@ pub(crate) async fn read(
     })
 }
 
-/// Takes the memory the body may need, or refuses: bodies of other requests fill the agent's share.
-fn reserve(memory: &Arc<Semaphore>, body: &Incoming) -> Result<OwnedSemaphorePermit, Refusal> {
+/// Takes the memory the body may need, or refuses: bodies of other requests fill the agent's share, or all of it.
+fn reserve([own, all]: [&Arc<Semaphore>; 2], body: &Incoming) -> Result<Memory, Refusal> {
     let hint = body.size_hint();
     if hint.lower() > limit() {
         return Err(too_large());
     }
     let bytes = hint.exact().unwrap_or(limit()).max(1);
     let bytes = u32::try_from(bytes).map_err(|_| too_large())?;
-    Arc::clone(memory).try_acquire_many_owned(bytes).map_err(|_| {
-        let message = "The request was refused: too many request bodies are under way for this agent; retry in a moment.";
-        Refusal::new(Reason::Overloaded, message)
+    let share = |memory: &Arc<Semaphore>, whose: &str| {
+        Arc::clone(memory).try_acquire_many_owned(bytes).map_err(|_| {
+            let message = format!(
+                "The request was refused: too many request bodies are under way for {whose}; retry in a moment."
+            );
+            Refusal::new(Reason::Overloaded, message)
+        })
+    };
+    Ok(Memory {
+        _shares: [share(own, "this agent")?, share(all, "all agents")?],
     })
 }
 

@@ -11,7 +11,6 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, Version};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use tokio::sync::OwnedSemaphorePermit;
 
 use crate::masking::{End, Ending, MaskBody, OnEnd};
 use crate::proxy::admission::Slot;
@@ -103,7 +102,6 @@ pub(crate) struct Reply {
     pub(crate) forwarded: Forwarded,
     pub(crate) on_break: OnBreak,
     pub(crate) slot: Slot,
-    pub(crate) memory: Option<OwnedSemaphorePermit>,
 }
 
 /// What ends with a reply: its record, its place upstream, its slot.
@@ -111,7 +109,6 @@ pub(crate) struct ReplyEnd {
     record: RequestRecord,
     lease: Lease,
     _slot: Slot,
-    _memory: Option<OwnedSemaphorePermit>,
 }
 
 impl OnEnd for ReplyEnd {
@@ -223,7 +220,6 @@ pub(crate) fn stream(reply: Reply, mut record: RequestRecord) -> Response<ReplyB
         },
         on_break,
         slot,
-        memory,
     } = reply;
     let (head, body) = response.into_parts();
     record.replied(head.status);
@@ -232,7 +228,6 @@ pub(crate) fn stream(reply: Reply, mut record: RequestRecord) -> Response<ReplyB
         record,
         lease,
         _slot: slot,
-        _memory: memory,
     };
     let mut response = Response::new(ReplyBody::Upstream(MaskBody::new(body, end), on_break));
     *response.status_mut() = head.status;

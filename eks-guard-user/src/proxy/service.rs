@@ -60,7 +60,8 @@ async fn steps(
     proxy.served.check(request.info()).await?;
 
     // Body, and what the agent can read as an answer.
-    let WithBody { request, memory } = body::read(proxy, request, &head.headers, body).await?;
+    let WithBody { request, memory } =
+        body::read(proxy, &connection.workload, request, &head.headers, body).await?;
     record.name(&request);
     let accept = negotiation::accept(&request, text(&head.headers, &ACCEPT)?)?;
 
@@ -78,6 +79,8 @@ async fn steps(
         user_agent: head.headers.get(USER_AGENT),
     };
     let mut forwarded = look::carry_out(proxy, &asker, request, &outward, record).await?;
+    // The body is gone; how slowly the agent reads the reply is not for it to wait for.
+    drop(memory);
 
     // What is asked about the agent's own rights is answered about those, not about the guard's.
     if let Some(review) = review {
@@ -87,7 +90,6 @@ async fn steps(
         forwarded,
         on_break,
         slot,
-        memory,
     })
 }
 

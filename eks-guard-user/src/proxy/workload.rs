@@ -20,6 +20,7 @@ pub struct Workload {
     pub(crate) connection_slots: Arc<Semaphore>,
     pub(crate) short_slots: Arc<Semaphore>,
     pub(crate) stream_slots: Arc<Semaphore>,
+    pub(crate) body_memory: Arc<Semaphore>,
 }
 
 impl Workload {
@@ -38,6 +39,7 @@ impl Workload {
             connection_slots: Arc::new(Semaphore::new(limits.connections)),
             short_slots: Arc::new(Semaphore::new(limits.short_requests)),
             stream_slots: Arc::new(Semaphore::new(limits.streams)),
+            body_memory: Arc::new(Semaphore::new(limits.body_memory)),
         })
     }
 }

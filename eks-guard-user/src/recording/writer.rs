@@ -1,4 +1,5 @@
-//! The disk writer: one file per session, one thread that writes, many requests that share one flush.
+//! The disk writer: one file per session, one thread that writes while there is something to write, many requests that share
+//! one flush.
 
 mod event;
 mod file;
@@ -6,16 +7,18 @@ mod queue;
 mod session;
 mod thread;
 
+use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use eks_guard_core::record::{Event, SessionState};
 use tokio::sync::oneshot;
 
 use crate::recording::writer::event::{line, session_event};
-use crate::recording::writer::queue::{Entry, Queue};
+use crate::recording::writer::queue::{Entry, Queue, Writer};
 use crate::recording::{RecordError, RecordFuture, Recorder};
 
 pub(super) use crate::recording::writer::event::MAX_LINE;
@@ -43,12 +46,18 @@ pub struct SessionEnd {
 /// An event handed to [`Recorder::durable`] is on disk when the future completes; all that wait share one flush.
 /// A failed write leaves whole lines only. A full disk is tried again every second, and mutating requests are refused
 /// until it has room; any other failure is final. Dropped, it writes what is queued and closes the file.
-#[derive(Debug)]
 pub struct DiskRecorder {
-    queue: Arc<Queue>,
-    thread: Option<JoinHandle<()>>,
-    facts: SessionFacts,
+    desk: Arc<Desk>,
+    thread: Mutex<Option<JoinHandle<()>>>,
     path: PathBuf,
+}
+
+/// What a writer works with.
+struct Desk {
+    queue: Queue,
+    facts: SessionFacts,
+    /// Held by the writer's thread, as long as there is one.
+    file: Mutex<Box<dyn RecordSink>>,
 }
 
 impl DiskRecorder {
@@ -58,35 +67,57 @@ impl DiskRecorder {
     /// The session's name cannot name a file, or the disk refuses any of these steps.
     pub fn open(folder: &Path, facts: SessionFacts) -> Result<Self, RecordError> {
         let file = SessionFile::open(folder, facts.clone())?;
-        Self::on(Box::new(file), facts)
+        Ok(Self::on(Box::new(file), facts))
     }
 
     /// The record of a session that has been started already, on whatever takes its lines.
-    ///
-    /// # Errors
-    /// No thread can be started.
-    pub fn on(mut file: Box<dyn RecordSink>, facts: SessionFacts) -> Result<Self, RecordError> {
-        let path = file.path().to_owned();
-        let queue = Arc::new(Queue::default());
-        let (writer_queue, writer_facts) = (Arc::clone(&queue), facts.clone());
-        let thread = std::thread::Builder::new()
+    #[must_use]
+    pub fn on(file: Box<dyn RecordSink>, facts: SessionFacts) -> Self {
+        Self::queued(file, facts, Queue::default())
+    }
+
+    fn queued(file: Box<dyn RecordSink>, facts: SessionFacts, queue: Queue) -> Self {
+        Self {
+            path: file.path().to_owned(),
+            thread: Mutex::default(),
+            desk: Arc::new(Desk {
+                queue,
+                facts,
+                file: Mutex::new(file),
+            }),
+        }
+    }
+
+    /// Queues an entry, and starts the writer when there is none.
+    fn push(&self, entry: Entry) -> Result<(), RecordError> {
+        match self.desk.queue.push(entry)? {
+            Writer::Present => Ok(()),
+            Writer::Missing => self.start_writer().map_err(|error| {
+                let error = RecordError {
+                    message: format!("the writer cannot be started: {error}"),
+                };
+                self.desk.queue.give_up(&error);
+                error
+            }),
+        }
+    }
+
+    fn start_writer(&self) -> io::Result<()> {
+        let mut thread = lock(&self.thread);
+        // The one before has let go already.
+        join(thread.take());
+        let desk = Arc::clone(&self.desk);
+        let started = Builder::new()
             .name("record-writer".to_owned())
-            .spawn(move || thread::run(file.as_mut(), &writer_queue, &writer_facts))
-            .map_err(|error| RecordError {
-                message: format!("the writer cannot be started: {error}"),
-            })?;
-        Ok(Self {
-            queue,
-            thread: Some(thread),
-            facts,
-            path,
-        })
+            .spawn(move || thread::run(lock(&desk.file).as_mut(), &desk.queue, &desk.facts))?;
+        *thread = Some(started);
+        Ok(())
     }
 
     /// Id of the session.
     #[must_use]
     pub fn session(&self) -> &str {
-        &self.facts.session
+        &self.desk.facts.session
     }
 
     /// The session's file.
@@ -98,7 +129,7 @@ impl DiskRecorder {
     /// How many events were lost so far because the queue was full or the disk refused.
     #[must_use]
     pub fn lost(&self) -> u64 {
-        self.queue.lost()
+        self.desk.queue.lost()
     }
 
     /// Writes the event that ends the session, after everything queued before it.
@@ -106,7 +137,7 @@ impl DiskRecorder {
     /// # Errors
     /// As for any durable event.
     pub async fn end(&self, end: SessionEnd) -> Result<(), RecordError> {
-        let mut event = session_event(&self.facts, SessionState::Ended);
+        let mut event = session_event(&self.desk.facts, SessionState::Ended);
         event.exit_code = end.exit_code;
         event.message = end.message;
         self.durable(event).await
@@ -117,7 +148,7 @@ impl Recorder for DiskRecorder {
     fn durable(&self, event: Event) -> RecordFuture<'_> {
         Box::pin(async move {
             let (done_tx, done_rx) = oneshot::channel();
-            self.queue.push(Entry {
+            self.push(Entry {
                 line: line(&event)?,
                 done: Some(done_tx),
             })?;
@@ -134,24 +165,38 @@ impl Recorder for DiskRecorder {
     }
 
     fn append(&self, event: Event) -> Result<(), RecordError> {
-        let line = line(&event).inspect_err(|_| self.queue.count_lost(1))?;
-        self.queue.push(Entry { line, done: None })
+        let line = line(&event).inspect_err(|_| self.desk.queue.count_lost(1))?;
+        self.push(Entry { line, done: None })
     }
 
     fn healthy(&self) -> bool {
-        self.queue.healthy()
+        self.desk.queue.healthy()
     }
 }
 
 impl Drop for DiskRecorder {
     fn drop(&mut self) {
-        self.queue.close();
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the record's writer panicked");
-        }
+        self.desk.queue.close();
+        join(lock(&self.thread).take());
     }
+}
+
+impl fmt::Debug for DiskRecorder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DiskRecorder")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+fn join(thread: Option<JoinHandle<()>>) {
+    if thread.is_some_and(|thread| thread.join().is_err()) {
+        tracing::error!("the record's writer panicked");
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -1,12 +1,16 @@
 //! Maps without room: what finds none is refused or passes nothing, and it is said which map it was.
 
+use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::time::Instant;
 
 use eks_guard::ebpf::node::{Destination, Egress, NodeLimits, Problem, Unknown, remembered};
-use eks_guard::ebpf::{NodeError, Prefix, Refusal};
+use eks_guard::ebpf::{Hook, NodeError, Prefix, Refusal};
+use socket2::{Domain, Socket, Type};
 
 use crate::node_world::{API, API6, Node, TCX_SINCE, Who, destinations, kernel};
 use crate::wire::{IPV4, assert_counted, frame, v4};
+use crate::world::PATIENCE;
 
 #[test]
 fn the_interface_of_an_agent_that_finds_no_room_passes_nothing() {
@@ -113,6 +117,57 @@ fn what_is_gone_stays_closed_while_what_comes_below_it_finds_no_room() {
     for number in [0, 31] {
         node.assert_refused(Who::Agent, &format!("tcp 10.{number}.0.1:443"));
     }
+}
+
+#[test]
+fn a_listener_without_room_for_its_mark_answers_nobody() {
+    answers_once_there_is_room(&[], Hook::Packet);
+    // The program on the interface holds it to the list as well, where there is one.
+    if kernel() >= TCX_SINCE {
+        answers_once_there_is_room(&["egress"], Hook::Wire);
+    }
+}
+
+/// What counts as a reply only with a mark that finds no room is stopped in `hook`.
+fn answers_once_there_is_room(left_out: &'static [&'static str], hook: Hook) {
+    let limits = NodeLimits {
+        left_out,
+        ..NodeLimits::default()
+    };
+    let node = Node::with(Egress::AllowList, limits, Unknown::NoClasses);
+    if hook == Hook::Wire {
+        node.guard_wire();
+    }
+    let mut probe = node.probe(Who::Agent, "serve-without-room 7000");
+    assert_eq!(probe.line(), "ready");
+    let refused = || {
+        node.datapath
+            .stats()
+            .unwrap()
+            .refused_by(hook, Refusal::NotAllowed)
+    };
+    let answer = node.far.run(|| {
+        let caller = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        caller.set_nonblocking(true).unwrap();
+        let to: SocketAddr = "198.51.100.7:7000".parse().unwrap();
+        let begun = caller.connect(&to.into()).unwrap_err();
+        assert_eq!(begun.raw_os_error(), Some(nix::libc::EINPROGRESS));
+        // Each of them answers a SYN: the first, and one that is sent again.
+        let deadline = Instant::now() + PATIENCE;
+        while refused() < 2 {
+            assert!(caller.peer_addr().is_err(), "{hook:?}: an answer has arrived");
+            assert!(Instant::now() < deadline, "{hook:?}: nothing was refused");
+            std::thread::yield_now();
+        }
+        assert_eq!(probe.ask("make room"), "room");
+        caller.set_nonblocking(false).unwrap();
+        caller.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut answer = String::new();
+        BufReader::new(caller).read_line(&mut answer).unwrap();
+        answer
+    });
+    assert_eq!(answer, "pod\n", "the same listener answers once it has its mark");
+    assert_eq!(probe.finish(), "served");
 }
 
 #[test]

@@ -12,6 +12,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use eks_guard_core::catalogue::probe::Plan;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, Protocol, SendFlags, SocketType, connect, connect_unspec, sendto, socket};
+use socket2::{Domain, Socket, Type};
 
 use crate::world::PATIENCE;
 
@@ -197,6 +198,7 @@ fn perform(words: &[&str]) -> io::Result<String> {
             listener.accept()?.0.write_all(b"pod\n")?;
             Ok("served".to_owned())
         }
+        ["serve-without-room", port] => serve_without_room(port.parse().unwrap()),
         ["udp-until-told", to] => udp_until_told(address(to)),
         ["reconnect", first, second] => reconnect(address(first), address(second)),
         ["hold", to] => {
@@ -215,6 +217,21 @@ fn perform(words: &[&str]) -> io::Result<String> {
         ["load", run_id] => crate::killed_loader(run_id),
         _ => past_the_connect_hooks(words),
     }
+}
+
+/// A listener without room for anything that a program keeps in it, until the test says something.
+fn serve_without_room(port: u16) -> io::Result<String> {
+    let listener = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    let filter = rig::options::largest().map_err(io::Error::other)?;
+    listener.attach_filter(&filter)?;
+    listener.bind(&SocketAddr::from(([0, 0, 0, 0], port)).into())?;
+    listener.listen(1)?;
+    println!("probe: ready");
+    io::stdin().read_line(&mut String::new())?;
+    listener.detach_filter()?;
+    println!("probe: room");
+    listener.accept()?.0.write_all(b"pod\n")?;
+    Ok("served".to_owned())
 }
 
 /// Sockets and packets that connect() and sendto() say nothing about.

@@ -70,7 +70,7 @@ fn pins_that_are_removed_come_back_as_they_were() {
 
     fs::remove_dir_all(&pins).unwrap();
     let repairs = repair(&mut node);
-    assert_eq!((repairs.repaired.len(), repairs.left), (11 + 12, Vec::new()));
+    assert_eq!((repairs.repaired.len(), repairs.left), (11 + 13, Vec::new()));
 
     // What was on record is what the next daemon finds.
     node.reopen();

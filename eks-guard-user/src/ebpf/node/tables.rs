@@ -1,7 +1,7 @@
 //! The node's maps, with a copy of those that are compared before they are written: they outlive the daemon, so what is in
 //! them counts, not what it remembers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -10,11 +10,12 @@ use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapData, MapError};
 use eks_guard_ebpf::address::words;
 use eks_guard_ebpf::allow::{Allow, Key4, Key6};
-use eks_guard_ebpf::{Class, Config, Link, Pod, class};
+use eks_guard_ebpf::{Class, Config, Link, MAX_NAT64_PREFIXES, Pod, class};
 
 use crate::ebpf::load_error::LoadError;
 use crate::ebpf::node::allow_list::AllowKey;
 use crate::ebpf::node::error::{NodeError, map_error};
+use crate::ebpf::node::exact::{self, Classed, ExactEntries};
 use crate::ebpf::object::take_map;
 use crate::ebpf::prefix::Prefix;
 
@@ -31,11 +32,14 @@ pub(super) struct Tables {
     classes: BTreeMap<Prefix, Class>,
     /// What is in `allow4` and `allow6`.
     allowed: BTreeMap<AllowKey, Allow>,
+    /// What follows from both and is in `exact`.
+    exact: ExactEntries,
+    nat64: [[u32; 3]; MAX_NAT64_PREFIXES],
 }
 
 impl Tables {
-    /// Takes the maps out of the object and reads what is in them.
-    pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, NodeError> {
+    /// Takes the maps out of the object and reads what is in them. `nat64` are the prefixes of the configuration to come.
+    pub(super) fn take(ebpf: &mut Ebpf, nat64: [[u32; 3]; MAX_NAT64_PREFIXES]) -> Result<Self, NodeError> {
         let mut tables = Self {
             config: typed(ebpf, "cfg")?,
             pods: typed(ebpf, "pods")?,
@@ -46,10 +50,29 @@ impl Tables {
             allow6: typed(ebpf, "allow6")?,
             classes: BTreeMap::new(),
             allowed: BTreeMap::new(),
+            exact: ExactEntries::take(ebpf)?,
+            nat64,
         };
         tables.read_classes()?;
         tables.read_allowed()?;
+        let follows: BTreeSet<Key6> = tables.exact_keys().collect();
+        tables.exact.retain(|key| follows.contains(key))?;
         Ok(tables)
+    }
+
+    /// Adds what one look can decide by what is in the other maps.
+    pub(super) fn fill_exact(&mut self) {
+        let keys: Vec<Key6> = self.exact_keys().collect();
+        self.exact.add(keys);
+    }
+
+    fn exact_keys(&self) -> impl Iterator<Item = Key6> {
+        let classed = Classed::by(&self.classes);
+        let keys = self
+            .allowed
+            .keys()
+            .filter_map(|entry| exact::key(entry, &self.nat64));
+        keys.filter(move |key| !classed.has(key))
     }
 
     /// Puts the classes in the place of those that are there: what is new first, what is gone last, so that nothing is
@@ -62,6 +85,8 @@ impl Tables {
         let is_gone = |prefix: &&Prefix| !wanted.contains_key(prefix);
         let gone: Vec<Prefix> = self.classes.keys().filter(is_gone).copied().collect();
         let changed = new.len() + gone.len();
+        let wanted = Classed::by(wanted);
+        let retained = self.exact.retain(|key| !wanted.has(key));
 
         let (waiting, _no_room_yet) = self.let_in(new);
         let is_needed = |gone: &Prefix| waiting.iter().any(|(prefix, _)| gone.contains(**prefix));
@@ -72,7 +97,7 @@ impl Tables {
             return Err(map_error("api4, api6")(error));
         }
         self.let_go(&needed)?;
-        Ok(changed)
+        retained.map(|()| changed)
     }
 
     /// Adds classes; those that find no room come back, and why the first of them did not.
@@ -136,6 +161,9 @@ impl Tables {
             self.allowed.insert(*key, *value);
             changed += 1;
         }
+        let classed = Classed::by(&self.classes);
+        let keys = wanted.keys().filter_map(|entry| exact::key(entry, &self.nat64));
+        self.exact.add(keys.filter(|key| !classed.has(key)));
         Ok(changed)
     }
 
@@ -184,6 +212,9 @@ impl Tables {
 
     fn forbid(&mut self, keys: &[AllowKey]) -> Result<(), NodeError> {
         for key in keys {
+            if let Some(exact) = exact::key(key, &self.nat64) {
+                self.exact.remove(&exact)?;
+            }
             match *key {
                 AllowKey::V4(bits, data) => self.allow4.remove(&Key::new(bits, data)),
                 AllowKey::V6(bits, data) => self.allow6.remove(&Key::new(bits, data)),
@@ -234,7 +265,7 @@ pub(super) fn present<V>(found: Result<V, MapError>) -> Result<Option<V>, MapErr
     }
 }
 
-fn typed<T>(ebpf: &mut Ebpf, name: &'static str) -> Result<T, NodeError>
+pub(super) fn typed<T>(ebpf: &mut Ebpf, name: &'static str) -> Result<T, NodeError>
 where
     T: TryFrom<Map, Error = MapError>,
 {

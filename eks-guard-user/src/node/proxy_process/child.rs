@@ -211,7 +211,7 @@ impl Child {
         let socket = descriptors.pop().ok_or("a workload without a record")?;
         let file = RemoteFile::on(socket, &facts.session)?;
         let (principal, session) = (principal(&facts), facts.session.clone());
-        let recorder = Arc::new(DiskRecorder::on(Box::new(file), facts)?);
+        let recorder = Arc::new(DiskRecorder::on(Box::new(file), facts));
         let workload = Workload::new(principal, session, recorder, &self.limits);
         match resident {
             Resident::Agent(cgroup) => self.change_agents(|agents| {

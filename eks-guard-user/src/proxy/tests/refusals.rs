@@ -349,6 +349,35 @@ async fn more_requests_than_the_limit_are_told_to_wait() {
 }
 
 #[tokio::test]
+async fn bodies_have_a_share_of_memory_each_agent_its_own() {
+    let of_one = Limits {
+        body_memory: 150,
+        ..Limits::default()
+    };
+    let of_all = Limits {
+        all_body_memory: 150,
+        ..Limits::default()
+    };
+    for (limits, whose) in [(of_one, "this agent"), (of_all, "all agents")] {
+        let rig = Rig::with(Protocol::H2, limits, |_| Answer::Never).await;
+        let (mut first, mut second) = (rig.client(Protocol::H2).await, rig.client(Protocol::H2).await);
+        let held = first.send(post(CONFIG_MAPS, &config_map("one")));
+        tokio::select! {
+            _ = held => panic!("nothing answers"),
+            () = async {
+                rig.api.wait_for(1).await;
+                let response = second.call(post(CONFIG_MAPS, &config_map("two"))).await;
+                let (code, reason, _, status) = refusal(&response);
+                assert_eq!((code, reason.as_str()), (429, "Overloaded"));
+                let message = status["message"].as_str().unwrap_or_default();
+                assert!(message.contains(whose), "{message}");
+            } => {}
+        }
+        assert_eq!(rig.api.arrived().len(), 1);
+    }
+}
+
+#[tokio::test]
 async fn request_trailers_go_nowhere() {
     let rig = Rig::start(empty_list).await;
     let mut stream = Client::tls(rig.port, &rig.ca_pem, Protocol::H1.alpn())

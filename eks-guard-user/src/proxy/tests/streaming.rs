@@ -11,7 +11,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::sync::mpsc;
 
-use super::{BOTH, PODS, Rig, empty_list, get, only};
+use super::{BOTH, CONFIG_MAPS, PODS, Rig, config_map, empty_list, get, only, post};
 use crate::proxy::Limits;
 use crate::testing::{Answer, Arrived, FakeBody, Protocol, eventually};
 
@@ -368,4 +368,28 @@ async fn draining_lets_short_requests_finish_and_ends_watches_at_the_deadline() 
             .is_err(),
         "nobody listens any more"
     );
+}
+
+#[tokio::test]
+async fn a_reply_that_nobody_reads_holds_no_memory_of_bodies() {
+    let limits = Limits {
+        body_memory: 150,
+        ..Limits::default()
+    };
+    for protocol in BOTH {
+        let feeds = Arc::default();
+        let rig = Rig::with(Protocol::H2, limits.clone(), fed(&feeds)).await;
+        let (mut first, mut second) = (rig.client(protocol).await, rig.client(protocol).await);
+        let open = first
+            .send(post(CONFIG_MAPS, &config_map("one")))
+            .await
+            .expect("a reply begins");
+        assert_eq!(open.status(), 200);
+        let next = second
+            .send(post(CONFIG_MAPS, &config_map("two")))
+            .await
+            .expect("a reply begins");
+        assert_eq!(next.status(), 200);
+        drop(open);
+    }
 }

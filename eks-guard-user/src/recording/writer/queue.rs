@@ -13,6 +13,8 @@ const MAX_BYTES: usize = 8 * 1024 * 1024;
 
 /// How long events that nobody waits for stay for company, so that not every request wakes the writer's thread.
 const LINGER: Duration = Duration::from_millis(10);
+/// How long a writer waits for more before it goes. An agent that does nothing costs no thread, and one that works keeps it.
+const IDLE: Duration = Duration::from_secs(10);
 
 /// A line on its way to the disk.
 #[derive(Debug)]
@@ -27,12 +29,22 @@ pub(super) struct Queue {
     state: Mutex<State>,
     wake: Condvar,
     linger: Duration,
+    idle: Duration,
 }
 
 impl Default for Queue {
     fn default() -> Self {
-        Self::with_linger(LINGER)
+        Self::with_waits(LINGER, IDLE)
     }
+}
+
+/// Whether somebody takes what was queued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Writer {
+    /// One is there.
+    Present,
+    /// None is: whoever is told so has to start the next one, or call [`Queue::give_up`].
+    Missing,
 }
 
 #[derive(Debug, Default)]
@@ -47,6 +59,8 @@ struct State {
     unreported: u64,
     lost: u64,
     closed: bool,
+    /// A writer is there, or about to be.
+    has_writer: bool,
     /// Why nothing is taken at present.
     broken: Option<RecordError>,
 }
@@ -58,21 +72,39 @@ pub(super) struct Batch {
     pub(super) lost: u64,
     /// The last attempt failed: something must be written to know whether the disk takes it again.
     pub(super) retry: bool,
+    /// Nothing has come for a while.
+    pub(super) idle: bool,
     /// Nothing more will come.
     pub(super) last: bool,
 }
 
+impl Batch {
+    /// How many entries nobody waits for.
+    pub(super) fn unawaited(&self) -> u64 {
+        self.entries.iter().filter(|entry| entry.done.is_none()).count() as u64
+    }
+
+    /// Tells everybody who waits what became of it.
+    pub(super) fn settle(&mut self, outcome: &Result<(), RecordError>) {
+        for done in self.entries.drain(..).filter_map(|entry| entry.done) {
+            // Nobody waits any more when the request was given up.
+            drop(done.send(outcome.clone()));
+        }
+    }
+}
+
 impl Queue {
-    pub(super) fn with_linger(linger: Duration) -> Self {
+    pub(super) fn with_waits(linger: Duration, idle: Duration) -> Self {
         Self {
             state: Mutex::default(),
             wake: Condvar::new(),
             linger,
+            idle,
         }
     }
 
     /// Takes an entry, or says why not; an entry that nobody waits for is then counted as lost.
-    pub(super) fn push(&self, entry: Entry) -> Result<(), RecordError> {
+    pub(super) fn push(&self, entry: Entry) -> Result<Writer, RecordError> {
         let mut state = self.lock();
         let refusal = if state.closed {
             Some(RecordError {
@@ -98,18 +130,23 @@ impl Queue {
         state.urgent |= entry.done.is_some() || state.bytes > MAX_BYTES / 2;
         state.entries.push_back(entry);
         let must_wake = state.urgent || !state.lingering;
+        let had_writer = std::mem::replace(&mut state.has_writer, true);
         drop(state);
+        if !had_writer {
+            return Ok(Writer::Missing);
+        }
         if must_wake {
             self.wake.notify_one();
         }
-        Ok(())
+        Ok(Writer::Present)
     }
 
     /// Waits for entries and a little longer for company, for the end, or, when broken, for the time of the next attempt.
+    /// An idle batch comes when nothing else has for a while.
     pub(super) fn next(&self, retry_after: Duration) -> Batch {
-        let mut state = self.lock();
-        while state.entries.is_empty() && !state.closed && state.broken.is_none() {
-            state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.wait(self.lock(), self.idle, State::is_idle);
+        if state.is_idle() {
+            return state.take();
         }
         state = if state.broken.is_some() {
             self.wait(state, retry_after, |state| !state.closed)
@@ -119,13 +156,26 @@ impl Queue {
         };
         state.lingering = false;
         state.urgent = false;
-        state.bytes = 0;
-        Batch {
-            entries: state.entries.drain(..).collect(),
-            lost: std::mem::take(&mut state.unreported),
-            retry: state.broken.is_some(),
-            last: state.closed,
-        }
+        state.take()
+    }
+
+    /// Whether the writer may go: nothing has come. The next entry asks for another one.
+    pub(super) fn let_go(&self) -> bool {
+        let mut state = self.lock();
+        let may_go = state.is_idle();
+        state.has_writer = !may_go;
+        may_go
+    }
+
+    /// No writer could be started: what waits for one is refused, and the next entry asks for one again.
+    pub(super) fn give_up(&self, error: &RecordError) {
+        let mut state = self.lock();
+        state.has_writer = false;
+        let mut batch = state.take();
+        state.unreported += batch.lost;
+        state.count_lost(batch.unawaited());
+        drop(state);
+        batch.settle(&Err(error.clone()));
     }
 
     /// From now on nothing is taken.
@@ -193,6 +243,22 @@ impl Queue {
 }
 
 impl State {
+    /// Nothing is there to be done.
+    fn is_idle(&self) -> bool {
+        self.entries.is_empty() && !self.closed && self.broken.is_none()
+    }
+
+    fn take(&mut self) -> Batch {
+        self.bytes = 0;
+        Batch {
+            idle: self.is_idle(),
+            entries: std::mem::take(&mut self.entries).into(),
+            lost: std::mem::take(&mut self.unreported),
+            retry: self.broken.is_some(),
+            last: self.closed,
+        }
+    }
+
     fn count_lost(&mut self, events: u64) {
         self.lost += events;
         self.unreported += events;

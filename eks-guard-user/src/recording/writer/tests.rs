@@ -1,10 +1,11 @@
 //! The disk writer against slow, full and broken disks.
 
 use std::fs::{self, File, Permissions};
+use std::io;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,9 +16,9 @@ use tokio::sync::oneshot;
 
 use crate::recording::writer::event::{MAX_LINE, line};
 use crate::recording::writer::file::{RecordFile, RecordSink};
-use crate::recording::writer::queue::{Entry, Queue};
+use crate::recording::writer::queue::{Entry, Queue, Writer};
 use crate::recording::writer::thread::run;
-use crate::recording::writer::{DiskRecorder, SessionEnd, SessionFacts};
+use crate::recording::writer::{DiskRecorder, SessionEnd, SessionFacts, lock};
 use crate::recording::{RecordError, Recorder};
 
 fn facts() -> SessionFacts {
@@ -172,11 +173,12 @@ fn company_is_waited_for_by_what_nobody_waits_for_only() {
         let line = vec![b'x'; size];
         queue.push(Entry { line, done }).unwrap();
     }
+    const AN_HOUR: Duration = Duration::from_secs(3600);
     let durable = |queue: &Queue| push(queue, 1, Some(oneshot::channel().0));
     let half_full = |queue: &Queue| push(queue, 5 * 1024 * 1024, None);
     let reasons: [fn(&Queue); 3] = [durable, half_full, Queue::close];
     for then in reasons {
-        let queue = Queue::with_linger(Duration::from_secs(3600));
+        let queue = Queue::with_waits(AN_HOUR, AN_HOUR);
         push(&queue, 1, None);
         push(&queue, 1, None);
         thread::scope(|scope| {
@@ -320,11 +322,93 @@ fn a_writer_that_is_gone_leaves_nobody_waiting() {
         &queue,
         &facts(),
     );
-    let refused: Result<(), RecordError> = queue.push(Entry {
+    let refused = queue.push(Entry {
         line: b"{}\n".to_vec(),
         done: None,
     });
     assert!(refused.is_err() && !queue.healthy());
+}
+
+/// Takes everything, and tells what was asked of it.
+struct Told(Arc<Mutex<String>>);
+
+impl RecordSink for Told {
+    fn append(&mut self, lines: &[u8]) -> io::Result<()> {
+        let text = std::str::from_utf8(lines).unwrap();
+        self.0.lock().unwrap().push_str(text);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.lock().unwrap().push_str("flushed\n");
+        Ok(())
+    }
+
+    fn path(&self) -> &Path {
+        Path::new("told")
+    }
+}
+
+/// A record whose writer goes as soon as nothing is there.
+fn hasty() -> (DiskRecorder, Arc<Mutex<String>>) {
+    let told = Arc::<Mutex<String>>::default();
+    let queue = Queue::with_waits(Duration::ZERO, Duration::ZERO);
+    let recorder = DiskRecorder::queued(Box::new(Told(Arc::clone(&told))), facts(), queue);
+    (recorder, told)
+}
+
+#[tokio::test]
+async fn a_record_has_a_thread_while_there_is_something_to_write() {
+    let (recorder, told) = hasty();
+    assert!(lock(&recorder.thread).is_none(), "nothing was written yet");
+    for id in ["first", "second"] {
+        recorder.append(event(id)).unwrap();
+        wait_until("the writer must go", || {
+            lock(&recorder.thread).as_ref().unwrap().is_finished()
+        });
+        let told = std::mem::take(&mut *told.lock().unwrap());
+        assert!(told.contains(id) && told.ends_with("flushed\n"), "{told}");
+    }
+    recorder.durable(event("intent")).await.unwrap();
+    assert!(recorder.healthy() && told.lock().unwrap().contains("intent"));
+}
+
+#[test]
+fn nothing_is_lost_between_two_writers() {
+    let (recorder, told) = hasty();
+    for n in 0..2_000 {
+        recorder.append(event(format!("n{n}"))).unwrap();
+        if n % 10 == 0 {
+            thread::yield_now();
+        }
+    }
+    drop(recorder);
+    let told = told.lock().unwrap();
+    let lines = told.lines().filter(|line| *line != "flushed");
+    let ids: Vec<String> = lines
+        .map(|line| serde_json::from_str::<Event>(line).unwrap().id)
+        .collect();
+    let expected: Vec<String> = (0..2_000).map(|n| format!("n{n}")).collect();
+    assert_eq!(ids, expected);
+    assert!(told.ends_with("flushed\n"), "the end is on disk");
+}
+
+#[test]
+fn what_no_writer_could_be_started_for_is_refused_and_the_next_entry_asks_again() {
+    let queue = Queue::default();
+    let (done_tx, mut done_rx) = oneshot::channel();
+    let push = |done| {
+        let line = line(&event("a")).unwrap();
+        queue.push(Entry { line, done }).unwrap()
+    };
+    assert_eq!(push(Some(done_tx)), Writer::Missing);
+    assert_eq!(push(None), Writer::Present);
+    queue.give_up(&RecordError {
+        message: "no thread".to_owned(),
+    });
+    assert_eq!(done_rx.try_recv().unwrap().unwrap_err().message, "no thread");
+    assert_eq!(queue.lost(), 1);
+    assert_eq!(push(None), Writer::Missing);
 }
 
 const CHILD: &str = "EKS_GUARD_TEST_FULL_DISK";

@@ -8,17 +8,16 @@ use eks_guard_core::record::{Event, Stage};
 use crate::recording::RecordError;
 use crate::recording::writer::event::{SessionFacts, line, own_event};
 use crate::recording::writer::file::RecordSink;
-use crate::recording::writer::queue::{Batch, Entry, Queue};
+use crate::recording::writer::queue::{Batch, Queue};
 
 /// How often a full disk is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Writes until the queue is closed and empty, or the disk fails for good.
+/// Writes until the queue is closed and empty, nothing comes for a while, or the disk fails for good.
 pub(super) fn run(file: &mut dyn RecordSink, queue: &Queue, facts: &SessionFacts) {
-    let _leaving = Leaving(queue);
+    let leaving = Leaving(queue);
     loop {
-        let batch = queue.next(RETRY);
-        let last = batch.last;
+        let mut batch = queue.next(RETRY);
         let written = write(file, &batch, facts);
         let flushed = match (&written, batch.must_flush()) {
             (Ok(()), true) => file.flush().map_err(Failure::flush),
@@ -28,20 +27,25 @@ pub(super) fn run(file: &mut dyn RecordSink, queue: &Queue, facts: &SessionFacts
         match written.map_err(Failure::write).and(flushed) {
             Ok(()) => {
                 queue.mend();
-                settle(batch.entries, &Ok(()));
+                batch.settle(&Ok(()));
             }
             Err(failure) => {
                 let error = failure.error(file.path());
                 queue.break_with(error.clone());
-                queue.count_lost(batch.entries.iter().filter(|entry| entry.done.is_none()).count() as u64);
+                queue.count_lost(batch.unawaited());
                 queue.unreport(batch.lost);
-                settle(batch.entries, &Err(error));
+                batch.settle(&Err(error));
                 if failure.is_final {
                     return;
                 }
             }
         }
-        if last {
+        if batch.last {
+            return;
+        }
+        if batch.idle && queue.let_go() {
+            // Another one goes on where this one ends.
+            std::mem::forget(leaving);
             return;
         }
     }
@@ -87,9 +91,13 @@ impl Failure {
 }
 
 impl Batch {
-    /// Whether somebody waits for the disk; at the end everything is flushed.
+    /// Whether somebody waits for the disk; at the end everything is flushed, and before the writer goes.
     fn must_flush(&self) -> bool {
-        self.last || self.retry || self.lost > 0 || self.entries.iter().any(|entry| entry.done.is_some())
+        self.last
+            || self.idle
+            || self.retry
+            || self.lost > 0
+            || self.entries.iter().any(|entry| entry.done.is_some())
     }
 }
 
@@ -113,22 +121,12 @@ fn write(file: &mut dyn RecordSink, batch: &Batch, facts: &SessionFacts) -> io::
     }
 }
 
-fn settle(entries: Vec<Entry>, outcome: &Result<(), RecordError>) {
-    for done in entries.into_iter().filter_map(|entry| entry.done) {
-        // Nobody waits any more when the request was given up.
-        drop(done.send(outcome.clone()));
-    }
-}
-
 /// However the thread ends, by a panic too: nobody is left waiting, and nothing is taken any more.
 struct Leaving<'a>(&'a Queue);
 
 impl Drop for Leaving<'_> {
     fn drop(&mut self) {
         let error = self.0.fail_for_good();
-        let batch = self.0.next(Duration::ZERO);
-        self.0
-            .count_lost(batch.entries.iter().filter(|entry| entry.done.is_none()).count() as u64);
-        settle(batch.entries, &Err(error));
+        self.0.give_up(&error);
     }
 }

@@ -26,7 +26,7 @@ fn session() -> (TempDir, Session) {
 
 fn recorder(session: &Session) -> DiskRecorder {
     let file = RemoteFile::on(session.writer().unwrap(), "s-1").unwrap();
-    DiskRecorder::on(Box::new(file), session.facts()).unwrap()
+    DiskRecorder::on(Box::new(file), session.facts())
 }
 
 fn written(folder: &TempDir) -> Vec<Event> {
