@@ -2,9 +2,11 @@
 //! Rules that restrict match whatever a request could touch, rules that allow only what they cover completely
 //! (docs/policy.md).
 
+mod boxes;
 mod compile;
 mod condition;
 mod decide;
+mod diff;
 mod document;
 mod evidence;
 mod explain;
@@ -23,6 +25,7 @@ mod review;
 mod selector;
 mod sieve;
 mod subjects;
+mod suggest;
 
 #[cfg(test)]
 mod tests;
@@ -30,6 +33,7 @@ mod tests;
 pub use compile::{CompileError, MAX_RULES, Snapshot};
 pub use condition::ConditionError;
 pub use decide::Decision;
+pub use diff::{Diff, DiffError, Difference, Level, diff};
 pub use document::{
     AgentPolicy, Effect, InvalidPolicy, KIND, custom_resource_definition, read_policies,
     read_policies_or_refuse,
@@ -42,5 +46,6 @@ pub use observe::Observation;
 pub use permit::Permit;
 pub use review::{Asker, Review, ReviewError};
 pub use selector::Namespaces;
+pub use suggest::{Call, ObjectNames, SuggestError, Suggestion, suggest};
 
 pub use crate::yaml::{API_VERSION, DocumentError, Origin};

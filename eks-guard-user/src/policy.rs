@@ -10,15 +10,20 @@ use eks_guard_core::policy::{
     AgentPolicy, CompileError, DocumentError, Snapshot, read_policies, read_policies_or_refuse,
 };
 
+use crate::policy::diff::DiffArgs;
 use crate::policy::explain::ExplainArgs;
+use crate::policy::suggest::SuggestArgs;
 use crate::policy::test::TestArgs;
 
+pub mod diff;
 pub mod explain;
+pub mod suggest;
 pub mod test;
 pub mod who;
 pub mod words;
 
 mod render;
+mod table;
 
 #[cfg(test)]
 mod tests;
@@ -50,6 +55,10 @@ enum PolicyCommand {
     Explain(Box<ExplainArgs>),
     /// Decide cases from files, and hold them against what is expected (exit code 0 all passed, 1 some failed, 2 invalid)
     Test(TestArgs),
+    /// Say what a change of policies newly reaches (exit code 0 nothing, 1 something, 2 invalid)
+    Diff(DiffArgs),
+    /// Write the least policy that would have allowed what records say was asked for (exit code 0 printed, 2 invalid)
+    Suggest(SuggestArgs),
 }
 
 const CHECK_EXAMPLES: &str = "\
@@ -143,6 +152,8 @@ impl PolicyArgs {
             PolicyCommand::Check(args) => check(&args.files, out, err),
             PolicyCommand::Explain(args) => explain::explain(args, out, err),
             PolicyCommand::Test(args) => test::test(args, out, err),
+            PolicyCommand::Diff(args) => diff::diff(args, out, err),
+            PolicyCommand::Suggest(args) => suggest::suggest(args, out, err),
         }
     }
 }

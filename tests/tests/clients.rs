@@ -1,5 +1,8 @@
 //! kubectl through the guard: what is allowed gives the same output and the same exit code as without the guard.
 
+#[path = "clients/suggested.rs"]
+mod suggested;
+
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 use std::net::Ipv6Addr;

@@ -28,6 +28,8 @@ pub(crate) use limits::MAX_SOURCE;
 pub(crate) struct Condition {
     /// The name it has in the document.
     pub(crate) name: Box<str>,
+    /// What is written there.
+    pub(crate) source: Box<str>,
     /// What to look at when the evidence does not answer it.
     pub(crate) wanted: Wanted,
     pub(crate) predicate: Arc<dyn Predicate>,
@@ -42,6 +44,7 @@ impl Condition {
         let expression = Expression::compile(source)?;
         Ok(Self {
             name: name.into(),
+            source: source.into(),
             wanted: expression.wanted(),
             predicate: Arc::new(expression),
         })

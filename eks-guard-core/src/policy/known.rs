@@ -211,6 +211,11 @@ impl KnownResource {
         KNOWN.get(index)
     }
 
+    /// Every resource.
+    pub(crate) fn all() -> impl Iterator<Item = &'static KnownResource> {
+        KNOWN.iter()
+    }
+
     /// The resource that a plural, singular or short name means; the first group wins, as in kubectl.
     #[must_use]
     pub fn named(text: &str) -> Option<&'static KnownResource> {

@@ -12,12 +12,14 @@ use crate::request_info::{ApiRequest, RequestInfo, RequestScope, ResourceInfo, V
 
 mod conditions;
 mod decisions;
+mod diffs;
 mod documents;
 mod explanations;
 mod model;
 mod protections;
 mod reviews;
 mod subjects;
+mod suggestions;
 mod tools;
 
 /// A policy file with one policy for agent `a`; each rule is written in flow style.

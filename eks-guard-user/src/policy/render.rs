@@ -6,6 +6,7 @@ use eks_guard_core::policy::{Answer, Effect, Explanation, Finding, Observation, 
 use serde::Serialize;
 
 use crate::policy::explain::Output;
+use crate::policy::table;
 
 /// The answer as programs read it.
 #[derive(Serialize)]
@@ -190,18 +191,7 @@ fn rules(rules: &[RuleExplanation], out: &mut dyn Write) -> io::Result<()> {
     }
     writeln!(out)?;
     let head = ["RULE", "EFFECT", "MATCHES", "WHY"].map(str::to_owned);
-    let width = |column: usize| {
-        let cells = std::iter::once(&head)
-            .chain(&rows)
-            .filter_map(|row| row.get(column));
-        cells.map(|cell| cell.chars().count()).max().unwrap_or_default()
-    };
-    let (rule_width, effect_width, matches_width) = (width(0), width(1), width(2));
-    for [rule, effect, matches, why] in std::iter::once(&head).chain(&rows) {
-        let line = format!("{rule:rule_width$}  {effect:effect_width$}  {matches:matches_width$}  {why}");
-        writeln!(out, "{}", line.trim_end())?;
-    }
-    Ok(())
+    table::write(&head, rows, out)
 }
 
 fn row(rule: &RuleExplanation) -> [String; 4] {

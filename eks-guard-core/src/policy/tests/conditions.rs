@@ -63,6 +63,7 @@ fn add(snapshot: &mut Snapshot, label: &str, ask: Ask) {
         Ask::Always(_) | Ask::Verb(_) | Ask::Large | Ask::Is(..) => Wanted::Objects,
     };
     let condition = Condition {
+        source: "".into(),
         name: "test".into(),
         wanted,
         predicate: std::sync::Arc::new(ask),
