@@ -2,6 +2,8 @@
 
 #[path = "refusals/agent.rs"]
 mod agent;
+#[path = "refusals/contents.rs"]
+mod contents;
 #[path = "refusals/looks.rs"]
 mod looks;
 #[path = "refusals/profiles.rs"]

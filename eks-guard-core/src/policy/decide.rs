@@ -45,7 +45,7 @@ impl Snapshot {
             match self.judge(&operation, &evidence) {
                 Judgement::Allow(rule) => Found::Allow(rule.label.clone()),
                 Judgement::Refuse(ground) => Found::Refuse(self.refusal(&operation, &evidence, ground)),
-                Judgement::Open(rule, wanted) => Found::Open(rule.label.clone(), wanted),
+                Judgement::Open(rule, wanted) => Found::Open(rule.into(), wanted),
             }
         };
         match found {

@@ -110,7 +110,7 @@ impl Snapshot {
                 rule: rule.label.to_string(),
             },
             Judgement::Refuse(ground) => Answer::Refused(self.refusal(operation, evidence, ground)),
-            Judgement::Open(rule, wanted) => Answer::Refused(look::refusal(&rule.label, wanted)),
+            Judgement::Open(rule, wanted) => Answer::Refused(look::refusal(rule, wanted)),
         };
         let protections = Protection::ALL
             .into_iter()
@@ -201,10 +201,13 @@ fn explain_protection(
     judgement: Judgement<'_>,
 ) -> RuleExplanation {
     let decides = matches!(judgement, Judgement::Refuse(Ground::Protected(it)) if it == protection);
-    let (finding, because) = if Protection::of(operation) != Some(protection) {
-        (Finding::Differs, Vec::new())
-    } else if decides {
+    let is_open = matches!(judgement, Judgement::Open(rule, _) if rule == protection.label());
+    let (finding, because) = if decides {
         (Finding::Decides, vec![protection.remedy().to_owned()])
+    } else if is_open {
+        (Finding::Open, vec![protection.remedy().to_owned()])
+    } else if Protection::of(operation) != Some(protection) {
+        (Finding::Differs, Vec::new())
     } else {
         (Finding::Matches, vec![protection.remedy().to_owned()])
     };

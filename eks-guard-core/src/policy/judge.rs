@@ -8,7 +8,7 @@ use crate::policy::evidence::Evidence;
 use crate::policy::look::Wanted;
 use crate::policy::matching::Reach;
 use crate::policy::operation::Operation;
-use crate::policy::protection::{Protection, is_secret};
+use crate::policy::protection::{self, Content, Protection, is_secret};
 use crate::request_info::Verb;
 
 /// What was found, with the rule that decided.
@@ -18,8 +18,9 @@ pub(crate) enum Judgement<'a> {
     Allow(&'a RuleEntry),
     /// Refused.
     Refuse(Ground<'a>),
-    /// Allowed or refused, depending on objects that have to be looked at; with the first rule that asks for them.
-    Open(&'a RuleEntry, Wanted),
+    /// Allowed or refused, depending on objects that have to be looked at; with the name of the first rule that asks for
+    /// them.
+    Open(&'a str, Wanted),
 }
 
 /// Why a request is refused.
@@ -78,7 +79,7 @@ struct Question<'s, 'e> {
 }
 
 impl Snapshot {
-    /// Judges one request. Allocates nothing unless a condition does.
+    /// Judges one request. Allocates nothing unless it has a body, or a condition does.
     ///
     /// What is refused whatever the objects are is refused at once: nothing is looked at for it.
     pub(crate) fn judge(&self, operation: &Operation<'_>, evidence: &Evidence<'_>) -> Judgement<'_> {
@@ -123,6 +124,11 @@ impl<'s> Question<'s, '_> {
             Some(Protection::Connect) | None => {}
             Some(protection) => return Err(Ground::Protected(protection)),
         }
+        let written = match protection::of_content(self.evidence) {
+            Content::Clean => None,
+            Content::Refused(protection) => return Err(Ground::Protected(protection)),
+            Content::Open(protection, wanted) => Some((protection.label(), wanted)),
+        };
         if let Some(invalid) = self.snapshot.invalid_for(self.evidence.principal) {
             return Err(Ground::Invalid(invalid));
         }
@@ -139,8 +145,11 @@ impl<'s> Question<'s, '_> {
             Err(_) => Ground::NothingAllows(verb),
         })?;
         let (allowing, masking) = self.masked(operation, allowing)?;
-        let open = [restricting.open, allowing.open, masking].into_iter().flatten();
-        Ok(open
+        let rules = [restricting.open, allowing.open, masking].into_iter().flatten();
+        let rules = rules.map(|(rule, wanted)| (&*rule.label, wanted));
+        Ok(written
+            .into_iter()
+            .chain(rules)
             .reduce(|(first, wanted), (_, more)| (first, wanted.max(more)))
             .map_or(Judgement::Allow(allowing.rule), |(rule, wanted)| {
                 Judgement::Open(rule, wanted)

@@ -125,9 +125,6 @@ pub(super) fn refusal(rule: &str, wanted: Wanted) -> Refusal {
     Refusal {
         reason: Reason::ObjectUnknown,
         rule: Some(rule.to_owned()),
-        message: format!(
-            "rule {rule:?} has a condition about {object}, and the guard could not look at it; \
-             an operator can write a rule without that condition"
-        ),
+        message: format!("what rule {rule:?} says depends on {object}, and the guard could not look at it"),
     }
 }

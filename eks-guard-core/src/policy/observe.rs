@@ -58,7 +58,7 @@ fn observation(judgement: Judgement<'_>) -> Observation {
         Judgement::Refuse(ground) => refusal(ground),
         Judgement::Open(rule, _) => Observation {
             reason: Some(Reason::ObjectUnknown),
-            rule: Some(rule.label.to_string()),
+            rule: Some(rule.to_owned()),
         },
     }
 }

@@ -9,6 +9,10 @@ use crate::policy::operation::{Extent, Operation, ResourceTarget, STREAMS, Targe
 use crate::reason::Reason;
 use crate::request_info::Verb;
 
+mod content;
+
+pub(crate) use content::{Content, of as of_content};
+
 /// The API group of the guard's own documents.
 const GUARD_GROUP: &str = "eks-guard.dev";
 /// The namespaces the guard runs in.
@@ -25,20 +29,35 @@ pub(crate) enum Protection {
     Token,
     /// A decision on, or the issuing of, a certificate.
     Certificate,
+    /// Who the API server takes somebody for.
+    Authentication,
+    /// What sees or answers requests in the API server's place.
+    Interception,
+    /// Labels that say which pods are agents.
+    Label,
+    /// A pod that gets a part of its node.
+    Escape,
+    /// Rights that make more rights.
+    Grant,
     /// exec, attach, port-forward, proxy.
     Connect,
 }
 
 impl Protection {
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Group,
         Self::Namespace,
         Self::Token,
         Self::Certificate,
+        Self::Authentication,
+        Self::Interception,
+        Self::Label,
+        Self::Escape,
+        Self::Grant,
         Self::Connect,
     ];
 
-    /// The first protection that refuses the request.
+    /// The first protection that refuses the request line; what a body adds, [`of_content`] finds.
     pub(crate) fn of(operation: &Operation<'_>) -> Option<Self> {
         let Target::Resource(target) = &operation.target else {
             return None;
@@ -63,17 +82,36 @@ impl Protection {
             }
             Self::Certificate => {
                 verb.is_mutating()
-                    && (target.group, target.resource)
-                        == ("certificates.k8s.io", "certificatesigningrequests")
-                    && matches!(target.subresource, "approval" | "status")
+                    && target.group == "certificates.k8s.io"
+                    && matches!(
+                        (target.resource, target.subresource),
+                        ("certificatesigningrequests", "approval" | "status")
+                            | ("podcertificaterequests", "status")
+                    )
             }
+            Self::Authentication => verb.is_mutating() && is_authentication(verb, target),
+            Self::Interception => {
+                verb.is_mutating()
+                    && (target.group == "admissionregistration.k8s.io"
+                        || (target.group, target.resource) == ("apiregistration.k8s.io", "apiservices"))
+            }
+            // What a request writes stands in its body.
+            Self::Label | Self::Escape | Self::Grant => false,
             Self::Connect => STREAMS.contains(&target.subresource),
         }
     }
 
     pub(crate) const fn reason(self) -> Reason {
         match self {
-            Self::Group | Self::Namespace | Self::Token | Self::Certificate => Reason::SelfProtection,
+            Self::Group
+            | Self::Namespace
+            | Self::Token
+            | Self::Certificate
+            | Self::Authentication
+            | Self::Interception
+            | Self::Label
+            | Self::Escape
+            | Self::Grant => Reason::SelfProtection,
             Self::Connect => Reason::ConnectRefused,
         }
     }
@@ -85,6 +123,11 @@ impl Protection {
             Self::Namespace => "builtin:guard-namespace",
             Self::Token => "builtin:no-token-minting",
             Self::Certificate => "builtin:no-certificate-signing",
+            Self::Authentication => "builtin:no-identity-mapping",
+            Self::Interception => "builtin:no-interception",
+            Self::Label => "builtin:agent-labels",
+            Self::Escape => "builtin:no-node-access",
+            Self::Grant => "builtin:no-escalation",
             Self::Connect => "builtin:no-connect",
         }
     }
@@ -107,12 +150,43 @@ impl Protection {
                 "a signed certificate would be a credential that the guard does not control, and no policy can \
                  allow it; an operator can do it outside the guard"
             }
+            Self::Authentication => {
+                "it says whom the API server takes for whom, and no policy can allow it; an operator can do it outside the guard"
+            }
+            Self::Interception => {
+                "admission and aggregation see, change or answer requests in the API server's place, and no policy can allow \
+                 it; an operator can do it outside the guard"
+            }
+            Self::Label => {
+                "labels and annotations of eks-guard.dev say which pods are guarded: they cannot be set, changed or removed \
+                 by an agent, and no policy can allow it; leave them as they are"
+            }
+            Self::Escape => {
+                "a pod with host namespaces, hostPath, privileges or capabilities beyond the baseline reaches its node, and \
+                 no policy can allow it; leave these fields out, and the spec of pods that have them as it is"
+            }
+            Self::Grant => {
+                "escalate, bind, impersonate, every verb on everything and cluster-admin make more rights than the guard \
+                 decides on, and no policy can allow it; name the verbs and resources, or another role"
+            }
             Self::Connect => {
                 "exec, attach, port-forward and proxy open a stream the guard cannot decide on yet, and no policy \
                  can allow it; read pods/log or change the object instead"
             }
         }
     }
+}
+
+/// The ConfigMaps of `kube-system` that map identities: those of nodes and roles on EKS, and those of front proxies.
+fn is_authentication(verb: Verb, target: &ResourceTarget<'_>) -> bool {
+    let is_kind = (target.group, target.resource) == ("", "configmaps");
+    is_kind
+        && target.namespace == Extent::One("kube-system")
+        && match target.name {
+            Extent::Nothing => false,
+            Extent::One(name) => matches!(name, "aws-auth" | "extension-apiserver-authentication"),
+            Extent::Many => verb == Verb::DeleteCollection,
+        }
 }
 
 fn is_guard_group(group: &str) -> bool {

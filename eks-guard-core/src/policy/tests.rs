@@ -11,6 +11,7 @@ use crate::reason::{Reason, Refusal};
 use crate::request_info::{ApiRequest, RequestInfo, RequestScope, ResourceInfo, Verb};
 
 mod conditions;
+mod contents;
 mod decisions;
 mod diffs;
 mod documents;
@@ -94,7 +95,7 @@ fn judged(snapshot: &Snapshot, operation: &Operation<'_>) -> (Option<Reason>, Op
                 let refusal = snapshot.refusal(operation, evidence, ground);
                 (Some(refusal.reason), refusal.rule)
             }
-            Judgement::Open(rule, _) => (Some(Reason::ObjectUnknown), Some(rule.label.to_string())),
+            Judgement::Open(rule, _) => (Some(Reason::ObjectUnknown), Some(rule.to_owned())),
         }
     })
 }
@@ -132,7 +133,7 @@ fn decide(snapshot: &Snapshot, principal: &Principal, request: ApiRequest) -> De
 fn label(judgement: Judgement<'_>) -> String {
     match judgement {
         Judgement::Allow(rule) => format!("allow {}", rule.label),
-        Judgement::Open(rule, _) => format!("open {}", rule.label),
+        Judgement::Open(rule, _) => format!("open {rule}"),
         Judgement::Refuse(Ground::Restricted(rule)) => format!("{} {}", rule.effect, rule.label),
         Judgement::Refuse(Ground::Secret(rule)) => format!("secret {}", rule.label),
         Judgement::Refuse(Ground::Protected(protection)) => protection.label().to_owned(),

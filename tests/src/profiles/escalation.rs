@@ -271,11 +271,10 @@ fn admission() -> Vec<Ask> {
     .flat_map(|(resource, kind)| {
         let path = format!("/apis/{version}/{resource}");
         [
-            Ask::json(format!("POST {path}"), object(version, kind, ""), DENIED),
-            Ask::plain(format!("DELETE {path}/made"), DENIED),
+            Ask::json(format!("POST {path}"), object(version, kind, ""), [PROTECTED; 4]),
+            Ask::plain(format!("DELETE {path}/made"), [PROTECTED; 4]),
         ]
     })
-    .map(|ask| ask.by("api-definitions"))
     .collect()
 }
 
@@ -288,7 +287,7 @@ fn api_definitions() -> Vec<Ask> {
         format!("/apis/{extensions}/customresourcedefinitions"),
         format!("/apis/{registration}/apiservices"),
     );
-    vec![
+    let by_rule = [
         Ask::json(format!("POST {definitions}"), definition.clone(), DENIED),
         Ask::json(
             format!("PUT {definitions}/widgets.example.com"),
@@ -296,27 +295,26 @@ fn api_definitions() -> Vec<Ask> {
             DENIED,
         ),
         Ask::plain(format!("DELETE {definitions}/widgets.example.com"), DENIED),
-        Ask::json(format!("POST {services}"), service, DENIED),
-        Ask::plain(format!("DELETE {services}/v1.example.com"), DENIED),
-    ]
-    .into_iter()
-    .map(|ask| ask.by("api-definitions"))
-    .collect()
+    ];
+    let by_nobody = [
+        Ask::json(format!("POST {services}"), service, [PROTECTED; 4]),
+        Ask::plain(format!("DELETE {services}/v1.example.com"), [PROTECTED; 4]),
+    ];
+    let by_rule = by_rule.into_iter().map(|ask| ask.by("api-definitions"));
+    by_rule.chain(by_nobody).collect()
 }
 
 fn system_config_maps() -> Vec<Ask> {
-    [
-        "aws-auth",
-        "coredns",
-        "kube-proxy",
-        "extension-apiserver-authentication",
-    ]
-    .into_iter()
-    .map(|name| {
+    let patch = |name: &str, expect| {
         let path = format!("/api/v1/namespaces/kube-system/configmaps/{name}");
-        Ask::patch(&path, r#"{"data":{"a":"b"}}"#, [DENY, DENY, DENY, GRANT]).by("kube-system")
-    })
-    .collect()
+        Ask::patch(&path, r#"{"data":{"a":"b"}}"#, expect)
+    };
+    vec![
+        patch("coredns", [DENY, DENY, DENY, GRANT]).by("kube-system"),
+        patch("kube-proxy", [DENY, DENY, DENY, GRANT]).by("kube-system"),
+        patch("aws-auth", [PROTECTED; 4]),
+        patch("extension-apiserver-authentication", [PROTECTED; 4]),
+    ]
 }
 
 fn guard_itself() -> Vec<Ask> {

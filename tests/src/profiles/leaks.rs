@@ -222,12 +222,7 @@ fn tokens() -> Vec<Ask> {
             request,
             [PROTECTED; 4],
         ),
-        Ask::json(
-            format!("POST {}", core("secrets")),
-            secret,
-            [NOTHING, DENY, DENY, GRANT],
-        )
-        .by("minted-tokens"),
+        Ask::json(format!("POST {}", core("secrets")), secret, [PROTECTED; 4]),
     ]
 }
 

@@ -159,7 +159,7 @@ fn who_has_looked_gets_an_answer() {
         }
     }
     let old = with_condition(&[ALLOW], "p/may", Ask::Existed);
-    for line in [PATCH, PUT, DELETE] {
+    for line in [PATCH, DELETE] {
         assert_eq!(decided(&old, line, &nothing()), "look OldObject", "{line}");
         let there = Facts {
             old_object: Fact::Present(&small),

@@ -109,6 +109,10 @@ fn credentials_and_streams_are_closed() {
             "patch certificates.k8s.io/certificatesigningrequests/status - x",
             "builtin:no-certificate-signing",
         ),
+        (
+            "update certificates.k8s.io/podcertificaterequests/status shop x",
+            "builtin:no-certificate-signing",
+        ),
         ("get certificates.k8s.io/certificatesigningrequests - x", "p/all"),
         ("create -/pods/exec shop web-0", "builtin:no-connect"),
         ("get -/pods/exec shop web-0", "builtin:no-connect"),
@@ -121,6 +125,51 @@ fn credentials_and_streams_are_closed() {
             "builtin:no-connect",
         ),
         ("get -/pods/log shop web-0", "p/all"),
+    ]);
+}
+
+#[test]
+fn nobody_else_answers_or_is_taken_for_somebody() {
+    const INTERCEPTION: &str = "builtin:no-interception";
+    const IDENTITY: &str = "builtin:no-identity-mapping";
+    for resource in [
+        "admissionregistration.k8s.io/mutatingwebhookconfigurations",
+        "admissionregistration.k8s.io/validatingwebhookconfigurations",
+        "admissionregistration.k8s.io/mutatingadmissionpolicies",
+        "admissionregistration.k8s.io/mutatingadmissionpolicybindings",
+        "admissionregistration.k8s.io/validatingadmissionpolicies",
+        "admissionregistration.k8s.io/validatingadmissionpolicybindings",
+        "apiregistration.k8s.io/apiservices",
+    ] {
+        let name = if resource.ends_with("apiservices") {
+            "v1.example.com"
+        } else {
+            "x"
+        };
+        for verb in ["create", "update", "patch", "delete"] {
+            check(&[(&format!("{verb} {resource} - {name}"), INTERCEPTION)]);
+        }
+        check(&[
+            (&format!("get {resource} - {name}"), "p/all"),
+            (&format!("list {resource} - -"), "p/all"),
+        ]);
+    }
+    check(&[
+        (
+            "deletecollection admissionregistration.k8s.io/validatingadmissionpolicies - -",
+            INTERCEPTION,
+        ),
+        ("create -/configmaps kube-system aws-auth", IDENTITY),
+        ("update -/configmaps kube-system aws-auth", IDENTITY),
+        ("patch -/configmaps kube-system aws-auth", IDENTITY),
+        (
+            "delete -/configmaps kube-system extension-apiserver-authentication",
+            IDENTITY,
+        ),
+        ("deletecollection -/configmaps kube-system -", IDENTITY),
+        ("get -/configmaps kube-system aws-auth", "p/all"),
+        ("patch -/configmaps kube-system coredns", "p/all"),
+        ("patch -/configmaps shop aws-auth", "p/all"),
     ]);
 }
 

@@ -197,7 +197,13 @@ fn allows(rules: &Snapshot, commands: &[Command<'_>]) {
     for (command, asks) in commands {
         for ask in *asks {
             let decision = decide(rules, *ask);
-            assert!(matches!(decision, Decision::Permit(_)), "{command}: {decision:?}");
+            // Whether a pod would reach its node is looked at; no rule of the policy is in doubt.
+            let is_allowed = match &decision {
+                Decision::Permit(_) => true,
+                Decision::Look(look) => look.rule().starts_with("builtin:"),
+                Decision::Refuse(..) => false,
+            };
+            assert!(is_allowed, "{command}: {decision:?}");
         }
     }
 }

@@ -29,7 +29,7 @@ spec:
     - {name: maps, effect: allow, verbs: ["*"], apiGroups: [""], resources: [configmaps], namespaces: [shop]}
     - {name: values, effect: mask, verbs: [get], apiGroups: [""], resources: [configmaps]}
     - {name: ask, effect: requireApproval, verbs: [delete], apiGroups: [""], resources: [configmaps]}
-    - {name: no-host, effect: deny, verbs: [create], apiGroups: [""], resources: [pods], conditions: [{name: host, expression: "object.spec.?hostPID.orValue(false)"}]}
+    - {name: no-host, effect: deny, verbs: [create], apiGroups: [""], resources: [pods], conditions: [{name: host, expression: "object.spec.?hostUsers.orValue(false)"}]}
 "#;
 
 const OBSERVER: &str = r#"---
@@ -113,7 +113,7 @@ const HOLDING: &str = r#"
     request:
       method: POST
       path: /api/v1/namespaces/shop/pods
-      body: {apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {containers: [], hostPID: true}}
+      body: {apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {containers: [], hostUsers: true}}
     expect: {decision: deny, rule: p/no-host}
   - name: a small deployment
     request: {verb: create, apiGroup: apps, resource: deployments, name: web, namespace: shop}

@@ -1,7 +1,7 @@
 //! What controllers make of objects: rights in AWS, work done with rights of their own, and the walls between tenants.
 
 use crate::profiles::escalation::{APPROVED, DENIED};
-use crate::profiles::{Ask, NAMESPACE, core, group, object};
+use crate::profiles::{Ask, NAMESPACE, PROTECTED, core, group, object};
 
 pub(super) fn aws_rights() -> Vec<Ask> {
     let annotation =
@@ -118,12 +118,10 @@ pub(super) fn isolation() -> Vec<Ask> {
             r#","value":1"#,
         )
         .by("isolation"),
-        made(
-            "/api/v1/persistentvolumes".to_owned(),
-            "v1",
-            "PersistentVolume",
-            host_path,
-        )
-        .by("isolation"),
+        Ask::json(
+            "POST /api/v1/persistentvolumes",
+            object("v1", "PersistentVolume", host_path),
+            [PROTECTED; 4],
+        ),
     ]
 }

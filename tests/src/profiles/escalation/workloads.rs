@@ -1,8 +1,7 @@
 //! Pods, and what makes pods: one that may be created, and what an agent could add to it.
 
-use crate::profiles::{APPROVE, Ask, DENY, GRANT, MASK, NOTHING, OK, Verdict, core, group};
+use crate::profiles::{APPROVE, Ask, GRANT, MASK, NOTHING, OK, PROTECTED, Verdict, core, group};
 
-const DENIED: [Verdict; 4] = [NOTHING, DENY, DENY, GRANT];
 const APPROVED: [Verdict; 4] = [NOTHING, APPROVE, APPROVE, GRANT];
 const CREATED: [Verdict; 4] = [NOTHING, OK, OK, GRANT];
 
@@ -84,29 +83,32 @@ pub(super) fn dangerous() -> Vec<Ask> {
         ..HARMLESS
     };
     let in_spec = |spec| Pod { spec, ..HARMLESS };
-    let security: [Pod<'_>; 9] = [
+    let security: [Pod<'_>; 4] = [
         in_container(r#""allowPrivilegeEscalation":true,"capabilities":{"drop":["ALL"]}"#),
         in_container(r#""allowPrivilegeEscalation":false"#),
-        in_container(
-            r#""allowPrivilegeEscalation":false,"capabilities":{"drop":["ALL"],"add":["NET_ADMIN"]}"#,
-        ),
-        in_container(
-            r#""allowPrivilegeEscalation":false,"capabilities":{"drop":["ALL"]},"procMount":"Unmasked""#,
-        ),
         in_container(r#""allowPrivilegeEscalation":false,"capabilities":{"drop":["ALL"]},"runAsUser":0"#),
         Pod {
             security: r#""runAsNonRoot":true"#,
             ..HARMLESS
         },
-        in_spec(r#""automountServiceAccountToken":false,"hostNetwork":true"#),
-        in_spec(r#""automountServiceAccountToken":false,"hostPID":true"#),
-        in_spec(r#""automountServiceAccountToken":false,"hostIPC":true"#),
     ];
     asks.extend(
         security
             .into_iter()
             .map(|pod| pod.create(APPROVED).by("pod-security")),
     );
+    let beyond = [
+        in_container(
+            r#""allowPrivilegeEscalation":false,"capabilities":{"drop":["ALL"],"add":["NET_ADMIN"]}"#,
+        ),
+        in_container(
+            r#""allowPrivilegeEscalation":false,"capabilities":{"drop":["ALL"]},"procMount":"Unmasked""#,
+        ),
+        in_spec(r#""automountServiceAccountToken":false,"hostNetwork":true"#),
+        in_spec(r#""automountServiceAccountToken":false,"hostPID":true"#),
+        in_spec(r#""automountServiceAccountToken":false,"hostIPC":true"#),
+    ];
+    asks.extend(beyond.into_iter().map(|pod| pod.create([PROTECTED; 4])));
     let identity = [
         in_spec(r#""restartPolicy":"Always""#),
         in_spec(r#""automountServiceAccountToken":false,"serviceAccountName":"admin""#),
@@ -147,11 +149,10 @@ pub(super) fn node_access() -> Vec<Ask> {
     let mut asks: Vec<Ask> = [host_path, privileged, hidden]
         .into_iter()
         .flat_map(|pod| {
-            let mut asks = pod.templates(DENIED);
-            asks.push(pod.create(DENIED));
+            let mut asks = pod.templates([PROTECTED; 4]);
+            asks.push(pod.create([PROTECTED; 4]));
             asks
         })
-        .map(|ask| ask.by("node-access"))
         .collect();
     let change = r#"{"spec":{"template":{"spec":{"hostPID":true}}}}"#;
     asks.push(Ask::patch(
