@@ -43,6 +43,7 @@ pub use facts::{Fact, Facts};
 pub use known::{KnownResource, Scope};
 pub use look::{Look, Wanted};
 pub use observe::Observation;
+pub use operation::{PATH_VERBS, RESOURCE_VERBS};
 pub use permit::Permit;
 pub use review::{Asker, Review, ReviewError};
 pub use selector::Namespaces;

@@ -30,6 +30,7 @@ pub mod upstream;
 // Used everywhere.
 pub mod drain;
 pub mod metrics;
+mod output;
 pub mod telemetry;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

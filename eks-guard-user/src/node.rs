@@ -39,6 +39,7 @@ use crate::config::{Surroundings, exit};
 use crate::node::config::{NodeConfig, NodeConfigError};
 use crate::node::daemon::Reload;
 use crate::node::status::{Status, ask, table};
+use crate::output;
 use crate::telemetry::{chain, say};
 
 /// The variable that names the node, as a DaemonSet sets it from `spec.nodeName`.
@@ -186,17 +187,11 @@ fn code(ended: Result<(), daemon::Failure>) -> u8 {
     }
 }
 
-fn show(status: &Status, output: Output, out: &mut dyn Write) -> io::Result<u8> {
-    match output {
+fn show(status: &Status, form: Output, out: &mut dyn Write) -> io::Result<u8> {
+    match form {
         Output::Table => table(status, out)?,
-        Output::Json => {
-            serde_json::to_writer_pretty(&mut *out, status)?;
-            writeln!(out)?;
-        }
-        Output::Yaml => {
-            let yaml = serde_saphyr::to_string(status).map_err(io::Error::other)?;
-            write!(out, "{yaml}")?;
-        }
+        Output::Json => output::json(status, out)?,
+        Output::Yaml => output::yaml(status, out)?,
     }
     Ok(0)
 }

@@ -23,7 +23,6 @@ pub mod who;
 pub mod words;
 
 mod render;
-mod table;
 
 #[cfg(test)]
 mod tests;

@@ -108,7 +108,7 @@ impl VerbSet {
 }
 
 /// The verbs that resource rules may name.
-pub(crate) const RESOURCE_VERBS: [Verb; 9] = [
+pub const RESOURCE_VERBS: [Verb; 9] = [
     Verb::Get,
     Verb::List,
     Verb::Watch,
@@ -124,7 +124,7 @@ pub(crate) const RESOURCE_VERBS: [Verb; 9] = [
 pub(crate) const STREAMS: [&str; 4] = ["exec", "attach", "portforward", "proxy"];
 
 /// The verbs that rules on plain paths may name.
-pub(crate) const PATH_VERBS: [Verb; 5] = [Verb::Get, Verb::Post, Verb::Put, Verb::Patch, Verb::Delete];
+pub const PATH_VERBS: [Verb; 5] = [Verb::Get, Verb::Post, Verb::Put, Verb::Patch, Verb::Delete];
 
 impl ActionSet {
     const READ: Self = Self(1);

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::node::canaries::Trial;
+use crate::output;
 
 /// The socket's name in the state folder.
 const SOCKET: &str = "status.sock";
@@ -234,20 +235,7 @@ pub fn table(status: &Status, out: &mut dyn Write) -> io::Result<()> {
     }
     let rows: Vec<[String; 6]> = status.pods.iter().map(row).collect();
     let head = ["POD", "CLASS", "AGENT", "LISTENER", "EGRESS", "VERIFIED"].map(str::to_owned);
-    let width = |column: usize| {
-        let cells = rows.iter().chain([&head]).filter_map(|row| row.get(column));
-        cells.map(String::len).max().unwrap_or_default()
-    };
-    let widths = [0, 1, 2, 3, 4, 5].map(width);
-    for row in [&head].into_iter().chain(&rows) {
-        let cells = row
-            .iter()
-            .zip(widths)
-            .map(|(cell, width)| format!("{cell:width$}"));
-        let line = cells.collect::<Vec<_>>().join("  ");
-        writeln!(out, "{}", line.trim_end())?;
-    }
-    Ok(())
+    output::table(&head, rows, out)
 }
 
 fn row(pod: &PodStatus) -> [String; 6] {

@@ -10,7 +10,8 @@ use clap::{Args, ValueEnum};
 use eks_guard_core::policy::{self, AgentPolicy, Diff, Difference, diff as compare};
 use serde::Serialize;
 
-use crate::policy::{ALLOWED, INVALID, PolicyError, REFUSED, read_all, table};
+use crate::output;
+use crate::policy::{ALLOWED, INVALID, PolicyError, REFUSED, read_all};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -172,14 +173,8 @@ fn write(diff: &Diff, output: DiffOutput, out: &mut dyn Write) -> io::Result<()>
             people(&diff.gained, "newly reached", out)?;
             people(&diff.lost, "no longer reached", out)
         }
-        DiffOutput::Json => {
-            let json = serde_json::to_string_pretty(&document()).map_err(io::Error::other)?;
-            writeln!(out, "{json}")
-        }
-        DiffOutput::Yaml => {
-            let yaml = serde_saphyr::to_string(&document()).map_err(io::Error::other)?;
-            write!(out, "{yaml}")
-        }
+        DiffOutput::Json => output::json(&document(), out),
+        DiffOutput::Yaml => output::yaml(&document(), out),
     }
 }
 
@@ -216,7 +211,7 @@ fn people(differences: &[Difference], title: &str, out: &mut dyn Write) -> io::R
             when.join("; "),
         ]
     });
-    table::write(&head.map(str::to_owned), rows.collect(), out)
+    output::table(&head.map(str::to_owned), rows.collect(), out)
 }
 
 /// A list whose empty text has to be seen.

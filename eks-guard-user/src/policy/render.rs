@@ -5,8 +5,8 @@ use std::io::{self, Write};
 use eks_guard_core::policy::{Answer, Effect, Explanation, Finding, Observation, RuleExplanation};
 use serde::Serialize;
 
+use crate::output;
 use crate::policy::explain::Output;
-use crate::policy::table;
 
 /// The answer as programs read it.
 #[derive(Serialize)]
@@ -63,14 +63,8 @@ struct RuleDocument<'a> {
 pub(super) fn write(explanation: &Explanation, output: Output, out: &mut dyn Write) -> io::Result<()> {
     match output {
         Output::Text => text(explanation, out),
-        Output::Json => {
-            let json = serde_json::to_string_pretty(&document(explanation)).map_err(io::Error::other)?;
-            writeln!(out, "{json}")
-        }
-        Output::Yaml => {
-            let yaml = serde_saphyr::to_string(&document(explanation)).map_err(io::Error::other)?;
-            write!(out, "{yaml}")
-        }
+        Output::Json => output::json(&document(explanation), out),
+        Output::Yaml => output::yaml(&document(explanation), out),
     }
 }
 
@@ -191,7 +185,7 @@ fn rules(rules: &[RuleExplanation], out: &mut dyn Write) -> io::Result<()> {
     }
     writeln!(out)?;
     let head = ["RULE", "EFFECT", "MATCHES", "WHY"].map(str::to_owned);
-    table::write(&head, rows, out)
+    output::table(&head, rows, out)
 }
 
 fn row(rule: &RuleExplanation) -> [String; 4] {

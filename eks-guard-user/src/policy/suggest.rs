@@ -14,6 +14,7 @@ use eks_guard_core::record::{Event, Stage};
 use eks_guard_core::request_info::{RequestInfo, RequestScope, ResourceInfo, Verb};
 use serde::Serialize;
 
+use crate::output;
 use crate::policy::{ALLOWED, INVALID, count, is_stdin};
 
 const EXAMPLES: &str = "\
@@ -271,6 +272,5 @@ fn json(agent: &str, suggestion: &Suggestion, out: &mut dyn Write) -> io::Result
         calls_without_need: suggestion.needless,
         not_allowed: withheld.collect(),
     };
-    let json = serde_json::to_string_pretty(&document).map_err(io::Error::other)?;
-    writeln!(out, "{json}")
+    output::json(&document, out)
 }

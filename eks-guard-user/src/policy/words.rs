@@ -4,25 +4,12 @@ use std::path::PathBuf;
 
 use clap::Args;
 use eks_guard_core::body::Body;
-use eks_guard_core::policy::{Explanation, Facts, KnownResource, Scope, Snapshot};
+use eks_guard_core::policy::{
+    Explanation, Facts, KnownResource, PATH_VERBS, RESOURCE_VERBS, Scope, Snapshot,
+};
 use eks_guard_core::principal::Principal;
 use eks_guard_core::reason::Refusal;
 use eks_guard_core::request_info::{ApiRequest, RequestInfo, RequestScope, ResourceInfo, Verb};
-
-/// Verbs of requests for objects.
-const RESOURCE_VERBS: [Verb; 9] = [
-    Verb::Get,
-    Verb::List,
-    Verb::Watch,
-    Verb::Create,
-    Verb::Update,
-    Verb::Patch,
-    Verb::Delete,
-    Verb::DeleteCollection,
-    Verb::Connect,
-];
-/// Verbs of requests for plain paths.
-const PATH_VERBS: [Verb; 5] = [Verb::Get, Verb::Post, Verb::Put, Verb::Patch, Verb::Delete];
 
 /// Methods of whole requests.
 const METHODS: [&str; 5] = ["GET", "POST", "PUT", "PATCH", "DELETE"];

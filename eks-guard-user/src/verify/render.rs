@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use eks_guard_core::catalogue::probe::{Tried, Verdict};
 use eks_guard_core::catalogue::report::{ProfileReport, RowReport};
 
+use crate::output;
 use crate::telemetry::Colour;
 use crate::verify::args::Output;
 use crate::verify::envelope::Statement;
@@ -18,14 +19,8 @@ pub(crate) fn write(
 ) -> io::Result<()> {
     match output {
         Output::Table => table(statement, colour, out),
-        Output::Json => {
-            let json = serde_json::to_string_pretty(statement).map_err(io::Error::other)?;
-            writeln!(out, "{json}")
-        }
-        Output::Yaml => {
-            let yaml = serde_saphyr::to_string(statement).map_err(io::Error::other)?;
-            write!(out, "{yaml}")
-        }
+        Output::Json => output::json(statement, out),
+        Output::Yaml => output::yaml(statement, out),
     }
 }
 

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
+use crate::output;
 use crate::policy::count;
 use crate::policy::test::cases::{Decision, Expectation};
 use crate::policy::test::{Outcome, TestOutput};
@@ -61,14 +62,8 @@ struct FoundDocument<'a> {
 pub(super) fn write(outcomes: &[Outcome], output: TestOutput, out: &mut dyn Write) -> io::Result<()> {
     match output {
         TestOutput::Table => table(outcomes, out),
-        TestOutput::Json => {
-            let json = serde_json::to_string_pretty(&document(outcomes)).map_err(io::Error::other)?;
-            writeln!(out, "{json}")
-        }
-        TestOutput::Yaml => {
-            let yaml = serde_saphyr::to_string(&document(outcomes)).map_err(io::Error::other)?;
-            write!(out, "{yaml}")
-        }
+        TestOutput::Json => output::json(&document(outcomes), out),
+        TestOutput::Yaml => output::yaml(&document(outcomes), out),
     }
 }
 

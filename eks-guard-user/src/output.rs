@@ -1,9 +1,23 @@
-//! Columns for people: each as wide as what stands in it.
+//! What commands print: documents for programs, columns for people.
 
 use std::io::{self, Write};
 
+use serde::Serialize;
+
+/// Prints a document as JSON, a member a line.
+pub(crate) fn json(document: &impl Serialize, out: &mut dyn Write) -> io::Result<()> {
+    let json = serde_json::to_string_pretty(document).map_err(io::Error::other)?;
+    writeln!(out, "{json}")
+}
+
+/// Prints a document as YAML.
+pub(crate) fn yaml(document: &impl Serialize, out: &mut dyn Write) -> io::Result<()> {
+    let yaml = serde_saphyr::to_string(document).map_err(io::Error::other)?;
+    write!(out, "{yaml}")
+}
+
 /// Prints rows below their head; the last column is not filled up.
-pub(super) fn write<const N: usize>(
+pub(crate) fn table<const N: usize>(
     head: &[String; N],
     rows: Vec<[String; N]>,
     out: &mut dyn Write,
