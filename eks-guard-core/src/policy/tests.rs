@@ -19,6 +19,7 @@ mod explanations;
 mod model;
 mod protections;
 mod reviews;
+mod rules;
 mod subjects;
 mod suggestions;
 mod tools;

@@ -1,6 +1,8 @@
 //! Rules against a brute-force model: requests and rules as sets of single operations over a small universe.
 //! Restricting rules must match whenever the sets meet, allow rules only when everything is inside.
 
+mod dice;
+
 use std::collections::BTreeSet;
 
 use crate::policy::compile::RuleEntry;
@@ -13,6 +15,8 @@ use crate::policy::tests::{label, snapshot_of, with_evidence};
 use crate::policy::{Namespaces, Snapshot};
 use crate::principal::{Labels, PodIdentity, Principal};
 use crate::request_info::{RequestInfo, RequestScope, ResourceInfo, Verb};
+
+pub(super) use dice::Dice;
 
 /// Namespaces and names there are; `c` is in no rule, so it stands for all that rules do not know.
 const WORLD: [&str; 3] = ["a", "b", "c"];
@@ -463,104 +467,6 @@ fn asks() -> Vec<Ask> {
         }
     }
     asks
-}
-
-/// Numbers that look random and are the same in every run.
-pub(super) struct Dice(pub(super) u64);
-
-impl Dice {
-    pub(super) fn below(&mut self, limit: usize) -> usize {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        usize::try_from(self.0 >> 33).unwrap() % limit
-    }
-
-    pub(super) fn pick<T: Clone>(&mut self, items: &[T]) -> T {
-        items[self.below(items.len())].clone()
-    }
-
-    fn some_verbs(&mut self) -> Vec<Verb> {
-        let verbs = RESOURCE_VERBS.into_iter().filter(|verb| *verb != Verb::Connect);
-        let verbs: Vec<Verb> = verbs.filter(|_| self.below(3) == 0).collect();
-        if verbs.is_empty() { vec![Verb::Get] } else { verbs }
-    }
-
-    fn frame(&mut self, number: usize) -> Frame {
-        Frame {
-            name: format!("p{number}"),
-            whom: self.pick(&Whom::ALL),
-            observes: self.below(4) == 0,
-            needs_grant: self.below(4) == 0,
-        }
-    }
-
-    fn rule(&mut self, number: usize, policies: &[Frame]) -> Sketch {
-        let sets = [None, None, Some(vec!["a"]), Some(vec!["b"]), Some(vec!["a", "b"])];
-        let subresources = self.pick(&[
-            None,
-            None,
-            None,
-            Some(vec!["status"]),
-            Some(vec!["eviction", "log"]),
-            Some(vec!["*"]),
-        ]);
-        let slashes: [&[&str]; 8] = [
-            &["*"],
-            &["pods"],
-            &["pods", "pods/status"],
-            &["*/*", "namespaces"],
-            &["nodes", "widgets"],
-            &["deployments/*", "pods/eviction"],
-            &["*/status"],
-            &["namespaces", "deployments", "widgets"],
-        ];
-        let plain: [&[&str]; 4] = [
-            &["*"],
-            &["pods"],
-            &["nodes", "widgets", "pods"],
-            &["namespaces", "deployments"],
-        ];
-        let resources = if subresources.is_some() {
-            self.pick(&plain)
-        } else {
-            self.pick(&slashes)
-        };
-        let effects = [
-            Effect::Allow,
-            Effect::Allow,
-            Effect::Deny,
-            Effect::RequireApproval,
-            Effect::Mask,
-        ];
-        let effect = self.pick(&effects);
-        Sketch {
-            name: format!("r{number}"),
-            effect,
-            verbs: self.some_verbs(),
-            groups: self.pick(&[
-                None,
-                None,
-                Some(vec!["", "apps", "example.com"]),
-                Some(vec!["example.com"]),
-            ]),
-            resources: resources.to_vec(),
-            subresources,
-            namespaces: self.pick(&sets),
-            is_selected: self.below(4) == 0,
-            names: self.pick(&sets),
-            in_clear: effect == Effect::Allow && self.below(2) == 0,
-            policy: self.pick(policies),
-        }
-    }
-
-    fn shuffle<T>(&mut self, items: &mut [T]) {
-        for end in (1..items.len()).rev() {
-            let other = self.below(end + 1);
-            items.swap(end, other);
-        }
-    }
 }
 
 /// The policies of the rules, each with its own.
