@@ -1,7 +1,7 @@
 //! The machine of somebody who reads the documents for the first time: a home folder, a kubeconfig, a namespace.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -38,6 +38,7 @@ impl Evening {
         fs::create_dir_all(&bin)?;
         fs::set_permissions(&home, Permissions::from_mode(0o755))?;
         fs::write(home.join("policy.yaml"), policy)?;
+        symlink(programs::workspace().join("deploy"), home.join("deploy"))?;
         let credential = Credential::ClientCertificate(cluster.upstream_identity("evening")?);
         fs::write(home.join("kubeconfig"), cluster.kubeconfig(credential).render())?;
         Ok(Evening { cluster, home, bin })
