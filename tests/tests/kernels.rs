@@ -7,6 +7,7 @@ mod columns;
 
 use std::collections::BTreeMap;
 use std::env;
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -35,8 +36,11 @@ const WITHOUT_BPF_LSM: [&str; 9] = [
     "wire::a_forged_frame_reaches_the_api_server_until_the_wire_is_guarded",
 ];
 
+/// Most guests of one kernel that run all tests between them: each of them boots.
+const MOST_PARTS: usize = 4;
+
 fn main() -> ExitCode {
-    match run(filter().as_deref()) {
+    match Arguments::read().and_then(|arguments| run(&arguments)) {
         Ok(0) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
         Err(error) => {
@@ -46,24 +50,44 @@ fn main() -> ExitCode {
     }
 }
 
-/// Test harnesses are given a part of a name, and options that this one has no use for.
-fn filter() -> Option<String> {
-    let mut arguments = env::args().skip(1);
-    while let Some(argument) = arguments.next() {
-        match argument.as_str() {
-            "--color" => drop(arguments.next()),
-            option if option.starts_with("--") => {}
-            _ => return Some(argument),
+/// What the harness is asked for.
+struct Arguments {
+    /// A part of a name.
+    filter: Option<String>,
+    /// In how many guests of one kernel all tests run (`--parts N`).
+    parts: usize,
+}
+
+impl Arguments {
+    /// Test harnesses are given options that this one has no use for. Every processor gets a guest: where there are more of
+    /// them than kernels, each kernel has several.
+    fn read() -> Result<Self> {
+        let processors = thread::available_parallelism().context("counting the processors")?;
+        let mut read = Self {
+            filter: None,
+            parts: (processors.get() / SERIES.len()).clamp(1, MOST_PARTS),
+        };
+        let mut arguments = env::args().skip(1);
+        while let Some(argument) = arguments.next() {
+            match argument.as_str() {
+                "--color" => drop(arguments.next()),
+                "--parts" => {
+                    let parts = arguments.next().context("--parts needs a number")?;
+                    read.parts = parts.parse::<NonZeroUsize>().context("reading --parts")?.get();
+                }
+                option if option.starts_with("--") => {}
+                _ => read.filter = Some(argument),
+            }
         }
+        Ok(read)
     }
-    None
 }
 
 /// How many tests failed.
-fn run(filter: Option<&str>) -> Result<usize> {
+fn run(arguments: &Arguments) -> Result<usize> {
     let payload = image::payload()?;
     let tests = tests_of(&payload)?;
-    let guests = guests(&tests, filter)?;
+    let guests = guests(&tests, arguments)?;
     let outcomes = side_by_side(&guests, &payload)?;
     let mut failed: usize = outcomes.iter().map(Outcome::failures).sum();
     let mut all: usize = outcomes.iter().map(|outcome| outcome.verdicts.len()).sum();
@@ -90,20 +114,28 @@ fn run(filter: Option<&str>) -> Result<usize> {
 }
 
 /// The guests that have something to run, those with the most first.
-fn guests<'a>(tests: &'a [String], filter: Option<&str>) -> Result<Vec<Guest<'a>>> {
+fn guests<'a>(tests: &'a [String], arguments: &Arguments) -> Result<Vec<Guest<'a>>> {
     let mut guests = Vec::new();
     for lsm in [BpfLsm::On, BpfLsm::Off] {
+        let parts = match lsm {
+            BpfLsm::On => arguments.parts,
+            BpfLsm::Off => 1,
+        };
         for series in SERIES {
             let name = format!("{series}/{}", lsm.word());
             let mut tests = chosen(tests, lsm)?;
+            let filter = arguments.filter.as_deref();
             tests.retain(|test| filter.is_none_or(|part| format!("{name}/{test}").contains(part)));
-            if !tests.is_empty() {
-                guests.push(Guest {
-                    name,
-                    series,
-                    lsm,
-                    tests,
-                });
+            for part in 0..parts {
+                let tests: Vec<&str> = tests.iter().copied().skip(part).step_by(parts).collect();
+                if !tests.is_empty() {
+                    guests.push(Guest {
+                        name: name.clone(),
+                        series,
+                        lsm,
+                        tests,
+                    });
+                }
             }
         }
     }
