@@ -412,10 +412,14 @@ fn the_report_is_short_and_names_what_it_can() {
         shown(&[PODS], CHANGES[4].2),
         ["refused→allowed get,list |  | pods | prod | * | *"]
     );
-    let everything = "name: e, effect: allow, verbs: [get], apiGroups: [\"*\"], resources: [\"*\"], namespaces: [shop]";
+    let everything =
+        "name: e, effect: allow, verbs: [get], apiGroups: [\"*\"], resources: [\"*\"], namespaces: [shop]";
     let found = shown(&[PODS], &[PODS, everything]);
     let groups_without_names = "!storagemigration.k8s.io,* | * | shop | * | *";
-    assert!(found.iter().any(|it| it.ends_with(groups_without_names)), "{found:#?}");
+    assert!(
+        found.iter().any(|it| it.ends_with(groups_without_names)),
+        "{found:#?}"
+    );
     let few = "name: c, effect: allow, verbs: [create], apiGroups: [apps], resources: [deployments], namespaces: [shop], \
                conditions: [{name: few, expression: object.spec.replicas < 3}]";
     let more = few.replace("< 3", "< 9");
