@@ -45,6 +45,19 @@ pub(super) fn is_unreserved(text: &str) -> bool {
         .fold(true, |all, byte| all & UNRESERVED[usize::from(byte)])
 }
 
+/// What stands before the first `divider`, whether that [`is_unreserved`], and what stands behind it: one walk over the bytes,
+/// where a search for the divider and a look at the text would be two.
+pub(super) fn cut(text: &str, divider: u8) -> (&str, bool, Option<&str>) {
+    let mut unreserved = true;
+    for (at, byte) in text.bytes().enumerate() {
+        if byte == divider {
+            return (&text[..at], unreserved, Some(&text[at + 1..]));
+        }
+        unreserved &= UNRESERVED[usize::from(byte)];
+    }
+    (text, unreserved, None)
+}
+
 /// Longest excerpt of the agent's own text in a message.
 const SHOWN: usize = 64;
 
@@ -121,6 +134,12 @@ fn hex_digit(byte: Option<u8>) -> Result<u8, DecodeError> {
 pub(super) fn push_segment(out: &mut String, segment: &str) {
     out.push('/');
     push(out, segment, IN_SEGMENT);
+}
+
+/// Appends a path segment that has been found to be of unreserved characters.
+pub(super) fn push_token(out: &mut String, token: &str) {
+    out.push('/');
+    out.push_str(token);
 }
 
 /// Appends a query value in canonical form.

@@ -157,9 +157,9 @@ impl<'a> Address<'a> {
         let mut path = String::with_capacity(128);
         path.push_str(if self.group.is_empty() { "/api" } else { "/apis" });
         if !self.group.is_empty() {
-            escape::push_segment(&mut path, self.group);
+            escape::push_token(&mut path, self.group);
         }
-        escape::push_segment(&mut path, self.version);
+        escape::push_token(&mut path, self.version);
         path
     }
 }
@@ -232,6 +232,6 @@ fn check_parts(
 fn push_namespace(path: &mut String, namespace: &str) {
     if !namespace.is_empty() {
         path.push_str("/namespaces");
-        escape::push_segment(path, namespace);
+        escape::push_token(path, namespace);
     }
 }

@@ -14,6 +14,9 @@ pub(super) const MAX_QUERY_BYTES: usize = 16 * 1024;
 /// Most pairs, dropped ones included.
 pub(super) const MAX_QUERY_PAIRS: usize = 128;
 
+/// Room for the pairs of nearly every query.
+const USUAL_PAIRS: usize = 4;
+
 /// Most dropped keys that a warning names.
 const MAX_NAMED: usize = 8;
 
@@ -39,6 +42,7 @@ impl Query {
             warnings: Vec::new(),
         };
         if !raw.is_empty() {
+            query.pairs.reserve(USUAL_PAIRS);
             query.read_pairs(&AllowList::of(route, method), raw)?;
         }
         if let Target::LegacyWatch(resource) = &route.target {
@@ -75,23 +79,33 @@ impl Query {
         if raw.len() > 3 * MAX_QUERY_BYTES {
             return Err(too_long());
         }
-        if raw.as_bytes().contains(&b';') {
+        if raw.bytes().any(|byte| byte == b';') {
             return Err(malformed(
                 "the query holds `;`, and the API server would ignore the pair around it",
             ));
         }
         let mut dropped: Vec<Cow<'_, str>> = Vec::new();
-        for (count, pair) in raw.split('&').enumerate() {
+        let mut rest = Some(raw);
+        let mut count = 0;
+        while let Some(pairs) = rest {
+            let (pair, _, behind) = escape::cut(pairs, b'&');
+            rest = behind;
             if count == MAX_QUERY_PAIRS {
                 return Err(malformed(format!(
                     "the query has more than {MAX_QUERY_PAIRS} parameters"
                 )));
             }
+            count += 1;
             if pair.is_empty() {
                 continue;
             }
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let (key, value) = (decode(key)?, decode(value)?);
+            let (key, is_plain, value) = escape::cut(pair, b'=');
+            let key = if is_plain {
+                Cow::Borrowed(key)
+            } else {
+                decode(key)?
+            };
+            let value = decode(value.unwrap_or_default())?;
             match allowed.find(&key) {
                 Some(known) => self.add(known, value)?,
                 None if dropped.contains(&key) && !is_repeatable(&key) => return Err(twice(&key)),

@@ -35,10 +35,15 @@ pub(super) fn split(raw: &str) -> Result<Vec<Cow<'_, str>>, Refusal> {
         return Ok(segments);
     }
     let mut length = 0;
-    // A closure over bytes compiles to a plain loop; for paths this short a search for a `char` costs more than it saves.
-    let divides = |c: char| c == '/';
-    for raw_segment in inner.strip_suffix('/').unwrap_or(inner).split(divides) {
-        let segment = decode_segment(raw_segment)?;
+    let mut rest = Some(inner.strip_suffix('/').unwrap_or(inner));
+    while let Some(raw) = rest {
+        let (raw_segment, unreserved, behind) = escape::cut(raw, b'/');
+        rest = behind;
+        let segment = match raw_segment {
+            "" | "." | ".." => decode_segment(raw_segment)?,
+            plain if unreserved => Cow::Borrowed(plain),
+            encoded => decode_segment(encoded)?,
+        };
         length += 1 + segment.len();
         if segments.len() == MAX_PROXY_SEGMENTS {
             return Err(too_many_segments());
@@ -52,9 +57,6 @@ pub(super) fn split(raw: &str) -> Result<Vec<Cow<'_, str>>, Refusal> {
 }
 
 fn decode_segment(raw: &str) -> Result<Cow<'_, str>, Refusal> {
-    if escape::is_unreserved(raw) && !matches!(raw, "" | "." | "..") {
-        return Ok(Cow::Borrowed(raw));
-    }
     let segment = escape::decode(raw, Place::Segment)
         .map_err(|error| malformed(format!("path segment {} {error}", shown(raw))))?;
     let why = match segment.as_ref() {
@@ -68,13 +70,39 @@ fn decode_segment(raw: &str) -> Result<Cow<'_, str>, Refusal> {
     Err(malformed(format!("path segment {} {why}", shown(raw))))
 }
 
+/// Characters of names of groups, versions and resources, and what of those may begin one.
+const TOKEN: [bool; 256] = characters(b".-");
+const LABEL: [bool; 256] = characters(b"-");
+const LABEL_END: [bool; 256] = characters(b"");
+
+/// Lower-case letters, digits, and these.
+const fn characters(others: &[u8]) -> [bool; 256] {
+    let mut table = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 0x80 {
+        table[byte as usize] = byte.is_ascii_lowercase() || byte.is_ascii_digit();
+        byte += 1;
+    }
+    let mut at = 0;
+    while at < others.len() {
+        table[others[at] as usize] = true;
+        at += 1;
+    }
+    table
+}
+
+fn holds_only(text: &str, allowed: &[bool; 256]) -> bool {
+    text.bytes()
+        .fold(true, |all, byte| all & allowed[usize::from(byte)])
+}
+
+fn is_label_end(byte: Option<&u8>) -> bool {
+    byte.is_some_and(|&byte| LABEL_END[usize::from(byte)])
+}
+
 /// `[a-z0-9][a-z0-9.-]*`
 pub(super) fn check_token(text: &str, what: &str) -> Result<(), Refusal> {
-    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    let bytes = text.as_bytes();
-    let begins = bytes.first().is_some_and(|&byte| inner(byte));
-    let holds = |&byte: &u8| inner(byte) || byte == b'.' || byte == b'-';
-    if begins && bytes.iter().all(holds) {
+    if is_label_end(text.as_bytes().first()) && holds_only(text, &TOKEN) {
         return Ok(());
     }
     Err(malformed(format!(
@@ -85,13 +113,11 @@ pub(super) fn check_token(text: &str, what: &str) -> Result<(), Refusal> {
 
 /// A DNS-1123 label.
 pub(super) fn check_namespace(text: &str) -> Result<(), Refusal> {
-    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    let ends = |byte: Option<&u8>| byte.is_some_and(|&byte| inner(byte));
     let bytes = text.as_bytes();
     if bytes.len() <= MAX_LABEL
-        && ends(bytes.first())
-        && ends(bytes.last())
-        && bytes.iter().all(|&byte| inner(byte) || byte == b'-')
+        && is_label_end(bytes.first())
+        && is_label_end(bytes.last())
+        && holds_only(text, &LABEL)
     {
         return Ok(());
     }

@@ -66,11 +66,17 @@ pub(super) fn normalize(kind: Kind, value: Cow<'_, str>) -> Result<Cow<'static, 
             checked(value == "All", ValueError::DryRun)?;
             return Ok(Cow::Borrowed("All"));
         }
-        Kind::Text => checked(!value.contains(char::is_control), ValueError::Text)?,
+        Kind::Text => checked(!holds_control(&value), ValueError::Text)?,
         Kind::Argument => {}
         Kind::Ports => checked(value.split(',').all(is_port), ValueError::Ports)?,
     }
     Ok(Cow::Owned(value.into_owned()))
+}
+
+/// Only text beyond printable ASCII is looked at character by character.
+fn holds_control(text: &str) -> bool {
+    let plain = text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    !plain && text.contains(char::is_control)
 }
 
 fn switch_text(on: bool) -> Cow<'static, str> {
