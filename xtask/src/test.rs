@@ -18,7 +18,7 @@ use crate::test::count::Count;
 use crate::{console, paths, process, tidy};
 
 /// The order in which suites run; those not named here come last.
-const ORDER: [&str; 19] = [
+const ORDER: [&str; 20] = [
     "tidy",
     "unit",
     "cluster",
@@ -34,6 +34,7 @@ const ORDER: [&str; 19] = [
     "failures",
     "readme",
     "daemon",
+    "fleet",
     "faults",
     "kernels",
     "web",
