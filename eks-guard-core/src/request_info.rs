@@ -4,6 +4,7 @@
 mod allow_list;
 mod escape;
 mod labels;
+mod options;
 mod path;
 mod query;
 mod segment;
@@ -19,6 +20,7 @@ use crate::body::json::View;
 use crate::body::{Body, Pin, PinError};
 use crate::reason::{Reason, Refusal};
 
+pub(crate) use options::OptionValue;
 pub use verb::{Method, Verb};
 
 /// What a request asks for, in the terms that kube-apiserver authorizes on.

@@ -9,6 +9,7 @@ use crate::body::protobuf::wire::{Fields, Value};
 mod emit;
 mod kinds;
 mod schema;
+mod shape;
 #[rustfmt::skip]
 mod tables;
 mod time;
@@ -18,6 +19,7 @@ mod wire;
 mod tests;
 
 pub(in crate::body) use kinds::is_built_in;
+pub(crate) use shape::Shape;
 
 /// The kind with this lower-case name in an API version; none when no table describes it.
 pub(crate) fn kind_named(group: &str, version: &str, singular: &str) -> Option<&'static str> {

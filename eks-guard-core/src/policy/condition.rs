@@ -2,10 +2,13 @@
 
 mod check;
 mod expression;
+mod fields;
 mod inputs;
 mod library;
 mod limits;
 mod pattern;
+mod shape;
+mod variables;
 
 #[cfg(test)]
 mod tests;
@@ -21,6 +24,7 @@ use crate::request_info::Verb;
 
 pub use expression::ConditionError;
 use expression::Expression;
+pub(crate) use fields::Schema;
 pub(crate) use limits::MAX_SOURCE;
 
 /// One condition of a rule.
@@ -32,20 +36,23 @@ pub(crate) struct Condition {
     pub(crate) source: Box<str>,
     /// What to look at when the evidence does not answer it.
     pub(crate) wanted: Wanted,
+    /// Objects that it reads fields of, although nobody knows which they have.
+    pub(crate) unchecked: Box<[&'static str]>,
     pub(crate) predicate: Arc<dyn Predicate>,
 }
 
 impl Condition {
-    /// Compiles a condition that is written in CEL.
+    /// Compiles a condition that is written in CEL, on objects that look so.
     ///
     /// # Errors
-    /// [`ConditionError`] for text that is not one.
-    pub(crate) fn compile(name: &str, source: &str) -> Result<Self, ConditionError> {
-        let expression = Expression::compile(source)?;
+    /// [`ConditionError`] for text that is not one, and for fields that the objects do not have.
+    pub(crate) fn compile(name: &str, source: &str, schema: &Schema) -> Result<Self, ConditionError> {
+        let expression = Expression::compile(source, schema)?;
         Ok(Self {
             name: name.into(),
             source: source.into(),
             wanted: expression.wanted(),
+            unchecked: expression.unchecked(schema),
             predicate: Arc::new(expression),
         })
     }

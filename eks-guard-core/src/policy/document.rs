@@ -9,6 +9,7 @@ use crate::policy::subjects::Subjects;
 use crate::yaml::{DocumentError, Origin};
 
 mod check;
+mod objects;
 mod read;
 mod resources;
 mod rule;
@@ -101,6 +102,20 @@ impl AgentPolicy {
         for rule in self.rules.iter().filter(|rule| rule.masking == Masking::None) {
             let text = "`masking: None` lets values of Secrets and of other masked kinds through in clear";
             warn(&rule.origin, format!("rule {:?}: {text}", rule.name));
+        }
+        for rule in &self.rules {
+            for condition in rule.conditions.iter().filter(|it| !it.unchecked.is_empty()) {
+                let objects = condition.unchecked.join(" and ");
+                let text = format!(
+                    "nobody has checked the fields of {objects}: the rule is about kinds that are not Kubernetes' own; \
+                     try it with `eks-guard policy test`"
+                );
+                let (rule_name, name) = (&rule.name, &condition.name);
+                warn(
+                    &rule.origin,
+                    format!("rule {rule_name:?}, condition {name:?}: {text}"),
+                );
+            }
         }
         if self.subjects.need_identity() {
             let text = "containers, groups and claims are not proven by this version: the rules of this policy that restrict \

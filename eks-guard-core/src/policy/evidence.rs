@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use crate::policy::facts::{Fact, Facts};
 use crate::policy::known::KnownResource;
 use crate::principal::Principal;
-use crate::request_info::{ApiRequest, RequestInfo, RequestScope, ResourceInfo, Verb};
+use crate::request_info::{ApiRequest, Method, RequestInfo, RequestScope, ResourceInfo, Verb};
 
 /// Everything one decision may look at. Nothing is read before a condition asks for it.
 pub(crate) struct Evidence<'a> {
@@ -18,6 +18,8 @@ pub(crate) struct Evidence<'a> {
     pub(crate) facts: &'a Facts<'a>,
     /// The object in the body of a create.
     created: OnceLock<Option<Value>>,
+    /// The options in the body of a delete.
+    delete_options: OnceLock<Option<Value>>,
 }
 
 impl<'a> Evidence<'a> {
@@ -33,6 +35,7 @@ impl<'a> Evidence<'a> {
             request,
             facts,
             created: OnceLock::new(),
+            delete_options: OnceLock::new(),
         }
     }
 
@@ -58,6 +61,15 @@ impl<'a> Evidence<'a> {
             }
             (known, _) => known,
         }
+    }
+
+    /// The options in the body of a delete; none without one.
+    pub(crate) fn delete_options(&self) -> Option<&Value> {
+        let read = || {
+            let request = self.request.filter(|it| it.method() == Method::Delete)?;
+            serde_json::from_slice(request.body()?.json()).ok()
+        };
+        self.delete_options.get_or_init(read).as_ref()
     }
 
     /// Whether the API server can be asked about the one object of this request.

@@ -128,6 +128,28 @@ const EXEC: &[Key] = &[key("command", Kind::Argument)];
 
 const PORT_FORWARD: &[Key] = &[key("ports", Kind::Ports)];
 
+const ALL: [&[Key]; 13] = [
+    EVERY,
+    TABLE,
+    PLAIN,
+    GET,
+    SELECT,
+    WATCH,
+    WRITE,
+    APPLY,
+    DELETE,
+    LOG,
+    ATTACH,
+    EXEC,
+    PORT_FORWARD,
+];
+
+/// What a parameter holds, wherever it is taken: a name holds the same everywhere.
+pub(super) fn kind_of(name: &str) -> Option<Kind> {
+    let mut keys = ALL.iter().flat_map(|keys| keys.iter());
+    keys.find(|key| key.name == name).map(|key| key.kind)
+}
+
 /// The parameters of a request.
 pub(super) struct AllowList(&'static [&'static [Key]]);
 
@@ -169,4 +191,16 @@ fn of_resource(resource: &ResourceInfo, method: Method) -> &'static [&'static [K
 pub(super) fn is_delete_option(verb: Verb, name: &str) -> bool {
     // On a collection the version is an option of the list as well.
     DELETE.iter().any(|key| key.name == name) || (verb == Verb::Delete && name == "resourceVersion")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_holds_the_same_everywhere() {
+        for key in ALL.iter().flat_map(|keys| keys.iter()) {
+            assert_eq!(kind_of(key.name), Some(key.kind), "{}", key.name);
+        }
+    }
 }

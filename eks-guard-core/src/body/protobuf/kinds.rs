@@ -30,6 +30,15 @@ pub(super) fn named(group: &str, version: &str, singular: &str) -> Option<&'stat
     row.map(|(_, kind, _)| *kind)
 }
 
+/// The tables of the kind with this lower-case name, in each version of a group.
+pub(super) fn in_group(group: &str, singular: &str) -> impl Iterator<Item = &'static Message> {
+    let rows = KINDS.iter().filter(move |(api_version, kind, _)| {
+        let of = api_version.rsplit_once('/').map_or("", |(group, _)| group);
+        of == group && kind.eq_ignore_ascii_case(singular)
+    });
+    rows.map(|row| row.2)
+}
+
 /// Every message that a kind reaches, for the tests of the tables.
 #[cfg(test)]
 pub(super) fn all_messages() -> Vec<&'static Message> {

@@ -7,9 +7,14 @@ use cel::IdedExpr;
 use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, LiteralValue, SelectExpr, operators};
 
 use crate::policy::condition::inputs::Paths;
-use crate::policy::condition::library::{self, Call, MATCHES, Returns};
-use crate::policy::condition::limits::{Body, Cost, MAX_GROWTH, MAX_HEIGHT, MAX_NESTING, MAX_NODES, Text};
+use crate::policy::condition::library::MATCHES;
+use crate::policy::condition::library::opaque::Opaque;
+use crate::policy::condition::library::signatures::{self, PAIRS, PIECES, Returns, SORTING};
+use crate::policy::condition::limits::{
+    Body, Cost, Length, Lists, Loop, MAX_GROWTH, MAX_HEIGHT, MAX_NESTING, MAX_NODES, Order, Text,
+};
 use crate::policy::condition::pattern::Pattern;
+use crate::policy::condition::shape::{callee, growth, is_operator, length, returns};
 use crate::yaml::nearest;
 
 /// The variables an expression may read.
@@ -35,7 +40,7 @@ pub(super) const PATTERN_PREFIX: &str = "@pattern";
 #[derive(Debug)]
 pub(super) struct Checked {
     pub(super) reads: BTreeMap<&'static str, Paths>,
-    pub(super) patterns: Vec<Pattern>,
+    pub(super) patterns: Vec<Opaque<Pattern>>,
     pub(super) cost: Cost,
 }
 
@@ -53,6 +58,8 @@ struct Checker {
     nodes: usize,
     height: usize,
     depth: u32,
+    /// How often what stands here is evaluated.
+    around: Length,
 }
 
 /// Checks a tree.
@@ -61,28 +68,31 @@ pub(super) fn check(root: &mut IdedExpr) -> Result<Checked, Mistake> {
         checked: Checked {
             reads: BTreeMap::new(),
             patterns: Vec::new(),
-            cost: Cost {
-                nesting: 0,
-                variables: 0,
-                growth: 1,
-                body: Body::Element,
-                text: Text::Whole,
-                joined: 1,
-            },
+            cost: Cost::none(),
         },
         bound: Vec::new(),
         nodes: 0,
         height: 0,
         depth: 0,
+        around: Length::ONE,
     };
     checker.walk(root)?;
     let node = root.id;
     match returns(&root.expr) {
-        Some(Returns::Bool) | None => Ok(checker.checked),
+        Some(Returns::Bool | Returns::Any) | None => Ok(checker.checked),
         Some(Returns::Text) => fail(node, "it is text, and a condition is true or false"),
         Some(Returns::Number) => fail(node, "it is a number, and a condition is true or false"),
         Some(Returns::Other) => fail(node, "it is not true or false, which a condition has to be"),
     }
+}
+
+fn no_function(name: &str, arguments: usize) -> String {
+    let known = format!("there is no function `{name}` with {arguments} arguments here");
+    if let Some(reason) = signatures::left_out(name) {
+        return format!("{known}, although Kubernetes has it: {reason}");
+    }
+    let close = nearest(name, &signatures::names()).filter(|close| *close != name);
+    close.map_or(known.clone(), |close| format!("{known}; did you mean `{close}`?"))
 }
 
 fn fail<T>(node: u64, message: impl Into<String>) -> Result<T, Mistake> {
@@ -120,20 +130,31 @@ impl Checker {
         }
         let id = node.id;
         match &mut node.expr {
-            Expr::Literal(_) => Ok(()),
+            Expr::Literal(LiteralValue::String(text)) => {
+                self.checked.cost.written.count(text.inner().len(), 0);
+                Ok(())
+            }
+            Expr::Literal(_) => {
+                self.checked.cost.written.count(0, 0);
+                Ok(())
+            }
             Expr::Ident(name) => self.identifier(id, name),
             Expr::Select(select) => self.walk(&mut select.operand),
-            Expr::List(list) => list.elements.iter_mut().try_for_each(|it| self.walk(it)),
-            Expr::Map(map) => map
-                .entries
-                .iter_mut()
-                .try_for_each(|entry| match &mut entry.expr {
+            Expr::List(list) => {
+                self.checked.cost.written.count(0, list.elements.len());
+                list.elements.iter_mut().try_for_each(|it| self.walk(it))
+            }
+            Expr::Map(map) => {
+                self.checked.cost.written.count(0, map.entries.len());
+                let mut entries = map.entries.iter_mut();
+                entries.try_for_each(|entry| match &mut entry.expr {
                     EntryExpr::MapEntry(entry) => {
                         self.walk(&mut entry.key)?;
                         self.walk(&mut entry.value)
                     }
                     EntryExpr::StructField(field) => self.walk(&mut field.value),
-                }),
+                })
+            }
             Expr::Comprehension(comprehension) => self.comprehension(id, comprehension),
             Expr::Call(call) => self.call(id, call),
             Expr::Struct(_) | Expr::Unspecified => fail(id, "messages cannot be made here"),
@@ -180,42 +201,25 @@ impl Checker {
 
     fn call(&mut self, id: u64, call: &mut CallExpr) -> Result<(), Mistake> {
         if is_operator(&call.func_name) {
-            self.checked.cost.joined += u64::from(call.func_name == operators::ADD);
+            if call.func_name == operators::ADD {
+                self.join(call);
+            }
             return call.args.iter_mut().try_for_each(|it| self.walk(it));
         }
-        // `ip.isCanonical(x)` is read as a call of `isCanonical` on `ip`.
-        if let Some(target) = &call.target
-            && let Expr::Ident(namespace) = &target.expr
-            && library::find(
-                &format!("{namespace}.{}", call.func_name),
-                Call::Plain,
-                call.args.len(),
-            )
-            .is_some()
-        {
-            return call.args.iter_mut().try_for_each(|it| self.walk(it));
+        let (name, style) = callee(call);
+        if signatures::find(&name, style, call.args.len()).is_none() {
+            return fail(id, no_function(&self.written_name(call), call.args.len()));
         }
-        let style = if call.target.is_some() {
-            Call::On
-        } else {
-            Call::Plain
-        };
-        if library::find(&call.func_name, style, call.args.len()).is_none() {
-            let name = &call.func_name;
-            let hint = nearest(name, &library::names())
-                .filter(|close| close != name)
-                .map_or(String::new(), |close| format!("; did you mean `{close}`?"));
-            let arguments = call.args.len();
-            return fail(
-                id,
-                format!("there is no function `{name}` with {arguments} arguments here{hint}"),
-            );
-        }
-        if let Some(target) = &mut call.target {
+        let lists = call
+            .args
+            .iter()
+            .chain(call.target.as_deref())
+            .map(|it| length(&it.expr));
+        let longest = lists.fold(Length::ONE, Length::or);
+        self.charge(&name, longest);
+        let is_namespaced = name.len() > call.func_name.len();
+        if let Some(target) = call.target.as_mut().filter(|_| !is_namespaced) {
             self.walk(target)?;
-        }
-        if library::PIECES.contains(&call.func_name.as_str()) {
-            self.checked.cost.text = Text::Pieces;
         }
         if matches!(call.func_name.as_str(), "matches" | "find" | "findAll") {
             self.pattern(id, call)?;
@@ -224,6 +228,51 @@ impl Checker {
             .iter_mut()
             .filter(|it| !is_pattern(&it.expr))
             .try_for_each(|it| self.walk(it))
+    }
+
+    /// The name of what is called as it stands there: `ip.f` too, where `ip` is nothing but the beginning of names.
+    fn written_name(&self, call: &CallExpr) -> String {
+        match call.target.as_ref().map(|it| &it.expr) {
+            Some(Expr::Ident(namespace))
+                if !VARIABLES.contains(&namespace.as_str()) && !self.bound.contains(namespace) =>
+            {
+                format!("{namespace}.{}", call.func_name)
+            }
+            Some(_) | None => call.func_name.clone(),
+        }
+    }
+
+    /// Counts what `+` may put together: texts, or lists.
+    fn join(&mut self, call: &CallExpr) {
+        self.checked.cost.joined += 1;
+        let is_no_list = |it: &IdedExpr| matches!(returns(&it.expr), Some(Returns::Text | Returns::Number));
+        self.checked.cost.chained += u64::from(!call.args.iter().any(is_no_list));
+    }
+
+    /// Counts what a function may cost beyond reading its arguments once.
+    fn charge(&mut self, name: &str, longest: Length) {
+        if PIECES.contains(&name) {
+            self.checked.cost.text = Text::Pieces;
+            self.goes_through(Length::LIST);
+        }
+        if PAIRS.contains(&name) {
+            self.goes_through(longest);
+            self.checked.cost.body = Body::Variables;
+        }
+        let cost = &mut self.checked.cost;
+        if SORTING.contains(&name) {
+            cost.order = Order::Sorted;
+        }
+        if name == "flatten" {
+            cost.lists = Lists::Flattened;
+        }
+    }
+
+    fn goes_through(&mut self, list: Length) {
+        self.checked.cost.loops.push(Loop {
+            around: self.around,
+            whole: self.around.times(list),
+        });
     }
 
     /// Compiles the pattern of a call: one that stands in an object would be compiled for every request.
@@ -239,7 +288,7 @@ impl Checker {
             Err(error) => return fail(argument.id, format!("the pattern is not taken: {error}")),
         };
         argument.expr = Expr::Ident(format!("{PATTERN_PREFIX}{}", self.checked.patterns.len()));
-        self.checked.patterns.push(pattern);
+        self.checked.patterns.push(Opaque(pattern));
         if call.func_name == "matches" {
             MATCHES.clone_into(&mut call.func_name);
         }
@@ -248,6 +297,10 @@ impl Checker {
 
     fn comprehension(&mut self, id: u64, comprehension: &mut ComprehensionExpr) -> Result<(), Mistake> {
         self.walk(&mut comprehension.iter_range)?;
+        let range = length(&comprehension.iter_range.expr);
+        self.goes_through(range);
+        let inside = self.around.times(range);
+        let around = std::mem::replace(&mut self.around, inside);
         let names = [Some(&comprehension.iter_var), comprehension.iter_var2.as_ref()];
         for name in names.into_iter().flatten() {
             if VARIABLES.contains(&name.as_str()) || TYPES.contains(&name.as_str()) || name.starts_with('@') {
@@ -257,7 +310,6 @@ impl Checker {
         }
         self.bound.push(comprehension.accu_var.clone());
         self.depth += 1;
-        self.checked.cost.nesting = self.checked.cost.nesting.max(self.depth);
         if self.depth > MAX_NESTING {
             return fail(
                 id,
@@ -281,6 +333,7 @@ impl Checker {
             self.walk(part)?;
         }
         self.depth -= 1;
+        self.around = around;
         self.bound.pop();
         let names = 1 + usize::from(comprehension.iter_var2.is_some());
         self.bound.truncate(self.bound.len() - names);
@@ -288,99 +341,6 @@ impl Checker {
     }
 }
 
-/// How often the element stands in what a step makes: `xs.map(x, x + x)` doubles.
-fn growth(comprehension: &ComprehensionExpr) -> u64 {
-    fn count(node: &IdedExpr, name: &str) -> u64 {
-        match &node.expr {
-            Expr::Ident(it) => u64::from(it == name),
-            Expr::Select(select) => count(&select.operand, name),
-            Expr::Call(call) => {
-                let arguments = call.args.iter().chain(call.target.as_deref());
-                arguments.map(|it| count(it, name)).sum()
-            }
-            Expr::List(list) => list.elements.iter().map(|it| count(it, name)).sum(),
-            Expr::Map(map) => {
-                let entries = map.entries.iter().map(|entry| match &entry.expr {
-                    EntryExpr::MapEntry(entry) => count(&entry.key, name) + count(&entry.value, name),
-                    EntryExpr::StructField(field) => count(&field.value, name),
-                });
-                entries.sum()
-            }
-            Expr::Comprehension(inner) => {
-                let parts = [
-                    &inner.iter_range,
-                    &inner.loop_step,
-                    &inner.accu_init,
-                    &inner.result,
-                ];
-                parts.into_iter().map(|it| count(it, name)).sum()
-            }
-            Expr::Literal(_) | Expr::Struct(_) | Expr::Unspecified => 0,
-        }
-    }
-    // optMap gives a value a name, and goes through nothing.
-    if matches!(&comprehension.iter_range.expr, Expr::List(list) if list.elements.is_empty()) {
-        return count(&comprehension.result, &comprehension.accu_var).max(1);
-    }
-    // all, exists and exists_one keep a truth value or a number.
-    if matches!(comprehension.accu_init.expr, Expr::Literal(_)) {
-        return 1;
-    }
-    // What filter asks of an element makes nothing.
-    let step = match &comprehension.loop_step.expr {
-        Expr::Call(call) if call.func_name == operators::CONDITIONAL => call.args.get(1),
-        Expr::Call(_)
-        | Expr::Comprehension(_)
-        | Expr::Ident(_)
-        | Expr::List(_)
-        | Expr::Literal(_)
-        | Expr::Map(_)
-        | Expr::Select(_)
-        | Expr::Struct(_)
-        | Expr::Unspecified => None,
-    };
-    count(step.unwrap_or(&comprehension.loop_step), &comprehension.iter_var).max(1)
-}
-
 fn is_pattern(expr: &Expr) -> bool {
     matches!(expr, Expr::Ident(name) if name.starts_with(PATTERN_PREFIX))
-}
-
-fn is_operator(name: &str) -> bool {
-    name.starts_with(['_', '!', '-', '@'])
-}
-
-/// What an expression comes out as, where that is certain.
-fn returns(expr: &Expr) -> Option<Returns> {
-    match expr {
-        Expr::Literal(LiteralValue::Boolean(_)) => Some(Returns::Bool),
-        Expr::Literal(LiteralValue::String(_)) => Some(Returns::Text),
-        Expr::Literal(LiteralValue::Int(_) | LiteralValue::UInt(_) | LiteralValue::Double(_)) => {
-            Some(Returns::Number)
-        }
-        Expr::Literal(_) | Expr::List(_) | Expr::Map(_) | Expr::Struct(_) => Some(Returns::Other),
-        Expr::Select(select) if select.test => Some(Returns::Bool),
-        Expr::Call(call) => match call.func_name.as_str() {
-            operators::CONDITIONAL => call.args.get(1).and_then(|it| returns(&it.expr)),
-            operators::ADD | operators::INDEX => None,
-            operators::SUBSTRACT | operators::MULTIPLY | operators::DIVIDE | operators::MODULO => None,
-            operators::NEGATE => Some(Returns::Number),
-            operators::OPT_INDEX | operators::OPT_SELECT => Some(Returns::Other),
-            name if is_operator(name) => Some(Returns::Bool),
-            // What these return is what stands inside.
-            "value" | "orValue" | "dyn" => None,
-            name => {
-                let style = if call.target.is_some() {
-                    Call::On
-                } else {
-                    Call::Plain
-                };
-                library::find(name, style, call.args.len())
-            }
-        },
-        // exists_one ends in a comparison.
-        Expr::Comprehension(it) if matches!(it.result.expr, Expr::Call(_)) => Some(Returns::Bool),
-        Expr::Comprehension(it) => returns(&it.accu_init.expr),
-        Expr::Select(_) | Expr::Ident(_) | Expr::Unspecified => None,
-    }
 }

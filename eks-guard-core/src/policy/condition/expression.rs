@@ -1,25 +1,24 @@
 //! A condition written in CEL: compiled when the policy is read, evaluated on the evidence of one decision.
 
-use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use cel::common::types::{CelBool, CelList, CelMap, CelMapKey, CelNull, CelString, CelTimestamp};
+use cel::common::types::CelBool;
 use cel::common::value::{CowVal, Val};
 use cel::context::VariableResolver;
 use cel::{Context, ExecutionError, IdedExpr, Value};
 
 use crate::policy::condition::check::{self, Checked, PATTERN_PREFIX};
-use crate::policy::condition::inputs::{Paths, Tally, convert};
+use crate::policy::condition::fields::{self, Schema};
+use crate::policy::condition::inputs::Tally;
+use crate::policy::condition::library::opaque::Opaque;
 use crate::policy::condition::pattern::Pattern;
+use crate::policy::condition::variables::variable;
 use crate::policy::condition::{Fault, Predicate, library, limits};
 use crate::policy::evidence::Evidence;
-use crate::policy::facts::Fact;
 use crate::policy::look::Wanted;
-use crate::policy::operation::{Extent, Operation, PatchKind, Target};
-use crate::principal::{Labels, Principal};
-use crate::request_info::{ApiRequest, RequestScope, Verb};
+use crate::request_info::Verb;
 
 /// A compiled expression.
 #[derive(Debug)]
@@ -53,8 +52,8 @@ impl Expression {
     /// Compiles a text.
     ///
     /// # Errors
-    /// [`ConditionError`] for what is not CEL, for names that do not exist, and for what could cost too much.
-    pub(crate) fn compile(source: &str) -> Result<Self, ConditionError> {
+    /// [`ConditionError`] for what is not CEL, for names and fields that do not exist, and for what could cost too much.
+    pub(crate) fn compile(source: &str, schema: &Schema) -> Result<Self, ConditionError> {
         if source.len() > limits::MAX_SOURCE {
             return Err(ConditionError::TooLong);
         }
@@ -66,7 +65,9 @@ impl Expression {
             .max_recursion_depth(48)
             .parse_with_source_info(source)
             .map_err(|errors| syntax(&errors))?;
-        let checked = check::check(&mut root).map_err(|mistake| {
+        let checked = check::check(&mut root);
+        let checked = checked.and_then(|checked| fields::check(&root, schema).map(|()| checked));
+        let checked = checked.map_err(|mistake| {
             let offset = info.offset_for(mistake.node).map_or(0, |(start, _)| start);
             let (line, column) = position(source, usize::try_from(offset).unwrap_or_default());
             ConditionError::Invalid {
@@ -76,6 +77,15 @@ impl Expression {
             }
         })?;
         Ok(Self { root, checked })
+    }
+
+    /// The objects it reads fields of, of those that are not described.
+    pub(crate) fn unchecked(&self, schema: &Schema) -> Box<[&'static str]> {
+        let described = [("object", &schema.object), ("oldObject", &schema.old_object)];
+        let unchecked = described
+            .into_iter()
+            .filter(|(name, shapes)| shapes.is_none() && self.checked.reads.contains_key(name));
+        unchecked.map(|(name, _)| name).collect()
     }
 
     /// What to look at when an object is not known.
@@ -116,7 +126,7 @@ impl Predicate for Expression {
 
 /// The variables of one evaluation.
 struct Scope<'a> {
-    patterns: &'a [Pattern],
+    patterns: &'a [Opaque<Pattern>],
     values: Vec<(&'static str, Box<dyn Val + 'a>)>,
     /// An object that nobody has looked at was asked for: whatever comes out then is no answer.
     asked_for_unknown: AtomicBool,
@@ -126,14 +136,7 @@ impl<'a> Scope<'a> {
     fn new(expression: &'a Expression, evidence: &'a Evidence<'_>, verb: Verb, tally: &mut Tally) -> Self {
         let reads = &expression.checked.reads;
         let values = reads.iter().filter_map(|(name, paths)| {
-            let value = match *name {
-                "object" => from_fact(evidence.object(), paths, tally),
-                "oldObject" => from_fact(evidence.old_object(), paths, tally),
-                "principal" => Some(members(principal(evidence), paths, tally)),
-                "request" => Some(members(request(evidence, verb), paths, tally)),
-                "time" => time(evidence),
-                _ => None,
-            };
+            let value = variable(name, evidence, verb, paths, tally);
             value.map(|value| (*name, value))
         });
         Self {
@@ -156,128 +159,6 @@ impl VariableResolver for Scope<'_> {
         }
         found.map(|(_, value)| CowVal::Borrowed(value.as_ref()))
     }
-}
-
-fn from_fact<'v>(fact: Fact<'v>, paths: &Paths, tally: &mut Tally) -> Option<Box<dyn Val + 'v>> {
-    match fact {
-        Fact::Unknown => None,
-        Fact::Absent => Some(Box::new(CelNull)),
-        Fact::Present(value) => Some(convert(value, paths, tally)),
-    }
-}
-
-/// One member of a variable that is not an object.
-enum Member<'a> {
-    Text(&'a str),
-    Bool(bool),
-    Labels(&'a Labels),
-    List(&'a [String]),
-}
-
-fn members<'a>(
-    members: impl IntoIterator<Item = (&'static str, Member<'a>)>,
-    paths: &Paths,
-    tally: &mut Tally,
-) -> Box<dyn Val + 'a> {
-    let mut map: HashMap<CelMapKey<'a>, Box<dyn Val + 'a>> = HashMap::new();
-    for (name, member) in members.into_iter().filter(|(name, _)| paths.reads(name)) {
-        let value: Box<dyn Val + 'a> = match member {
-            Member::Text(text) => {
-                tally.count(text.len(), 0);
-                Box::new(CelString::from(text))
-            }
-            Member::Bool(value) => Box::new(CelBool::from(value)),
-            Member::Labels(labels) => {
-                tally.count(0, labels.len());
-                let entries = labels.iter().map(|(key, value)| {
-                    tally.count(key.len() + value.len(), 0);
-                    let value: Box<dyn Val + 'a> = Box::new(CelString::from(value.as_str()));
-                    (CelMapKey::String(CelString::from(key.as_str())), value)
-                });
-                Box::new(CelMap::from(entries.collect::<HashMap<_, _>>()))
-            }
-            Member::List(texts) => {
-                tally.count(0, texts.len());
-                let items = texts.iter().map(|text| {
-                    tally.count(text.len(), 0);
-                    Box::new(CelString::from(text.as_str())) as Box<dyn Val + 'a>
-                });
-                Box::new(CelList::from(items.collect::<Vec<_>>()))
-            }
-        };
-        map.insert(CelMapKey::String(CelString::from(name)), value);
-    }
-    Box::new(CelMap::from(map))
-}
-
-fn request<'a>(evidence: &'a Evidence<'_>, verb: Verb) -> Vec<(&'static str, Member<'a>)> {
-    let mut members = vec![("verb", Member::Text(verb.as_str()))];
-    let dry_run = evidence.request.is_some_and(ApiRequest::is_dry_run);
-    members.push(("dryRun", Member::Bool(dry_run)));
-    match &evidence.info.scope {
-        RequestScope::NonResource(path) => {
-            members.extend([("isResource", Member::Bool(false)), ("path", Member::Text(path))]);
-        }
-        RequestScope::Resource(resource) => {
-            members.extend([
-                ("isResource", Member::Bool(true)),
-                ("apiGroup", Member::Text(&resource.group)),
-                ("version", Member::Text(&resource.version)),
-                ("resource", Member::Text(&resource.resource)),
-                ("subresource", Member::Text(&resource.subresource)),
-            ]);
-            let name = evidence.request.map_or("", ApiRequest::object_name);
-            let operation = Operation::new(evidence.info, name, PatchKind::Existing);
-            if let Target::Resource(target) = operation.target {
-                members.extend(one(target.namespace).map(|it| ("namespace", it)));
-                members.extend(one(target.name).map(|it| ("name", it)));
-            }
-        }
-    }
-    members
-}
-
-/// A request that reaches many of them has none to compare with, so asking for it has no answer.
-fn one(extent: Extent<'_>) -> Option<Member<'_>> {
-    match extent {
-        Extent::Nothing => Some(Member::Text("")),
-        Extent::One(name) => Some(Member::Text(name)),
-        Extent::Many => None,
-    }
-}
-
-/// What is not proven is not there, so asking for it has no answer.
-fn principal<'a>(evidence: &'a Evidence<'_>) -> Vec<(&'static str, Member<'a>)> {
-    let mut members = vec![("agent", Member::Text(&evidence.principal.agent))];
-    if let Some(pod) = &evidence.principal.pod {
-        members.extend([
-            ("namespace", Member::Text(&pod.namespace)),
-            ("serviceAccount", Member::Text(&pod.service_account)),
-            ("pod", Member::Text(&pod.name)),
-            ("node", Member::Text(&pod.node)),
-        ]);
-    }
-    let Principal {
-        labels,
-        container,
-        groups,
-        ..
-    } = evidence.principal;
-    members.extend(labels.as_ref().map(|it| ("labels", Member::Labels(it))));
-    members.extend(container.as_ref().map(|it| ("container", Member::Text(it))));
-    members.extend(groups.as_ref().map(|it| ("groups", Member::List(it))));
-    members
-}
-
-fn time<'v>(evidence: &Evidence<'_>) -> Option<Box<dyn Val + 'v>> {
-    let since = evidence
-        .facts
-        .time
-        .duration_since(std::time::SystemTime::UNIX_EPOCH)
-        .ok()?;
-    let seconds = i64::try_from(since.as_secs()).ok()?;
-    let time = chrono::DateTime::from_timestamp(seconds, since.subsec_nanos())?;
-    Some(Box::new(CelTimestamp::from(time.fixed_offset())))
 }
 
 /// What went wrong, without the values: they stand in objects that messages must not show.

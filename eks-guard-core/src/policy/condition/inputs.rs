@@ -25,6 +25,8 @@ pub(super) struct Tally {
     pub(super) longest: u64,
     /// The bytes of the longest text.
     pub(super) text: u64,
+    /// How many values there are.
+    pub(super) values: u64,
 }
 
 /// What a value counts for beside its text.
@@ -64,6 +66,17 @@ impl Tally {
         self.bytes = self.bytes.saturating_add(text).saturating_add(VALUE_BYTES);
         self.longest = self.longest.max(entries);
         self.text = self.text.max(text);
+        self.values = self.values.saturating_add(1);
+    }
+
+    /// Both together.
+    pub(super) fn and(self, other: Self) -> Self {
+        Self {
+            bytes: self.bytes.saturating_add(other.bytes),
+            longest: self.longest.max(other.longest),
+            text: self.text.max(other.text),
+            values: self.values.saturating_add(other.values),
+        }
     }
 }
 

@@ -22,11 +22,14 @@ pub(super) const MAX_GROWTH: u64 = 64;
 /// The most bytes that evaluating may have to touch.
 const MAX_WORK: u64 = 64 * 1024 * 1024;
 
+/// How often sorting goes over each element of the longest list that it may have.
+const SORTING: u64 = 16;
+
 /// What one expression multiplies the size of its inputs with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) struct Cost {
-    /// Comprehensions inside each other.
-    pub(super) nesting: u32,
+    /// Everything that goes through a list.
+    pub(super) loops: Vec<Loop>,
     /// How often variables stand in it.
     pub(super) variables: u64,
     /// How much longer a value may become.
@@ -37,6 +40,76 @@ pub(super) struct Cost {
     pub(super) text: Text,
     /// How many texts may be put together before that.
     pub(super) joined: u64,
+    /// How many lists may be put together before they are gone through.
+    pub(super) chained: u64,
+    /// Whether lists of lists become one.
+    pub(super) lists: Lists,
+    /// Whether lists are sorted.
+    pub(super) order: Order,
+    /// What is written in it: there whatever the inputs are.
+    pub(super) written: Tally,
+}
+
+/// Something that goes through a list, inside others.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Loop {
+    /// How often it begins.
+    pub(super) around: Length,
+    /// How many elements it visits in all.
+    pub(super) whole: Length,
+}
+
+/// How long a list may be, while nobody knows the inputs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Length {
+    /// So many times
+    factor: u64,
+    /// the length of the longest list there is, to this power,
+    lists: u32,
+    /// and so often how much longer putting lists together makes one.
+    made: u32,
+}
+
+impl Length {
+    /// One element.
+    pub(super) const ONE: Self = Self::of(1, 0, 0);
+    /// A list of the inputs.
+    pub(super) const LIST: Self = Self::of(1, 1, 0);
+    /// Any list, also one that was put together.
+    pub(super) const MADE: Self = Self::of(1, 1, 1);
+
+    const fn of(factor: u64, lists: u32, made: u32) -> Self {
+        Self { factor, lists, made }
+    }
+
+    /// A list that is written out.
+    pub(super) fn written(elements: usize) -> Self {
+        Self::of(u64::try_from(elements).unwrap_or(u64::MAX).max(1), 0, 0)
+    }
+
+    /// One after the other.
+    pub(super) fn plus(self, other: Self) -> Self {
+        let factor = self.factor.saturating_add(other.factor);
+        Self::of(factor, self.lists.max(other.lists), self.made.max(other.made))
+    }
+
+    /// One of both.
+    pub(super) fn or(self, other: Self) -> Self {
+        let factor = self.factor.max(other.factor);
+        Self::of(factor, self.lists.max(other.lists), self.made.max(other.made))
+    }
+
+    /// One inside the other.
+    pub(super) fn times(self, other: Self) -> Self {
+        let factor = self.factor.saturating_mul(other.factor);
+        Self::of(factor, self.lists + other.lists, self.made + other.made)
+    }
+
+    fn elements(self, longest: u64, stretch: u64) -> u64 {
+        let lists = longest.max(1).saturating_pow(self.lists);
+        let made = stretch.saturating_pow(self.made);
+        self.factor.saturating_mul(lists).saturating_mul(made)
+    }
 }
 
 /// What functions make of a text.
@@ -46,6 +119,24 @@ pub(super) enum Text {
     Whole,
     /// A list, which may have an element for each character; or they look for another text at each of its places.
     Pieces,
+}
+
+/// What functions make of lists of lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lists {
+    /// They stay what they are.
+    Kept,
+    /// One list.
+    Flattened,
+}
+
+/// What functions make of the order of a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Order {
+    /// It stays as it is.
+    Kept,
+    /// They sort it.
+    Sorted,
 }
 
 /// What the bodies of comprehensions read.
@@ -58,26 +149,59 @@ pub(super) enum Body {
 }
 
 impl Cost {
+    /// Of nothing.
+    pub(super) fn none() -> Self {
+        Self {
+            loops: Vec::new(),
+            variables: 0,
+            growth: 1,
+            body: Body::Element,
+            text: Text::Whole,
+            joined: 1,
+            chained: 1,
+            lists: Lists::Kept,
+            order: Order::Kept,
+            written: Tally::default(),
+        }
+    }
+
     /// Whether inputs of this size are within bounds.
     pub(super) fn affords(&self, inputs: Tally) -> bool {
-        let (longest, nesting) = match self.text {
-            Text::Whole => (inputs.longest.max(1), self.nesting),
-            Text::Pieces => (inputs.longest.max(self.pieces(inputs)), self.nesting.max(1)),
+        let values = inputs.and(self.written);
+        let lists = match self.lists {
+            Lists::Kept => values.longest,
+            Lists::Flattened => values.values,
         };
-        let elements = longest.saturating_pow(nesting);
+        let longest = match self.text {
+            Text::Whole => lists,
+            Text::Pieces => lists.max(self.pieces(values)),
+        };
+        let stretch = match self.chained {
+            1 => 1,
+            chained => chained.saturating_mul(self.growth),
+        };
+        let most = |lengths: &mut dyn Iterator<Item = Length>| {
+            let elements = lengths.map(|length| length.elements(longest, stretch));
+            elements.max().unwrap_or(1)
+        };
+        let elements = most(&mut self.loops.iter().map(|it| it.whole));
         let visits = match self.body {
             Body::Variables => elements,
-            Body::Element => longest.saturating_pow(nesting.saturating_sub(1)),
+            Body::Element => most(&mut self.loops.iter().map(|it| it.around)),
         };
-        let factors = [self.variables + 1, self.growth, visits];
-        let work = factors.into_iter().fold(inputs.bytes, u64::saturating_mul);
-        (nesting == 0 || elements <= MAX_ELEMENTS) && work <= MAX_WORK
+        let sorting = match self.order {
+            Order::Kept => 1,
+            Order::Sorted => SORTING,
+        };
+        let factors = [self.variables + 1, self.growth, visits, sorting];
+        let work = factors.into_iter().fold(values.bytes, u64::saturating_mul);
+        elements <= MAX_ELEMENTS && work <= MAX_WORK
     }
 
     /// The most elements that a text can be made into.
-    fn pieces(&self, inputs: Tally) -> u64 {
+    fn pieces(&self, values: Tally) -> u64 {
         let factors = [self.joined, self.growth];
-        let text = factors.into_iter().fold(inputs.text, u64::saturating_mul);
+        let text = factors.into_iter().fold(values.text, u64::saturating_mul);
         text.saturating_add(1)
     }
 }

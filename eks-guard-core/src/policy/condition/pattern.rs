@@ -1,18 +1,27 @@
 //! Regular expressions of conditions: written as text in the document, compiled once, and read as RE2 reads them.
 
-use std::any::Any;
-
 use cel::common::types::Type;
-use cel::common::value::{StaticVal, Val};
+
+use crate::policy::condition::library::opaque::Named;
 
 /// The largest compiled pattern, in bytes.
 const MAX_COMPILED: usize = 64 * 1024;
 
-pub(super) static PATTERN: Type = Type::new_unspecified_type("eks_guard.Pattern");
+static PATTERN: Type = Type::new_unspecified_type("eks_guard.Pattern");
 
 /// A compiled pattern, which expressions get in the place of its text.
 #[derive(Clone, Debug)]
 pub(super) struct Pattern(pub(super) regex::Regex);
+
+impl Named for Pattern {
+    const TYPE: &'static Type = &PATTERN;
+}
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.as_str() == other.0.as_str()
+    }
+}
 
 impl Pattern {
     /// Compiles a pattern.
@@ -80,23 +89,3 @@ fn ascii_classes(text: &str) -> Result<String, String> {
     }
     Ok(out)
 }
-
-impl Val for Pattern {
-    fn get_type(&self) -> &Type {
-        <Self as Val>::cel_type()
-    }
-
-    fn cel_type() -> &'static Type {
-        &PATTERN
-    }
-
-    fn clone_as_boxed<'v>(&self) -> Box<dyn Val + 'v> {
-        Box::new(self.clone())
-    }
-
-    fn as_any(&self) -> Option<&dyn Any> {
-        Some(self)
-    }
-}
-
-impl StaticVal for Pattern {}

@@ -1,11 +1,14 @@
 //! Tests of conditions in CEL: what they come out as, what is refused when a policy is read, and what they may cost.
 
+mod libraries;
+mod variables;
+
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
 use crate::policy::condition::expression::{ConditionError, Expression};
-use crate::policy::condition::{Fault, Predicate};
+use crate::policy::condition::{Fault, Predicate, Schema};
 use crate::policy::evidence::Evidence;
 use crate::policy::facts::{Fact, Facts};
 use crate::principal::{PodIdentity, Principal};
@@ -15,7 +18,8 @@ use crate::request_info::{ApiRequest, Verb};
 const NOW: Duration = Duration::from_secs(1_795_685_400);
 
 fn evaluate(source: &str, old: Fact<'_>, object: Fact<'_>) -> Result<bool, Fault> {
-    let expression = Expression::compile(source).unwrap_or_else(|error| panic!("{source}: {error}"));
+    let expression =
+        Expression::compile(source, &Schema::default()).unwrap_or_else(|error| panic!("{source}: {error}"));
     let principal = Principal {
         labels: Some([("team".to_owned(), "shop".to_owned())].into()),
         container: Some("main".into()),
@@ -61,7 +65,7 @@ fn object() -> Value {
 }
 
 fn refusal(source: &str) -> String {
-    match Expression::compile(source) {
+    match Expression::compile(source, &Schema::default()) {
         Err(error) => error.to_string(),
         Ok(_) => panic!("{source} is taken"),
     }
@@ -235,7 +239,10 @@ fn mistakes_are_found_when_the_policy_is_read() {
 #[test]
 fn what_could_cost_too_much_is_refused_when_the_policy_is_read() {
     let long = format!("object.kind == '{}'", "x".repeat(4096));
-    assert_eq!(Expression::compile(&long).unwrap_err(), ConditionError::TooLong);
+    assert_eq!(
+        Expression::compile(&long, &Schema::default()).unwrap_err(),
+        ConditionError::TooLong
+    );
     for deep in [
         "(".repeat(2000) + "true" + &")".repeat(2000),
         "[".repeat(40) + &"]".repeat(40),
@@ -245,10 +252,14 @@ fn what_could_cost_too_much_is_refused_when_the_policy_is_read() {
         "object".to_owned() + &".a".repeat(1500) + " == 1",
         "true ? ".repeat(900) + "true" + &" : true".repeat(200),
     ] {
-        assert!(Expression::compile(&deep).is_err(), "{}", &deep[..40]);
+        assert!(
+            Expression::compile(&deep, &Schema::default()).is_err(),
+            "{}",
+            &deep[..40]
+        );
     }
     let wide = "[1".to_owned() + &",1".repeat(290) + "].size() == 1";
-    assert!(Expression::compile(&wide).is_ok());
+    assert!(Expression::compile(&wide, &Schema::default()).is_ok());
     let parts = "[".to_owned() + &"[].filter(x,x),".repeat(50) + "1].size() == 1";
     assert!(refusal(&parts).contains("has more than 500 parts"));
     let nested = "object.a.all(x, object.a.all(y, object.a.all(z, x + y + z > 0)))";
@@ -286,7 +297,7 @@ fn deep_expressions_fit_on_a_small_stack() {
             "&&1",
         ] {
             let chain = "object".to_owned() + &link.repeat(590 / link.len().div_ceil(2)) + " == 1";
-            assert!(Expression::compile(&chain).is_err(), "{link}");
+            assert!(Expression::compile(&chain, &Schema::default()).is_err(), "{link}");
         }
     });
 }

@@ -4,12 +4,12 @@ use std::collections::HashSet;
 
 use serde_saphyr::Location;
 
-use crate::policy::condition::Condition;
+use crate::policy::condition::{Condition, Schema};
 use crate::policy::document::check::{Checker, dns_label};
 use crate::policy::document::wire::{Condition as WireCondition, Rule as WireRule};
 use crate::policy::document::{
     Effect, Masking, Names, NamespaceScope, Part, PathPattern, ResourcePattern, ResourceScope, Rule,
-    RuleScope, resources,
+    RuleScope, objects, resources,
 };
 use crate::policy::operation::{PATH_VERBS, RESOURCE_VERBS, STREAMS, VerbSet};
 use crate::request_info::Verb;
@@ -36,7 +36,11 @@ impl Checker<'_> {
         };
         let verbs = self.verbs(rule, effect, scope.as_ref());
         let masking = self.masking(&rule.value.masking, effect);
-        let conditions = self.conditions(&rule.value.conditions);
+        let schema = match (effect, &scope) {
+            (Some(effect), Some(scope)) => objects::schema(effect, scope),
+            (None, _) | (_, None) => Schema::default(),
+        };
+        let conditions = self.conditions(&rule.value.conditions, &schema);
         Some(Rule {
             name: name?,
             effect: effect?,
@@ -202,7 +206,11 @@ impl Checker<'_> {
         }
     }
 
-    fn conditions(&mut self, conditions: &Field<Vec<At<WireCondition>>>) -> Option<Box<[Condition]>> {
+    fn conditions(
+        &mut self,
+        conditions: &Field<Vec<At<WireCondition>>>,
+        schema: &Schema,
+    ) -> Option<Box<[Condition]>> {
         let Some(conditions) = conditions else {
             return Some(Box::default());
         };
@@ -222,17 +230,23 @@ impl Checker<'_> {
                 ),
                 Some(name) => self.label(name),
             };
-            compiled.push(self.condition(condition, name));
+            compiled.push(self.condition(condition, name, schema));
         }
         compiled.into_iter().collect()
     }
 
-    fn condition(&mut self, condition: &At<WireCondition>, name: Option<String>) -> Option<Condition> {
+    fn condition(
+        &mut self,
+        condition: &At<WireCondition>,
+        name: Option<String>,
+        schema: &Schema,
+    ) -> Option<Condition> {
         let Some(expression) = &condition.value.expression else {
             let example = "expression: object.spec.replicas <= 10";
             return self.missing(condition.referenced, "expression", example);
         };
-        match Condition::compile(name.as_deref().unwrap_or_default(), &expression.value) {
+        let compiled = Condition::compile(name.as_deref().unwrap_or_default(), &expression.value, schema);
+        match compiled {
             Ok(compiled) => name.is_some().then_some(compiled),
             Err(error) => self.fail(expression.referenced, format!("expression: {error}")),
         }

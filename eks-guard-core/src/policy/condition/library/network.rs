@@ -1,14 +1,16 @@
 //! IP addresses and CIDR ranges. Zones, addresses of IPv4 inside IPv6 and leading zeros are refused, as in Kubernetes.
 
-use std::any::Any;
 use std::net::IpAddr;
 
 use cel::common::functions::Function;
-use cel::common::types::{CelBool, CelInt, CelString, STRING_TYPE, Type};
-use cel::common::value::{CowVal, StaticVal, Val};
+use cel::common::types::{STRING_TYPE, Type};
+use cel::common::value::CowVal;
 use cel::{DeclarationError, Env, ExecutionError};
 
-use crate::policy::condition::library::{Answer, Arguments, argument, rejected, text};
+use crate::policy::condition::library::opaque::Named;
+use crate::policy::condition::library::{
+    Answer, Arguments, argument, found, number, rejected, string, text, truth, value,
+};
 
 static IP: Type = Type::new_unspecified_type("net.IP");
 static CIDR: Type = Type::new_unspecified_type("net.CIDR");
@@ -16,10 +18,18 @@ static CIDR: Type = Type::new_unspecified_type("net.CIDR");
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Ip(IpAddr);
 
+impl Named for Ip {
+    const TYPE: &'static Type = &IP;
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Cidr {
     address: IpAddr,
     length: u32,
+}
+
+impl Named for Cidr {
+    const TYPE: &'static Type = &CIDR;
 }
 
 impl Ip {
@@ -124,8 +134,8 @@ pub(super) fn declare(env: &mut Env) -> Result<(), DeclarationError> {
         env.add_member_overload(name, name, IP.to_owned(), Vec::new(), run)?;
     }
     let of_cidr: [(&str, Function); 3] = [
-        ("ip", |it| Ok(CowVal::owned(Ip(range(&it, 0)?.address)))),
-        ("masked", |it| Ok(CowVal::owned(range(&it, 0)?.masked()))),
+        ("ip", |it| Ok(value(Ip(range(&it, 0)?.address)))),
+        ("masked", |it| Ok(value(range(&it, 0)?.masked()))),
         ("prefixLength", |it| number(range(&it, 0)?.length.into())),
     ];
     for (name, run) in of_cidr {
@@ -149,18 +159,6 @@ pub(super) fn declare(env: &mut Env) -> Result<(), DeclarationError> {
         )?;
     }
     Ok(())
-}
-
-fn truth<'b, 'v>(value: bool) -> Answer<'b, 'v> {
-    Ok(CowVal::owned(CelBool::from(value)))
-}
-
-fn number<'b, 'v>(value: i64) -> Answer<'b, 'v> {
-    Ok(CowVal::owned(CelInt::from(value)))
-}
-
-fn found<'b, 'v, T: Val + 'v>(value: Option<T>, function: &str) -> Answer<'b, 'v> {
-    value.map(CowVal::owned).ok_or_else(|| rejected(function))
 }
 
 fn address(arguments: &[CowVal<'_, '_>]) -> Result<Ip, ExecutionError> {
@@ -192,58 +190,10 @@ fn contains_cidr<'b, 'v>(arguments: Arguments<'b, 'v>) -> Answer<'b, 'v> {
 }
 
 fn ip_text<'b, 'v>(arguments: Arguments<'b, 'v>) -> Answer<'b, 'v> {
-    Ok(CowVal::owned(CelString::from(address(&arguments)?.0.to_string())))
+    string(address(&arguments)?.0.to_string())
 }
 
 fn cidr_text<'b, 'v>(arguments: Arguments<'b, 'v>) -> Answer<'b, 'v> {
     let Cidr { address, length } = range(&arguments, 0)?;
-    Ok(CowVal::owned(CelString::from(format!("{address}/{length}"))))
+    string(format!("{address}/{length}"))
 }
-
-impl Val for Ip {
-    fn get_type(&self) -> &Type {
-        <Self as Val>::cel_type()
-    }
-
-    fn cel_type() -> &'static Type {
-        &IP
-    }
-
-    fn equals(&self, other: &dyn Val) -> bool {
-        other.downcast_ref::<Self>() == Some(self)
-    }
-
-    fn clone_as_boxed<'v>(&self) -> Box<dyn Val + 'v> {
-        Box::new(*self)
-    }
-
-    fn as_any(&self) -> Option<&dyn Any> {
-        Some(self)
-    }
-}
-
-impl StaticVal for Ip {}
-
-impl Val for Cidr {
-    fn get_type(&self) -> &Type {
-        <Self as Val>::cel_type()
-    }
-
-    fn cel_type() -> &'static Type {
-        &CIDR
-    }
-
-    fn equals(&self, other: &dyn Val) -> bool {
-        other.downcast_ref::<Self>() == Some(self)
-    }
-
-    fn clone_as_boxed<'v>(&self) -> Box<dyn Val + 'v> {
-        Box::new(*self)
-    }
-
-    fn as_any(&self) -> Option<&dyn Any> {
-        Some(self)
-    }
-}
-
-impl StaticVal for Cidr {}

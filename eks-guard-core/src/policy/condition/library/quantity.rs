@@ -1,14 +1,14 @@
 //! Quantities as Kubernetes writes them, exactly: `1.5Gi`, `100m`, `2e3`.
 
-use std::any::Any;
 use std::cmp::Ordering;
 
 use cel::common::functions::Function;
-use cel::common::types::{CelBool, CelInt, INT_TYPE, STRING_TYPE, Type};
-use cel::common::value::{CowVal, StaticVal, Val};
+use cel::common::types::{CelInt, INT_TYPE, STRING_TYPE, Type};
+use cel::common::value::CowVal;
 use cel::{DeclarationError, Env, ExecutionError};
 
-use crate::policy::condition::library::{Answer, Arguments, argument, rejected, text};
+use crate::policy::condition::library::opaque::Named;
+use crate::policy::condition::library::{Answer, Arguments, argument, found, number, text, truth};
 
 static QUANTITY: Type = Type::new_unspecified_type("kubernetes.Quantity");
 
@@ -20,6 +20,10 @@ const MAX: i128 = i64::MAX as i128 * SCALE;
 /// A quantity, in billionths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Quantity(i128);
+
+impl Named for Quantity {
+    const TYPE: &'static Type = &QUANTITY;
+}
 
 impl Quantity {
     fn parse(text: &str) -> Option<Self> {
@@ -96,32 +100,26 @@ pub(super) fn declare(env: &mut Env) -> Result<(), DeclarationError> {
         "quantity",
         "quantity",
         vec![STRING_TYPE.to_owned()],
-        |arguments| {
-            let parsed = Quantity::parse(text(&arguments, 0)?);
-            parsed.map(CowVal::owned).ok_or_else(|| rejected("quantity"))
-        },
+        |arguments| found(Quantity::parse(text(&arguments, 0)?), "quantity"),
     )?;
     env.add_overload(
         "isQuantity",
         "isQuantity",
         vec![STRING_TYPE.to_owned()],
-        |arguments| {
-            let known = Quantity::parse(text(&arguments, 0)?).is_some();
-            Ok(CowVal::owned(CelBool::from(known)))
-        },
+        |arguments| truth(Quantity::parse(text(&arguments, 0)?).is_some()),
     )?;
     on(env, "sign", None, |arguments| {
         let sign = argument::<Quantity>(&arguments, 0)?.cmp(&Quantity(0));
-        Ok(CowVal::owned(CelInt::from(sign as i64)))
+        number(sign as i64)
     })?;
     on(env, "isLessThan", Some(&QUANTITY), |arguments| {
-        Ok(CowVal::owned(CelBool::from(compare(&arguments)?.is_lt())))
+        truth(compare(&arguments)?.is_lt())
     })?;
     on(env, "isGreaterThan", Some(&QUANTITY), |arguments| {
-        Ok(CowVal::owned(CelBool::from(compare(&arguments)?.is_gt())))
+        truth(compare(&arguments)?.is_gt())
     })?;
     on(env, "compareTo", Some(&QUANTITY), |arguments| {
-        Ok(CowVal::owned(CelInt::from(compare(&arguments)? as i64)))
+        number(compare(&arguments)? as i64)
     })?;
     on(env, "add", Some(&QUANTITY), add)?;
     on(env, "add", Some(&INT_TYPE), add)?;
@@ -170,30 +168,5 @@ fn operand(arguments: &[CowVal<'_, '_>]) -> Result<i128, ExecutionError> {
 }
 
 fn bounded<'b, 'v>(value: Option<i128>, function: &str) -> Answer<'b, 'v> {
-    let value = value.filter(|value| value.abs() <= MAX).map(Quantity);
-    value.map(CowVal::owned).ok_or_else(|| rejected(function))
+    found(value.filter(|value| value.abs() <= MAX).map(Quantity), function)
 }
-
-impl Val for Quantity {
-    fn get_type(&self) -> &Type {
-        <Self as Val>::cel_type()
-    }
-
-    fn cel_type() -> &'static Type {
-        &QUANTITY
-    }
-
-    fn equals(&self, other: &dyn Val) -> bool {
-        other.downcast_ref::<Self>() == Some(self)
-    }
-
-    fn clone_as_boxed<'v>(&self) -> Box<dyn Val + 'v> {
-        Box::new(*self)
-    }
-
-    fn as_any(&self) -> Option<&dyn Any> {
-        Some(self)
-    }
-}
-
-impl StaticVal for Quantity {}
