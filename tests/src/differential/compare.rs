@@ -149,6 +149,8 @@ pub fn guarded(event: &Event, seen: Option<&Seen>, answer: &Answer) -> Result<Fa
             Ok(status) => Err(format!("it was refused, and the caller was told {status}")),
             Err(_) => Ok(Fate::Refused),
         },
+        // Its precondition did not hold any more, and it was decided on again: nothing was done with it.
+        (Outcome::Refuse, Some(seen)) if seen.code == Some(409) && is_pinned(seen) => Ok(Fate::Refused),
         (Outcome::Refuse, Some(seen)) => Err(format!("it was refused, and reached the API server: {seen:?}")),
         (Outcome::Allow, None) => Err(format!(
             "it was forwarded, and the audit log has no such id: {event:?}"
@@ -165,6 +167,19 @@ pub fn guarded(event: &Event, seen: Option<&Seen>, answer: &Answer) -> Result<Fa
             Err(format!("guard:  {guard}\n    server: {server}"))
         }
     }
+}
+
+/// Whether the body says which version of the object it is about, as it does when the guard has looked at the object.
+fn is_pinned(seen: &Seen) -> bool {
+    let body = seen.body.as_ref();
+    body.is_some_and(|body| match body {
+        Value::Array(operations) => operations
+            .iter()
+            .any(|operation| operation["path"] == "/metadata/resourceVersion"),
+        object => ["metadata", "preconditions"]
+            .iter()
+            .any(|place| object[place]["resourceVersion"].is_string()),
+    })
 }
 
 /// The same request without a guard: whatever the guard accepts is the same to the API server.

@@ -53,6 +53,8 @@ pub struct Seen {
     pub body: Option<Value>,
     /// Whether the reply has ended.
     pub complete: bool,
+    /// Status of the reply.
+    pub code: Option<u16>,
 }
 
 /// The audit log: the requests of some users.
@@ -75,6 +77,12 @@ struct Line {
     user_agent: String,
     object_ref: Option<ObjectRef>,
     request_object: Option<Value>,
+    response_status: Option<Status>,
+}
+
+#[derive(Deserialize)]
+struct Status {
+    code: Option<u16>,
 }
 
 #[derive(Deserialize)]
@@ -116,6 +124,7 @@ impl AuditTail {
             });
             request.object = line.object_ref.or(request.object.take());
             request.body = line.request_object.or(request.body.take());
+            request.code = line.response_status.and_then(|status| status.code).or(request.code);
             request.complete |= !matches!(line.stage.as_str(), "RequestReceived" | "ResponseStarted");
         }
         Ok(())
