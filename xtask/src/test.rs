@@ -18,7 +18,7 @@ use crate::test::count::Count;
 use crate::{console, paths, process, tidy};
 
 /// The order in which suites run; those not named here come last.
-const ORDER: [&str; 19] = [
+const ORDER: [&str; 20] = [
     "tidy",
     "unit",
     "cluster",
@@ -27,6 +27,7 @@ const ORDER: [&str; 19] = [
     "run",
     "verify",
     "clients",
+    "compatible",
     "refusals",
     "differential",
     "hostile",
@@ -63,10 +64,16 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if let Some(name) = options.suites.iter().find(|name| !known.contains(name)) {
         bail!("no suite is named {name}; there are: {}", known.join(", "));
     }
-    let chosen: Vec<&String> = known
+    let mut chosen: Vec<&String> = known
         .iter()
         .filter(|name| options.suites.is_empty() || options.suites.contains(name))
         .collect();
+    if options.suites.is_empty() && !setup::has_clients()? {
+        console::step(
+            "suite compatible is left out: its clients take minutes to build. `cargo xtask test compatible` does it once",
+        );
+        chosen.retain(|name| *name != "compatible");
+    }
     prepare(&chosen)?;
     matrix::begin()?;
     let mut total = Count::default();
@@ -118,6 +125,9 @@ fn prepare(suites: &[&String]) -> Result<()> {
     }
     if suites.iter().any(|suite| *suite == "tidy") {
         needs.push(Need::Deny);
+    }
+    if suites.iter().any(|suite| *suite == "compatible") {
+        needs.push(Need::Clients);
     }
     let kernels = suites.iter().any(|suite| *suite == "kernels");
     if kernels {
