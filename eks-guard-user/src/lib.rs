@@ -8,6 +8,8 @@ pub mod policy;
 // Everything is put together here, and taken down again.
 pub mod app;
 pub mod node;
+// What its nodes tell each other and the cluster.
+mod fleet;
 // And tried from inside.
 pub mod verify;
 

@@ -37,7 +37,10 @@ fn main() -> ExitCode {
     ExitCode::from(match cli.command {
         Command::Run(args) => start(args, &around),
         Command::Node(args) => written(args.run(&around, &mut io::stdout().lock())),
-        Command::Policy(args) => written(args.run(&mut io::stdout().lock(), &mut io::stderr())),
+        Command::Policy(args) => {
+            let operator = around.kubeconfig();
+            written(args.run(&operator, &mut io::stdout().lock(), &mut io::stderr()))
+        }
         Command::Sessions(args) => sessions(args, &around),
         Command::Verify(args) => written(args.run(&around, &mut io::stdout().lock(), Timestamp::now())),
         Command::Completion(args) => {

@@ -1,5 +1,6 @@
-//! What commands print: documents for programs, columns for people.
+//! What commands print: documents for programs, columns for people, and nothing that acts on a terminal.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 
 use serde::Serialize;
@@ -38,4 +39,28 @@ pub(crate) fn table<const N: usize>(
         writeln!(out, "{}", line.trim_end())?;
     }
     Ok(())
+}
+
+/// Makes text safe to print: what a terminal would act on, or would not show, is written as `\u{…}`.
+pub(crate) fn visible(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(acts_or_hides) {
+        return Cow::Borrowed(text);
+    }
+    let mut safe = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if acts_or_hides(c) {
+            safe.extend(c.escape_default())
+        } else {
+            safe.push(c)
+        }
+    }
+    Cow::Owned(safe)
+}
+
+/// Control characters, and those that reorder, hide or imitate: bidirectional marks, zero width, separators, tags.
+pub(crate) fn acts_or_hides(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
 }

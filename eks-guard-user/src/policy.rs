@@ -1,4 +1,4 @@
-//! Policy files: read and compile them, and `eks-guard policy …`, whose tools run the code that decides.
+//! Policy files: read and compile them, and `eks-guard policy …`, whose tools run the code that decides, or ask the cluster.
 
 use std::fmt;
 use std::fs::File;
@@ -12,11 +12,14 @@ use eks_guard_core::policy::{
 
 use crate::policy::diff::DiffArgs;
 use crate::policy::explain::ExplainArgs;
+use crate::policy::status::StatusArgs;
 use crate::policy::suggest::SuggestArgs;
 use crate::policy::test::TestArgs;
+use crate::upstream::KubeconfigOptions;
 
 pub mod diff;
 pub mod explain;
+pub mod status;
 pub mod suggest;
 pub mod test;
 pub mod who;
@@ -58,6 +61,8 @@ enum PolicyCommand {
     Diff(DiffArgs),
     /// Write the least policy that would have allowed what records say was asked for (exit code 0 printed, 2 invalid)
     Suggest(SuggestArgs),
+    /// Say what became of the cluster's policies, and on which node (exit code 0 all in force, 1 some not, 2 no answer)
+    Status(StatusArgs),
 }
 
 const CHECK_EXAMPLES: &str = "\
@@ -142,17 +147,24 @@ pub fn compile_texts(texts: &[(String, String)], generation: u64) -> Snapshot {
 }
 
 impl PolicyArgs {
-    /// Runs the command. Answers go to `out`, mistakes to `err`; the exit code comes back.
+    /// Runs the command. Answers go to `out`, mistakes to `err`; the exit code comes back. `operator` says where a kubeconfig is
+    /// looked for.
     ///
     /// # Errors
     /// Only when `out` or `err` cannot be written.
-    pub fn run(&self, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<u8> {
+    pub fn run(
+        &self,
+        operator: &KubeconfigOptions,
+        out: &mut dyn Write,
+        err: &mut dyn Write,
+    ) -> io::Result<u8> {
         match &self.command {
             PolicyCommand::Check(args) => check(&args.files, out, err),
             PolicyCommand::Explain(args) => explain::explain(args, out, err),
             PolicyCommand::Test(args) => test::test(args, out, err),
             PolicyCommand::Diff(args) => diff::diff(args, out, err),
             PolicyCommand::Suggest(args) => suggest::suggest(args, out, err),
+            PolicyCommand::Status(args) => status::status(args, operator, out, err),
         }
     }
 }

@@ -35,6 +35,7 @@ const ORDER: [&str; 20] = [
     "failures",
     "readme",
     "daemon",
+    "fleet",
     "faults",
     "kernels",
     "web",

@@ -235,7 +235,7 @@ fn report(universe: &Universe, cells: Cells) -> Diff {
         }
         joined.extend(of_group);
     }
-    let all = universe.groups().collect();
+    let all = universe.groups().filter(|group| group != PATHS).collect();
     let joined = condensed(joined, GROUPS, &all);
     let joined = join(join(joined, VERBS), RESOURCES);
     let mut diff = Diff::default();

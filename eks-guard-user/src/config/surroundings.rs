@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::recording::writer::DEFAULT_FOLDER;
+use crate::upstream::KubeconfigOptions;
 
 /// Oldest kernel that the boundary is tested on.
 const OLDEST_KERNEL: (u32, u32) = (6, 1);
@@ -61,6 +62,19 @@ impl Surroundings {
     pub fn state(&self) -> PathBuf {
         let named = self.variable("EKS_GUARD_STATE_DIR").map(PathBuf::from);
         named.unwrap_or_else(|| PathBuf::from(STATE_FOLDER))
+    }
+
+    /// Where whoever started this has a kubeconfig.
+    #[must_use]
+    pub fn kubeconfig(&self) -> KubeconfigOptions {
+        KubeconfigOptions {
+            kubeconfig_env: self.variable("KUBECONFIG"),
+            home: self
+                .variable("HOME")
+                .map_or_else(|| PathBuf::from("/"), PathBuf::from),
+            search_path: self.variable("PATH"),
+            ..KubeconfigOptions::default()
+        }
     }
 
     /// Why this machine, or this way of starting, cannot hold the boundary.

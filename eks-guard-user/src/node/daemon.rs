@@ -3,6 +3,7 @@
 //! The order is: what is remembered; the kernel side, if enough is remembered to close it; the API server; the kernel side,
 //! if this is the first start, once pods and Services are known, so that no ordinary pod is cut off meanwhile.
 
+mod deciding;
 pub mod events;
 mod gate;
 mod learn;
@@ -31,14 +32,13 @@ use crate::node::cgroup::processes::{Netns, pod_of};
 use crate::node::cgroup::{find_root, scan, watch as cgroup_watch};
 use crate::node::config::NodeConfig;
 use crate::node::controller::{Controller, Parts};
+use crate::node::daemon::deciding::Deciding;
 use crate::node::daemon::events::Watch;
 use crate::node::daemon::gate::Gate;
 use crate::node::daemon::learn::{Learned, learn};
 pub(crate) use crate::node::daemon::reload::Reload;
 use crate::node::enforcement::{Owner, Teller};
 use crate::node::kernel::{Destinations, Kernel, Standing};
-use crate::node::namespaces::NamespaceLabels;
-use crate::node::policies::Policies;
 use crate::node::programs;
 use crate::node::proxy_process::{ProxyLink, ProxyProcess, Session, Setup, ToProxy, publish};
 use crate::node::refusals::Kind;
@@ -109,8 +109,7 @@ struct Process {
 /// A running daemon.
 struct Daemon {
     controller: Controller,
-    policies: Policies,
-    namespaces: NamespaceLabels,
+    deciding: Deciding,
     reload: Reload,
     proxy: Arc<ProxyProcess>,
     proxy_changes: watch::Receiver<u64>,
@@ -139,7 +138,6 @@ impl Daemon {
             .then(|| block_in_place(|| open_kernel(&config, &root, &remembered)))
             .transpose()?;
         let (endpoint, credentials) = upstream::patiently(&config.upstream).await?;
-        let policies = block_in_place(|| Policies::of(&config.policies, &config.state));
         let leaves = Leaves::new(state.authority()?, &endpoint)?;
         let mut tasks = JoinSet::new();
         let (learned_tx, mut learned_rx) = mpsc::channel(WAITING);
@@ -163,7 +161,7 @@ impl Daemon {
         let plan = report_plan((&config, &root), &own, &proxy);
         let reporting = Reporting::start(&mut tasks, plan, &status_tx).await?;
         proxy.keep(ToProxy::Leaf(leaves.leaf().clone()));
-        proxy.keep(ToProxy::Policies(policies.in_force().clone()));
+        let deciding = Deciding::begin(&config, &own, &proxy);
         let gate = Gate::open(&mut tasks, &config);
         let mut agents = Agents::new(Arc::clone(&proxy) as _, &config.records, node);
         agents.set_node_netns(&Netns::open(Path::new("/proc/self/ns/net"))?);
@@ -181,8 +179,7 @@ impl Daemon {
             forwarding_dropped: 0,
             events_lost: controller.events_lost(),
             controller,
-            policies,
-            namespaces: NamespaceLabels::default(),
+            deciding,
             reload,
             proxy_changes: proxy.changes(),
             proxy,
@@ -228,8 +225,8 @@ impl Daemon {
             Learned::Service(change) => self.controller.take_service(change),
             Learned::Slice(change) => self.controller.take_slice(change),
             Learned::Node(change) => self.controller.take_node(change),
-            Learned::Namespace(change) => self.namespaces.take(change),
-            Learned::Policy(change) => self.policies.take(change),
+            Learned::Namespace(change) => self.deciding.take_namespace(change),
+            Learned::Policy(change) => self.deciding.take_policy(change),
             Learned::Endpoint(addresses) => {
                 self.controller.take_endpoint(&addresses, Instant::now());
                 let addresses = addresses.into_iter().collect();
@@ -238,18 +235,8 @@ impl Daemon {
         }
     }
 
-    /// Puts in force what has changed of what decides.
-    fn look_at_policies(&mut self) {
-        let generation = self.policies.generation();
-        block_in_place(|| self.reload.look_at_policies(&mut self.policies));
-        if self.policies.generation() != generation {
-            let policies = self.policies.in_force().clone();
-            block_in_place(|| self.proxy.keep(ToProxy::Policies(policies)));
-        }
-    }
-
     fn look_at_files(&mut self) {
-        self.look_at_policies();
+        self.deciding.look(&mut self.reload);
         if let Some(config) = block_in_place(|| self.reload.look_at_config()) {
             self.controller.configure(config);
         }
@@ -287,26 +274,16 @@ impl Daemon {
     }
 
     fn reconcile(&mut self) {
-        if self.policies.is_changed() {
-            self.look_at_policies();
-        }
-        if let Some(labels) = self.namespaces.take_changed() {
-            block_in_place(|| self.proxy.keep(ToProxy::Namespaces(labels)));
-        }
+        self.deciding.settle(&mut self.reload);
         let mut status = block_in_place(|| self.controller.reconcile(Instant::now()));
         let facts = self.proxy.facts();
         status.loader = std::process::id();
         status.proxy = facts.pid;
         status.proxy_restarts = facts.restarts;
-        status.policy_generation = self.policies.generation();
-        let objects = self.policies.objects();
-        status.policies = objects.map(|it| (it.name.clone(), it.generation)).collect();
+        self.deciding.add_to(&mut status);
         status
             .problems
             .extend(self.reload.problems().chain(facts.problem));
-        status
-            .problems
-            .extend(self.policies.problems().chain(self.namespaces.problem()));
         self.gate.settle(&self.controller, &mut status);
         self.reporting.add_to(&mut status);
         self.add_refusals(&mut status);
@@ -317,6 +294,7 @@ impl Daemon {
     }
 
     async fn stop(self) {
+        self.deciding.end().await;
         self.proxy.stop(Limits::default().drain).await;
         self.controller.stop().await;
         self.watch.end().await;

@@ -6,17 +6,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use eks_guard_core::reason::Refusal;
-use http::{HeaderValue, Method, StatusCode};
-use http_body_util::{BodyExt, Limited};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use crate::node::status::Status;
-use crate::proxy::upstream::{Class, Outgoing, PLAIN, UpstreamPool};
+use crate::proxy::upstream::{CallError, Patch, UpstreamPool};
 use crate::telemetry::chain;
 
 /// The condition's type.
@@ -27,30 +23,8 @@ const TAINT: &str = "eks-guard.dev/not-enforced";
 const AGAIN: Duration = Duration::from_secs(60);
 /// Pause after a failure.
 const RETRY: Duration = Duration::from_secs(2);
-/// Longest Node object, and how long it may take.
-const MAX_NODE: usize = 16 << 20;
-const PATIENCE: Duration = Duration::from_secs(30);
 /// Longest message of a condition.
 const MAX_MESSAGE: usize = 1024;
-
-/// Why the cluster was not told.
-#[derive(Debug, thiserror::Error)]
-enum TellError {
-    #[error("{0}")]
-    Asked(String),
-    #[error(
-        "the API server answered {status} to {doing}; the guard must be allowed to get and patch nodes and nodes/status"
-    )]
-    Status { doing: &'static str, status: StatusCode },
-    #[error("the Node object cannot be read")]
-    Read(#[source] Box<dyn std::error::Error + Send + Sync>),
-}
-
-impl From<Refusal> for TellError {
-    fn from(refusal: Refusal) -> Self {
-        Self::Asked(refusal.message)
-    }
-}
 
 /// Whether the guard holds on this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,7 +111,10 @@ impl Teller {
             };
             if let Some(verdict) = verdict.filter(|verdict| told.as_ref() != Some(verdict)) {
                 if let Err(error) = tell_once(&self.upstream, &self.node, &verdict).await {
-                    tracing::warn!(error = %chain(&error), "the node's condition is not told");
+                    tracing::warn!(
+                        error = %chain(&error),
+                        "the node's condition is not told; the guard must be allowed to get and patch nodes and nodes/status"
+                    );
                     sleep(RETRY).await;
                     continue;
                 }
@@ -161,65 +138,21 @@ impl Teller {
     }
 }
 
-async fn tell_once(upstream: &UpstreamPool, node: &str, verdict: &Verdict) -> Result<(), TellError> {
+async fn tell_once(upstream: &UpstreamPool, node: &str, verdict: &Verdict) -> Result<(), CallError> {
     let path = format!("/api/v1/nodes/{node}");
-    let (response, lease) = upstream.get(path.clone(), Class::Short, PLAIN).await?;
-    let status = response.status();
-    if status != StatusCode::OK {
-        return Err(TellError::Status {
-            doing: "reading the Node",
-            status,
-        });
-    }
-    let body = timeout(PATIENCE, Limited::new(response.into_body(), MAX_NODE).collect()).await;
-    let body = body.map_err(|late| TellError::Read(late.into()))?;
-    let bytes = body.map_err(TellError::Read)?.to_bytes();
-    drop(lease);
-    let object: Value = serde_json::from_slice(&bytes).map_err(|error| TellError::Read(error.into()))?;
+    let object = upstream.read(&path).await?;
     if let Some(taints) = taints(&object, verdict) {
         // The whole list is replaced, so it must be the one that was read.
         let version = &object["metadata"]["resourceVersion"];
         let patch = json!({"metadata": {"resourceVersion": version}, "spec": {"taints": taints}});
-        let kind = "application/merge-patch+json";
-        send(upstream, path.clone(), kind, &patch, "writing the node's taints").await?;
+        upstream.patch(&path, Patch::Merge, &patch).await?;
     }
     let condition = condition(&object, verdict, Timestamp::now());
     let patch = json!({"status": {"conditions": [condition]}});
     // Conditions are merged by their type; a merge patch would replace those of others.
-    let kind = "application/strategic-merge-patch+json";
-    send(
-        upstream,
-        format!("{path}/status"),
-        kind,
-        &patch,
-        "writing the node's condition",
-    )
-    .await
-}
-
-async fn send(
-    upstream: &UpstreamPool,
-    path: String,
-    content_type: &'static str,
-    patch: &Value,
-    doing: &'static str,
-) -> Result<(), TellError> {
-    let outgoing = Outgoing {
-        method: Method::PATCH,
-        path: upstream.path(path)?,
-        accept: HeaderValue::from_static("application/json"),
-        user_agent: HeaderValue::from_static(concat!("eks-guard/", env!("CARGO_PKG_VERSION"))),
-        audit_id: None,
-        content_type: Some(HeaderValue::from_static(content_type)),
-        body: Bytes::from(patch.to_string()),
-        class: Class::Short,
-        may_repeat: true,
-    };
-    let (response, _lease) = upstream.send(&outgoing).await?;
-    match response.status() {
-        StatusCode::OK => Ok(()),
-        status => Err(TellError::Status { doing, status }),
-    }
+    let path = format!("{path}/status");
+    upstream.patch(&path, Patch::StrategicMerge, &patch).await?;
+    Ok(())
 }
 
 fn condition(node: &Value, verdict: &Verdict, now: Timestamp) -> Value {

@@ -10,11 +10,12 @@ use std::path::{Path, PathBuf};
 use eks_guard_core::policy::DocumentError;
 use serde::{Deserialize, Serialize};
 
+use crate::fleet::{Knowledge, Mistake, Policy, Programmed, Verdict};
 use crate::node::config::PolicySource;
 use crate::node::kube::{AgentPolicy, Change};
 use crate::node::policies::folder::Folder;
-use crate::node::policies::objects::Objects;
 pub(crate) use crate::node::policies::objects::PolicyObject;
+use crate::node::policies::objects::{Objects, Said};
 use crate::policy;
 
 /// Most files or objects.
@@ -24,6 +25,10 @@ const MAX_POLICIES: usize = 1_000;
 pub struct Policies {
     source: Source,
     in_force: PolicyTexts,
+    /// Mistakes of those in force.
+    mistakes: Vec<DocumentError>,
+    /// The objects in force, as far as the API server has told of them since the start.
+    programmed: Vec<Programmed>,
 }
 
 enum Source {
@@ -76,7 +81,12 @@ impl Policies {
                 (Source::Cluster(objects), texts)
             }
         };
-        Self { source, in_force }
+        Self {
+            source,
+            in_force,
+            mistakes: Vec::new(),
+            programmed: Vec::new(),
+        }
     }
 
     /// What decides, replaced as a whole.
@@ -123,13 +133,71 @@ impl Policies {
         }
         if let Source::Cluster(objects) = &mut self.source {
             objects.keep(self.in_force.generation);
+            self.programmed = objects.all().map(PolicyObject::programmed).collect();
         }
         let snapshot = policy::compile_texts(&self.in_force.texts, self.in_force.generation);
-        let mistakes: Vec<DocumentError> = snapshot.mistakes().cloned().collect();
-        if mistakes.is_empty() {
+        self.mistakes = snapshot.mistakes().cloned().collect();
+        if self.mistakes.is_empty() {
             Ok(true)
         } else {
-            Err(PoliciesError::Mistakes(PolicyErrors(mistakes)))
+            Err(PoliciesError::Mistakes(PolicyErrors(self.mistakes.clone())))
+        }
+    }
+
+    /// What is known of the objects, if the API server has told of something since this was asked last. Ask when what was told
+    /// is in force.
+    pub(crate) fn take_news(&mut self) -> Option<Knowledge> {
+        let has_news = match &mut self.source {
+            Source::Cluster(objects) => objects.take_news(),
+            Source::Folder(_) => false,
+        };
+        if !has_news {
+            return None;
+        }
+        let policy = |object: &PolicyObject| {
+            let said = self.said(&object.name);
+            Policy {
+                name: object.name.clone(),
+                uid: object.uid.clone(),
+                generation: object.generation,
+                version: said.version,
+                status: said.status,
+                verdict: self.verdict(object),
+            }
+        };
+        Some(Knowledge {
+            policies: self.objects().map(policy).collect(),
+            programmed: self.programmed.clone(),
+        })
+    }
+
+    fn said(&self, name: &str) -> Said {
+        match &self.source {
+            Source::Folder(_) => Said::default(),
+            Source::Cluster(objects) => objects.said(name),
+        }
+    }
+
+    /// What became of an object.
+    fn verdict(&self, object: &PolicyObject) -> Verdict {
+        if !self.programmed.contains(&object.programmed()) {
+            return Verdict::TooMany;
+        }
+        let origin = object.origin();
+        let mistakes = self
+            .mistakes
+            .iter()
+            .filter(|mistake| *mistake.origin.file == origin);
+        let mistakes: Vec<Mistake> = mistakes
+            .map(|mistake| Mistake {
+                rule: object.rule_on(mistake.origin.line),
+                message: mistake.message.clone(),
+            })
+            .collect();
+        if mistakes.is_empty() {
+            Verdict::Accepted
+        } else {
+            Verdict::Invalid(mistakes)
         }
     }
 
@@ -207,6 +275,7 @@ mod tests {
                      "resources": ["pods"], "namespaces": ["shop"]},
                 ],
             }),
+            status: json!({"of": generation}),
         }
     }
 
@@ -248,9 +317,10 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_of_an_object_has_its_place() {
+    fn a_mistake_of_an_object_names_its_rule() {
         let state = tempfile::tempdir().unwrap();
         let mut policies = Policies::of(&PolicySource::Cluster, state.path());
+        assert_eq!(policies.take_news(), None);
         policies.take(Change::Listed(vec![
             object("a", 1, "read"),
             object("b", 1, "get"),
@@ -260,18 +330,61 @@ mod tests {
             error.contains("agentpolicies/a:") && error.contains("unknown verb"),
             "{error}"
         );
-        // A rule stands on a line of its own.
-        let line = error
-            .split("agentpolicies/a:")
-            .nth(1)
-            .and_then(|rest| rest.split(':').next());
-        let line: usize = line.unwrap().parse().unwrap();
-        let (_, text) = &policies.in_force().texts[0];
-        assert!(
-            text.lines().nth(line - 1).unwrap().contains(r#""name":"second""#),
-            "{error}"
-        );
         assert_eq!(policies.generation(), 1, "what has mistakes is in force");
+        let known = policies.take_news().unwrap();
+        let [bad, good] = known.policies.as_slice() else {
+            panic!("{known:?}");
+        };
+        assert_eq!((good.name.as_str(), &good.verdict), ("b", &Verdict::Accepted));
+        let Verdict::Invalid(mistakes) = &bad.verdict else {
+            panic!("{bad:?}");
+        };
+        assert_eq!(mistakes[0].rule.as_deref(), Some("second"));
+        assert!(mistakes[0].message.contains("unknown verb"), "{mistakes:?}");
+        assert_eq!(known.programmed.len(), 2);
+    }
+
+    #[test]
+    fn a_status_is_news_but_nothing_that_decides() {
+        let state = tempfile::tempdir().unwrap();
+        let mut policies = Policies::of(&PolicySource::Cluster, state.path());
+        policies.take(Change::Listed(vec![object("a", 1, "get")]));
+        policies.reload().unwrap();
+        assert_eq!(policies.take_news().unwrap().policies[0].status["of"], 1);
+        assert_eq!(policies.take_news(), None, "it is told once");
+        let mut written = object("a", 1, "get");
+        written.metadata.resource_version = "8".to_owned();
+        written.status = json!({"nodes": "1/1"});
+        policies.take(Change::Set(written.clone()));
+        assert!(!policies.is_changed());
+        let known = policies.take_news().unwrap();
+        assert_eq!(
+            (known.policies[0].version.as_str(), &known.policies[0].status),
+            ("8", &written.status)
+        );
+    }
+
+    #[test]
+    fn what_nodes_do_not_take_is_not_in_force_and_it_is_said() {
+        let state = tempfile::tempdir().unwrap();
+        let mut policies = Policies::of(&PolicySource::Cluster, state.path());
+        policies.take(Change::Listed(vec![object("first", 1, "get")]));
+        policies.reload().unwrap();
+        let many = (0..MAX_POLICIES).map(|number| object(&format!("p{number}"), 1, "get"));
+        policies.take(Change::Listed(many.chain([object("first", 1, "get")]).collect()));
+        assert!(matches!(policies.reload(), Err(PoliciesError::TooMany)));
+        let known = policies.take_news().unwrap();
+        assert_eq!(known.programmed.len(), 1);
+        let left = known
+            .policies
+            .iter()
+            .filter(|policy| policy.verdict == Verdict::TooMany);
+        assert_eq!(left.count(), MAX_POLICIES);
+        assert_eq!(
+            known.policies[0].verdict,
+            Verdict::Accepted,
+            "what was in force before stays"
+        );
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::path::Path;
 use clap::Parser;
 
 use crate::policy::{ALLOWED, INVALID, PolicyArgs, REFUSED, load};
+use crate::upstream::KubeconfigOptions;
 
 const POLICY: &str = r#"apiVersion: eks-guard.dev/v1alpha1
 kind: AgentPolicy
@@ -69,7 +70,10 @@ fn run_with_body(text: &str, body: &str, line: &str) -> Ran {
     let args = Line::try_parse_from(std::iter::once("policy".to_owned()).chain(words))
         .unwrap_or_else(|e| panic!("{e}"));
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let code = args.policy.run(&mut out, &mut err).unwrap();
+    let code = args
+        .policy
+        .run(&KubeconfigOptions::default(), &mut out, &mut err)
+        .unwrap();
     let text = |bytes| {
         String::from_utf8(bytes)
             .unwrap()

@@ -1,5 +1,6 @@
 //! Towards the API server: the guard's credential, and connections kept apart for short calls and for streams.
 
+mod call;
 mod dial;
 mod lease;
 mod pool;
@@ -24,6 +25,7 @@ use crate::metrics::Metrics;
 use crate::tls::upstream::client_config;
 use crate::upstream::{Credential, CredentialSource, Endpoint};
 
+pub(crate) use call::{CallError, Patch};
 pub(crate) use lease::Lease;
 
 use dial::{DialError, Dialer};

@@ -11,8 +11,8 @@ const CRATES: [&str; 2] = ["eks-guard-core", "eks-guard-user"];
 const BELOW_ADAPTERS: [&str; 1] = ["output"];
 
 /// What joins the adapters, from the lowest up. A module not named here is an adapter, and lies below all of them.
-const ABOVE_ADAPTERS: [&str; 8] = [
-    "proxy", "testing", "config", "app", "node", "verify", "cli", "main",
+const ABOVE_ADAPTERS: [&str; 10] = [
+    "proxy", "testing", "fleet", "policy", "config", "app", "node", "verify", "cli", "main",
 ];
 
 /// Adapters that may import another, with the reason. This list may only shrink.

@@ -11,6 +11,8 @@ use crate::principal::{Labels, PodIdentity, Principal};
 
 /// The most principals, and the most labels, that are gone through.
 const MAX_CANDIDATES: usize = 50_000;
+/// The most groups, and the most claims, whose every combination is gone through: one principal may have several.
+const MAX_TOGETHER: usize = 12;
 const OTHER: &str = "eks-guard-any-other";
 
 /// Principals that are selected by the same policies.
@@ -73,8 +75,8 @@ fn surroundings(subjects: &[&Subjects]) -> Result<Vec<Principal>, DiffError> {
     let mut namespaces = BTreeSet::from([OTHER.to_owned()]);
     let mut accounts = BTreeSet::from([OTHER.to_owned()]);
     let mut containers: BTreeSet<Option<String>> = BTreeSet::from([None]);
-    let mut groups: BTreeSet<Option<String>> = BTreeSet::from([None]);
-    let mut claims: BTreeSet<Option<(String, String)>> = BTreeSet::from([None]);
+    let mut groups: BTreeSet<String> = BTreeSet::new();
+    let mut claims: BTreeSet<(String, String)> = BTreeSet::new();
     let mut selectors = Vec::new();
     for subjects in subjects {
         namespaces.extend(listed(subjects.namespaces.as_ref()));
@@ -84,24 +86,25 @@ fn surroundings(subjects: &[&Subjects]) -> Result<Vec<Principal>, DiffError> {
                 accounts.insert(account.to_owned());
             }
         }
-        let other = |there: bool| there.then(|| OTHER.to_owned());
         containers.extend(listed(subjects.containers.as_ref()).into_iter().map(Some));
-        containers.insert(other(subjects.containers.is_some()));
-        groups.extend(listed(subjects.groups.as_ref()).into_iter().map(Some));
-        groups.insert(other(subjects.groups.is_some()));
+        if subjects.containers.is_some() {
+            containers.insert(Some(OTHER.to_owned()));
+        }
+        groups.extend(told_apart(subjects.groups.as_ref()));
         for claim in &subjects.claims {
-            let values = listed(Some(&claim.values)).into_iter().chain([OTHER.to_owned()]);
-            claims.extend(values.map(|value| Some((claim.name.to_string(), value))));
+            let values = told_apart(Some(&claim.values));
+            claims.extend(values.into_iter().map(|value| (claim.name.to_string(), value)));
         }
         selectors.extend(subjects.pod_selector.as_ref());
     }
     let labels = label_sets(&selectors)?;
+    let (groups, claims) = (sets(groups, "groups")?, sets(claims, "claims")?);
     let factors = [
         namespaces.len(),
         accounts.len(),
         containers.len(),
-        groups.len(),
-        claims.len(),
+        groups.len() + 1,
+        claims.len() + 1,
         labels.len(),
     ];
     if factors.into_iter().fold(1, usize::saturating_mul) > MAX_CANDIDATES {
@@ -129,27 +132,59 @@ fn surroundings(subjects: &[&Subjects]) -> Result<Vec<Principal>, DiffError> {
     Ok(with_identities(&pods, &groups, &claims))
 }
 
-/// Each of them with every external identity, and without one.
+/// The values that a list tells apart, and one that is in none where any value will do.
+fn told_apart(names: Option<&Names>) -> Vec<String> {
+    match names {
+        Some(Names::Any) => vec![OTHER.to_owned()],
+        listed_or_none => listed(listed_or_none),
+    }
+}
+
+/// Every set of these, the smallest first; none at all when there is nothing to tell apart.
+fn sets<T: Clone>(all: BTreeSet<T>, what: &'static str) -> Result<Vec<Vec<T>>, DiffError> {
+    let all: Vec<T> = all.into_iter().collect();
+    if all.is_empty() {
+        return Ok(Vec::new());
+    }
+    if all.len() > MAX_TOGETHER {
+        return Err(DiffError::TooMany(what));
+    }
+    let mut masks: Vec<u32> = (0..1 << all.len()).collect();
+    masks.sort_by_key(|mask| mask.count_ones());
+    let chosen = |mask: u32| {
+        let kept = all.iter().enumerate().filter(move |(at, _)| mask >> at & 1 == 1);
+        kept.map(|(_, one)| one.clone()).collect()
+    };
+    Ok(masks.into_iter().map(chosen).collect())
+}
+
+/// Each of them without an external identity, and with every one.
 fn with_identities(
     pods: &[Principal],
-    groups: &BTreeSet<Option<String>>,
-    claims: &BTreeSet<Option<(String, String)>>,
+    groups: &[Vec<String>],
+    claims: &[Vec<(String, String)>],
 ) -> Vec<Principal> {
     let mut all = Vec::new();
     for pod in pods {
-        for group in groups {
-            for claim in claims {
+        for groups in std::iter::once(None).chain(groups.iter().map(Some)) {
+            for claims in std::iter::once(None).chain(claims.iter().map(Some)) {
                 all.push(Principal {
-                    groups: group.clone().map(|group| vec![group]),
-                    claims: claim
-                        .clone()
-                        .map(|(name, value)| BTreeMap::from([(name, vec![value])])),
+                    groups: groups.cloned(),
+                    claims: claims.map(|pairs| by_name(pairs)),
                     ..pod.clone()
                 });
             }
         }
     }
     all
+}
+
+fn by_name(pairs: &[(String, String)]) -> BTreeMap<String, Vec<String>> {
+    let mut claims: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (name, value) in pairs {
+        claims.entry(name.clone()).or_default().push(value.clone());
+    }
+    claims
 }
 
 /// `my-agent`, and in brackets what tells this class of its agents apart.
@@ -186,15 +221,16 @@ fn label(principal: &Principal, is_alone: bool) -> String {
             .as_ref()
             .map(|it| format!("container {}", other(it))),
     );
-    facts.extend(
-        principal
-            .groups
+    if let Some(groups) = &principal.groups {
+        facts.extend(groups.iter().map(|it| format!("group {}", other(it))));
+        facts.extend(groups.is_empty().then(|| "no such group".to_owned()));
+    }
+    if let Some(claims) = &principal.claims {
+        let values = claims
             .iter()
-            .flatten()
-            .map(|it| format!("group {}", other(it))),
-    );
-    for (name, values) in principal.claims.iter().flatten() {
-        facts.push(format!("claim {name}={}", other(&values.join(","))));
+            .flat_map(|(name, values)| values.iter().map(move |it| (name, it)));
+        facts.extend(values.map(|(name, it)| format!("claim {name}={}", other(it))));
+        facts.extend(claims.is_empty().then(|| "no such claim".to_owned()));
     }
     format!("{agent} ({})", facts.join(", "))
 }

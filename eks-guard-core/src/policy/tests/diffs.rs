@@ -343,6 +343,46 @@ fn twenty_changes_reach_what_brute_force_says() {
     }
 }
 
+/// What follows is about agents that several policies select at once, each for another reason.
+#[test]
+fn who_is_in_two_groups_or_has_two_claims_is_told_apart_from_who_has_one() {
+    let of = |name: &str, subjects: &str, effect: &str| {
+        format!(
+            "apiVersion: eks-guard.dev/v1alpha1\nkind: AgentPolicy\nmetadata: {{name: {name}}}\nspec:\n  subjects: {{agents: \
+             [\"*\"], {subjects}}}\n  rules:\n    - {{name: r, effect: {effect}, verbs: [get], apiGroups: [\"\"], resources: \
+             [pods], namespaces: [shop]}}\n"
+        )
+    };
+    let cases = [
+        (
+            "groups: [readers]",
+            "groups: [guests]",
+            "group guests, group readers",
+        ),
+        (
+            "claims: [{name: team, values: [web]}]",
+            "claims: [{name: team, values: [night]}]",
+            "claim team=night, claim team=web",
+        ),
+        (
+            "claims: [{name: team, values: [web]}]",
+            "claims: [{name: shift, values: [night]}]",
+            "claim shift=night, claim team=web",
+        ),
+    ];
+    for (allowed, denied, both) in cases {
+        let (allow, deny) = (of("a", allowed, "allow"), of("d", denied, "deny"));
+        let found = diff(&policies(&[allow.clone(), deny]), &policies(&[allow])).unwrap();
+        let gained: Vec<&String> = found.gained.iter().flat_map(|it| &it.subjects).collect();
+        assert!(
+            !gained.is_empty(),
+            "{allowed} and {denied}: nothing is newly reached"
+        );
+        assert!(gained.iter().all(|who| who.contains(both)), "{gained:?}");
+        assert_eq!(found.lost, []);
+    }
+}
+
 #[test]
 fn the_report_is_short_and_names_what_it_can() {
     let shown = |old: &[&str], new: &[&str]| {
@@ -371,6 +411,14 @@ fn the_report_is_short_and_names_what_it_can() {
     assert_eq!(
         shown(&[PODS], CHANGES[4].2),
         ["refused→allowed get,list |  | pods | prod | * | *"]
+    );
+    let everything =
+        "name: e, effect: allow, verbs: [get], apiGroups: [\"*\"], resources: [\"*\"], namespaces: [shop]";
+    let found = shown(&[PODS], &[PODS, everything]);
+    let groups_without_names = "!storagemigration.k8s.io,* | * | shop | * | *";
+    assert!(
+        found.iter().any(|it| it.ends_with(groups_without_names)),
+        "{found:#?}"
     );
     let few = "name: c, effect: allow, verbs: [create], apiGroups: [apps], resources: [deployments], namespaces: [shop], \
                conditions: [{name: few, expression: object.spec.replicas < 3}]";

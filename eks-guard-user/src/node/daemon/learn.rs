@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
+use crate::fleet::AGENT_POLICIES;
 use crate::node::config::{NodeConfig, PolicySource};
 use crate::node::kube::{
     AgentPolicy, Change, EndpointSlice, Namespace, Node, Object, Pod, Resource, Service, reflect,
@@ -52,7 +53,7 @@ pub(super) fn learn(
     match config.policies {
         PolicySource::Folder(_) => {}
         PolicySource::Cluster => {
-            let policies = Resource::all("/apis/eks-guard.dev/v1alpha1/agentpolicies");
+            let policies = Resource::all(AGENT_POLICIES);
             watch(tasks, upstream, policies, Learned::Policy, learned);
         }
     }

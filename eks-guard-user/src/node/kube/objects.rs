@@ -207,6 +207,8 @@ pub struct AgentPolicy {
     pub metadata: Metadata,
     /// `spec`
     pub spec: Value,
+    /// `status`: what was said to have become of it.
+    pub status: Value,
 }
 
 impl Object for Namespace {

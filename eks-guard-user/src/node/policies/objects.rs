@@ -9,6 +9,7 @@ use eks_guard_core::policy::{API_VERSION, KIND};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::fleet::Programmed;
 use crate::node::kube::{AgentPolicy, Change};
 use crate::node::policies::{MAX_POLICIES, PoliciesError, PolicyTexts};
 use crate::node::state::{self, StateError};
@@ -52,18 +53,38 @@ pub(super) struct Objects {
     is_changed: bool,
     /// Why the disk has others than are in force.
     unkept: Option<String>,
+    /// What does not decide, by the name of the object.
+    said: BTreeMap<String, Said>,
+    /// Whether something was told since somebody last asked.
+    is_news: bool,
 }
 
-impl From<AgentPolicy> for PolicyObject {
-    fn from(object: AgentPolicy) -> Self {
-        let AgentPolicy { metadata, spec } = object;
-        Self {
-            name: metadata.name,
-            uid: metadata.uid,
-            generation: metadata.generation,
-            spec,
-        }
-    }
+/// What the API server says of an object beside what decides.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Said {
+    /// Version of the object.
+    pub(super) version: String,
+    /// What was said to have become of it.
+    pub(super) status: Value,
+}
+
+fn apart(object: AgentPolicy) -> (PolicyObject, Said) {
+    let AgentPolicy {
+        metadata,
+        spec,
+        status,
+    } = object;
+    let said = Said {
+        version: metadata.resource_version,
+        status,
+    };
+    let object = PolicyObject {
+        name: metadata.name,
+        uid: metadata.uid,
+        generation: metadata.generation,
+        spec,
+    };
+    (object, said)
 }
 
 impl PolicyObject {
@@ -92,6 +113,23 @@ impl PolicyObject {
         }
         text
     }
+
+    /// This generation of it.
+    pub(crate) fn programmed(&self) -> Programmed {
+        Programmed {
+            uid: self.uid.clone(),
+            generation: self.generation,
+        }
+    }
+
+    /// Name of the rule that stands on a line of the document.
+    pub(crate) fn rule_on(&self, line: u64) -> Option<String> {
+        let before = usize::try_from(line).ok()?.checked_sub(1)?;
+        let text = self.text();
+        let rule = text.lines().nth(before)?.strip_prefix(RULE)?;
+        let rule: Value = serde_json::from_str(rule).ok()?;
+        rule["name"].as_str().map(str::to_owned)
+    }
 }
 
 impl Objects {
@@ -105,6 +143,8 @@ impl Objects {
             is_told: false,
             is_changed: false,
             unkept: None,
+            said: BTreeMap::new(),
+            is_news: false,
         };
         let kept = match state::recall::<Kept>(&objects.file) {
             Ok(kept) => kept.unwrap_or_default(),
@@ -122,20 +162,40 @@ impl Objects {
     }
 
     pub(super) fn take(&mut self, change: Change<AgentPolicy>) {
+        self.is_news = true;
         match change {
             Change::Listed(all) => {
-                let all = by_name(all.into_iter().map(PolicyObject::from));
+                self.said.clear();
+                let all = all.into_iter().map(apart).map(|(object, said)| {
+                    self.said.insert(object.name.clone(), said);
+                    object
+                });
+                let all = by_name(all);
                 self.is_changed |= !self.is_told || all != self.by_name;
                 self.is_told = true;
                 self.by_name = all;
             }
             Change::Set(object) => {
-                let object = PolicyObject::from(object);
+                let (object, said) = apart(object);
+                self.said.insert(object.name.clone(), said);
                 let old = self.by_name.insert(object.name.clone(), object.clone());
                 self.is_changed |= old.as_ref() != Some(&object);
             }
-            Change::Gone(object) => self.is_changed |= self.by_name.remove(&object.metadata.name).is_some(),
+            Change::Gone(object) => {
+                self.said.remove(&object.metadata.name);
+                self.is_changed |= self.by_name.remove(&object.metadata.name).is_some();
+            }
         }
+    }
+
+    /// Whether the API server has told of something since this was asked last.
+    pub(super) fn take_news(&mut self) -> bool {
+        self.is_told && std::mem::take(&mut self.is_news)
+    }
+
+    /// What the API server says of an object beside what decides.
+    pub(super) fn said(&self, name: &str) -> Said {
+        self.said.get(name).cloned().unwrap_or_default()
     }
 
     pub(super) fn is_changed(&self) -> bool {

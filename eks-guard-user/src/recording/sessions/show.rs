@@ -5,11 +5,12 @@ use std::io::Write;
 
 use serde_json::Value;
 
+use crate::output::visible;
 use crate::recording::sessions::args::{ShowArgs, ShowOutput};
 use crate::recording::sessions::error::SessionsError;
 use crate::recording::sessions::line::{CallerLine, Line};
 use crate::recording::sessions::reader::{Folder, Lines};
-use crate::recording::sessions::text::{remark_damage, visible, visible_json, visible_value};
+use crate::recording::sessions::text::{remark_damage, visible_json, visible_value};
 
 /// Intents are kept until their outcome is seen; beyond this many the earliest are shown at once.
 const MAX_OPEN: usize = 10_000;

@@ -6,25 +6,10 @@ use std::io::Write;
 
 use serde_json::Value;
 
+use crate::output::{acts_or_hides, visible};
 use crate::recording::sessions::error::SessionsError;
 
-/// Makes text safe to print: what a terminal would act on, or would not show, is written as `\u{…}`.
-pub(super) fn visible(text: &str) -> Cow<'_, str> {
-    if !text.chars().any(acts_or_hides) {
-        return Cow::Borrowed(text);
-    }
-    let mut safe = String::with_capacity(text.len() + 16);
-    for c in text.chars() {
-        if acts_or_hides(c) {
-            safe.extend(c.escape_default())
-        } else {
-            safe.push(c)
-        }
-    }
-    Cow::Owned(safe)
-}
-
-/// The same for JSON text, where such characters stand inside strings only: they become `\uXXXX`, which reads back as
+/// [`visible`] for JSON text, where such characters stand inside strings only: they become `\uXXXX`, which reads back as
 /// the very same string.
 pub(super) fn visible_json(json: &str) -> Cow<'_, str> {
     let unsafe_here = |c: char| acts_or_hides(c) && c != '\n';
@@ -80,14 +65,6 @@ pub(super) fn remark_damage(
         visible(session)
     )
     .map_err(SessionsError::Output)
-}
-
-/// Control characters, and those that reorder, hide or imitate: bidirectional marks, zero width, separators, tags.
-fn acts_or_hides(c: char) -> bool {
-    c.is_control()
-        || matches!(c,
-            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// Columns with two spaces between them, as wide as their widest cell; the last column is as long as it is.
