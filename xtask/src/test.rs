@@ -18,7 +18,7 @@ use crate::test::count::Count;
 use crate::{console, paths, process, tidy};
 
 /// The order in which suites run; those not named here come last.
-const ORDER: [&str; 20] = [
+const ORDER: [&str; 21] = [
     "tidy",
     "unit",
     "cluster",
