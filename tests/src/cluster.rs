@@ -2,6 +2,7 @@
 
 mod access;
 mod control_plane;
+mod replica;
 mod shared;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -15,6 +16,7 @@ use serde_json::json;
 
 use crate::audit::{Audit, SENTINEL_USER};
 use crate::cluster::control_plane::ControlPlane;
+pub use crate::cluster::replica::Replica;
 pub use crate::cluster::shared::shared;
 use crate::command::{self, Output};
 use crate::http::Client;

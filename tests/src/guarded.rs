@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, Permissions};
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -71,6 +72,14 @@ impl<'a> Guarded<'a> {
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.env.push((name.to_owned(), value.to_owned()));
         self
+    }
+
+    /// The same operator, who knows the API server by another address.
+    pub fn by_way_of(self, server: SocketAddr) -> Result<Self> {
+        let known = fs::read_to_string(&self.kubeconfig)?;
+        let here = known.replace(&self.cluster.server().to_string(), &server.to_string());
+        fs::write(&self.kubeconfig, here).context("writing the kubeconfig")?;
+        Ok(self)
     }
 
     /// The variables that were set.
@@ -155,7 +164,9 @@ impl<'a> Guarded<'a> {
         command::run(command)
     }
 
-    fn path(&self) -> String {
+    /// `PATH` of the guarded command, with `kubectl` on it.
+    #[must_use]
+    pub fn path(&self) -> String {
         let folder = self
             .cluster
             .kubectl_program()

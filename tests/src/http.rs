@@ -25,6 +25,11 @@ pub struct Client {
     netns: Option<Arc<Netns>>,
 }
 
+/// A request whose end is never sent.
+pub struct Unfinished {
+    _stream: StreamOwned<ClientConnection, TcpStream>,
+}
+
 /// A whole reply.
 #[derive(Clone, Debug)]
 pub struct Reply {
@@ -110,6 +115,14 @@ impl Client {
             }
         })?;
         Reply::parse(&received)
+    }
+
+    /// Sends the beginning of a request and leaves it at that, until what is returned is dropped.
+    pub fn begin(&self, beginning: &str) -> Result<Unfinished> {
+        let mut stream = self.connect()?;
+        stream.write_all(beginning.as_bytes())?;
+        stream.flush()?;
+        Ok(Unfinished { _stream: stream })
     }
 
     /// GET that must succeed, as JSON.

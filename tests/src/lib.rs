@@ -3,6 +3,7 @@
 //! `node` puts a node with pods and a network beside it.
 
 pub mod audit;
+pub mod balancer;
 pub mod bench;
 pub mod both;
 pub mod cgroups;

@@ -1,5 +1,10 @@
 //! What can go wrong while a run is under way, and what is left after one. Starts that fail are the suite `errors`.
 
+#[path = "failures/overload.rs"]
+mod overload;
+#[path = "failures/roll.rs"]
+mod roll;
+
 use std::fs;
 use std::path::PathBuf;
 

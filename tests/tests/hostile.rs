@@ -5,6 +5,8 @@
 mod arena;
 #[path = "hostile/bodies.rs"]
 mod bodies;
+#[path = "hostile/bombs.rs"]
+mod bombs;
 #[path = "hostile/connections.rs"]
 mod connections;
 #[path = "hostile/faults.rs"]

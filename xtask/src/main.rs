@@ -13,6 +13,7 @@ mod crd;
 mod demo;
 mod differential;
 mod ebpf;
+mod fuzz;
 mod paths;
 mod process;
 mod protobuf;
@@ -54,6 +55,8 @@ enum Task {
     Bench(bench::Options),
     /// Send generated requests to the guard and to the API server, and compare what both say about them
     Differential(differential::Options),
+    /// Try the readers of what an agent sends with bytes that an engine makes up
+    Fuzz(fuzz::Options),
     /// Check the house rules: the suite `tidy` alone
     Tidy,
     /// Write the generated files again: the tables of the pinned Kubernetes, and the CustomResourceDefinition
@@ -81,6 +84,7 @@ fn run(task: Task) -> Result<()> {
         Task::Rig(options) => rig::run(options),
         Task::Bench(options) => bench::run(&options),
         Task::Differential(options) => differential::run(&options),
+        Task::Fuzz(options) => fuzz::run(&options),
         Task::Tidy => test::run(&test::Options::only("tidy")),
         Task::Generate => crd::write().and_then(|()| protobuf::run()),
     }

@@ -35,6 +35,8 @@ pub(crate) enum Need {
     Rivals,
     /// valgrind, for `bench decision`.
     Counter,
+    /// A C++ compiler, for the engine of the suite `fuzz`.
+    Fuzz,
     /// QEMU and other kernels, for the suite `kernels`.
     Kernels,
 }
@@ -56,6 +58,8 @@ const TOOLS: [&str; 9] = [
 const GUESTS: [&str; 3] = ["qemu-system-x86", "binutils", "xz-utils"];
 /// What counts instructions.
 const COUNTER: [&str; 1] = ["valgrind"];
+/// What compiles libFuzzer.
+const FUZZ: [&str; 1] = ["g++"];
 /// Who is measured beside the guard, and the load generator.
 const RIVALS: [&str; 3] = ["nginx-light", "haproxy", "nghttp2-client"];
 
@@ -67,6 +71,7 @@ impl Need {
         Need::Deny,
         Need::Rivals,
         Need::Counter,
+        Need::Fuzz,
         Need::Kernels,
     ];
 }
@@ -101,6 +106,9 @@ pub(crate) fn run(needs: &[Need]) -> Result<()> {
     }
     if needs.contains(&Need::Counter) {
         works.extend(packages::missing("counter", &COUNTER));
+    }
+    if needs.contains(&Need::Fuzz) {
+        works.extend(packages::missing("C++", &FUZZ));
     }
     if needs.contains(&Need::Kernels) {
         works.extend(packages::missing("guests", &GUESTS));

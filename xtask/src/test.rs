@@ -15,12 +15,13 @@ use clap::Args;
 use crate::build::{self, Profile};
 use crate::setup::{self, Need};
 use crate::test::count::Count;
-use crate::{console, paths, process, tidy};
+use crate::{console, fuzz, paths, process, tidy};
 
 /// The order in which suites run; those not named here come last.
-const ORDER: [&str; 21] = [
+const ORDER: &[&str] = &[
     "tidy",
     "unit",
+    "fuzz",
     "cluster",
     "netns",
     "datapath",
@@ -84,6 +85,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         let count = match suite.as_str() {
             "tidy" => tidy::run()?,
             "unit" => unit(options)?,
+            "fuzz" => fuzz::suite(options.filter.as_deref())?,
             name => rig_suite(name, options)?,
         };
         let count = count.or_failed_when_empty(suite, options.filter.is_some());
@@ -102,9 +104,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// `tidy`, `unit`, and one suite for each file in `tests/tests`.
+/// Suites that need no rig: they are no files in `tests/tests`.
+const WITHOUT_RIG: [&str; 3] = ["tidy", "unit", "fuzz"];
+
+/// Those without a rig, and one suite for each file in `tests/tests`.
 fn known_suites() -> Result<Vec<String>> {
-    let mut names = BTreeSet::from(["tidy".to_owned(), "unit".to_owned()]);
+    let mut names = BTreeSet::from(WITHOUT_RIG.map(str::to_owned));
     names.extend(test_files(&paths::workspace().join("tests/tests"))?);
     let mut names: Vec<String> = names.into_iter().collect();
     names.sort_by_key(|name| {
@@ -117,9 +122,7 @@ fn known_suites() -> Result<Vec<String>> {
 }
 
 fn prepare(suites: &[&String]) -> Result<()> {
-    let rig = suites
-        .iter()
-        .any(|suite| !["tidy", "unit"].contains(&suite.as_str()));
+    let rig = suites.iter().any(|suite| !WITHOUT_RIG.contains(&suite.as_str()));
     let mut needs = vec![Need::Ebpf];
     if rig {
         needs.push(Need::Servers);

@@ -14,7 +14,7 @@ use http_body_util::{BodyExt, Limited};
 use tokio::sync::Mutex;
 use tokio::time::{sleep, timeout};
 
-use crate::proxy::upstream::{Class, UpstreamPool};
+use crate::proxy::upstream::{Class, UpstreamPool, unanswered};
 
 /// The API server is asked at most so often, however many requests are for what it does not serve; they wait for it.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -121,7 +121,10 @@ impl Served {
         let (response, mut lease) = self.upstream.get(path.to_owned(), Class::Short, accept).await?;
         let status = response.status();
         if status != StatusCode::OK {
-            return Err(unknown(format!("it answered {} to {path}", status.as_u16())));
+            return Err(Refusal {
+                reason: unanswered(status),
+                ..unknown(format!("it answered {} to {path}", status.as_u16()))
+            });
         }
         let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
         let bytes = body.map_err(|error| unknown(format!("its answer to {path} broke off: {error}")))?;

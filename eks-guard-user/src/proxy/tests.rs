@@ -1,6 +1,7 @@
 //! The whole proxy in one process: a fake kernel, record and API server, real sockets, TLS and HTTP on both sides.
 
 mod connections;
+mod discipline;
 mod forwarding;
 mod framing;
 mod looks;

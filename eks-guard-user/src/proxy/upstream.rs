@@ -29,10 +29,11 @@ pub(crate) use call::{CallError, Patch};
 pub(crate) use lease::Lease;
 
 use dial::{DialError, Dialer};
+use lease::SendError;
 use pool::Pool;
 
-/// How often a request that was provably never sent is tried on another connection.
-const UNSENT_RETRIES: usize = 3;
+/// How often a request with which provably nothing was done is tried on another connection.
+const UNTOUCHED_RETRIES: usize = 3;
 
 /// `User-Agent` of what the guard asks for itself. Requests of agents end otherwise, whatever they say.
 pub(crate) const OWN_USER_AGENT: &str =
@@ -196,47 +197,56 @@ impl UpstreamPool {
         credential: &Credential,
         outgoing: &Outgoing,
     ) -> Result<(Response<Incoming>, Lease), Refusal> {
-        let sending = self.send_on_pool(credential, outgoing);
+        let pool = self.pool(credential)?;
+        let authorization = match credential {
+            Credential::Bearer(value) => Some(value),
+            Credential::ClientCertificate(_) => None,
+        };
+        let mut retries = UNTOUCHED_RETRIES;
+        loop {
+            let mut lease = pool.checkout(outgoing.class).await.map_err(unreachable)?;
+            let request = self.request(outgoing, lease.version(), authorization);
+            let error = match self.answer(&mut lease, request, outgoing).await? {
+                Ok(response) => return Ok((response, lease)),
+                Err(error) => error,
+            };
+            let nothing_done = error.message().is_some() || lease::is_untouched(error.error());
+            if nothing_done {
+                lease.retire();
+            }
+            let was_stale = lease.is_reused() && outgoing.may_repeat;
+            if retries == 0 || !(nothing_done || was_stale) {
+                tracing::debug!(error = %error.error(), "upstream request failed");
+                return Err(if nothing_done {
+                    turned_away()
+                } else {
+                    broken(
+                        "The connection to the API server broke before it answered",
+                        outgoing,
+                    )
+                });
+            }
+            retries = if nothing_done { retries - 1 } else { 0 };
+        }
+    }
+
+    /// Sends and waits for the head of the answer: as long as the API server has for it, for a stream without end.
+    async fn answer(
+        &self,
+        lease: &mut Lease,
+        request: Request<Full<Bytes>>,
+        outgoing: &Outgoing,
+    ) -> Result<Result<Response<Incoming>, SendError>, Refusal> {
+        let sending = lease.send(request);
         match outgoing.class {
-            Class::Stream => sending.await,
+            Class::Stream => Ok(sending.await),
             Class::Short => timeout(self.response_head, sending).await.map_err(|_| {
                 let seconds = self.response_head.as_secs();
                 broken(
                     &format!("The API server did not begin to answer within {seconds} s"),
                     outgoing,
                 )
-            })?,
-        }
-    }
-
-    async fn send_on_pool(
-        &self,
-        credential: &Credential,
-        outgoing: &Outgoing,
-    ) -> Result<(Response<Incoming>, Lease), Refusal> {
-        let pool = self.pool(credential)?;
-        let authorization = match credential {
-            Credential::Bearer(value) => Some(value),
-            Credential::ClientCertificate(_) => None,
-        };
-        let mut retries = UNSENT_RETRIES;
-        loop {
-            let mut lease = pool.checkout(outgoing.class).await.map_err(unreachable)?;
-            let request = self.request(outgoing, lease.version(), authorization);
-            let error = match lease.send(request).await {
-                Ok(response) => return Ok((response, lease)),
-                Err(error) => error,
-            };
-            let never_sent = error.message().is_some();
-            let was_stale = lease.is_reused() && outgoing.may_repeat;
-            if retries == 0 || !(never_sent || was_stale) {
-                tracing::debug!(error = %error.error(), "upstream request failed");
-                return Err(broken(
-                    "The connection to the API server broke before it answered",
-                    outgoing,
-                ));
-            }
-            retries = if never_sent { retries - 1 } else { 0 };
+            }),
         }
     }
 
@@ -303,6 +313,16 @@ impl UpstreamPool {
     }
 }
 
+/// Why a question of the guard's own has no answer. Too many requests pass by themselves: the agent is told to come again, as
+/// it would be without the guard.
+pub(crate) fn unanswered(status: StatusCode) -> Reason {
+    if status == StatusCode::TOO_MANY_REQUESTS {
+        Reason::Overloaded
+    } else {
+        Reason::UpstreamUnreachable
+    }
+}
+
 fn is_same(one: &Credential, other: &Credential) -> bool {
     match (one, other) {
         (Credential::Bearer(one), Credential::Bearer(other)) => one == other,
@@ -314,6 +334,11 @@ fn is_same(one: &Credential, other: &Credential) -> bool {
 
 fn unreachable(error: DialError) -> Refusal {
     Refusal::new(error.reason, error.message)
+}
+
+fn turned_away() -> Refusal {
+    let message = "The API server turned the request away on every connection, before it did anything with it; retry in a moment.";
+    Refusal::new(Reason::UpstreamUnreachable, message)
 }
 
 fn broken(what: &str, outgoing: &Outgoing) -> Refusal {

@@ -1,9 +1,9 @@
 //! A TLS server on loopback that answers as told and remembers everything that arrived.
 
-use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
@@ -17,6 +17,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::ServerConfig;
 use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio_rustls::TlsAcceptor;
@@ -66,6 +67,8 @@ pub enum Answer {
     Never,
     /// Breaks the connection.
     Break,
+    /// Says that nothing was done with the request (HTTP/2: `REFUSED_STREAM`).
+    Refuse,
 }
 
 /// A reply body: one piece, or pieces as a test sends them.
@@ -125,7 +128,20 @@ struct Shared {
     handler: Box<Handler>,
     arrived: watch::Sender<Vec<Arrived>>,
     connections: Mutex<usize>,
+    /// Connections that will be told that the server goes away, before it has done anything for them.
+    leaving: AtomicUsize,
+    /// Requests whose caller went away before the answer.
+    abandoned: watch::Sender<usize>,
     alive: Mutex<CancellationToken>,
+}
+
+/// A request without an answer; dropped with its caller.
+struct Unanswered(Arc<Shared>);
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        self.0.abandoned.send_modify(|abandoned| *abandoned += 1);
+    }
 }
 
 impl Shared {
@@ -164,6 +180,8 @@ impl FakeApiServer {
             handler: Box::new(handler),
             arrived: watch::channel(Vec::new()).0,
             connections: Mutex::new(0),
+            leaving: AtomicUsize::new(0),
+            abandoned: watch::channel(0).0,
             alive: Mutex::new(CancellationToken::new()),
         });
         let tasks = TaskTracker::new();
@@ -192,6 +210,20 @@ impl FakeApiServer {
         let what = format!("{count} requests upstream");
         let waited = eventually(&what, changes.wait_for(|arrived| arrived.len() >= count)).await;
         waited.map(|arrived| arrived.clone()).unwrap_or_default()
+    }
+
+    /// Waits until the callers of this many requests went away before an answer.
+    pub async fn wait_for_abandoned(&self, count: usize) {
+        let mut changes = self.shared.abandoned.subscribe();
+        let what = format!("{count} requests abandoned upstream");
+        let waited = eventually(&what, changes.wait_for(|abandoned| *abandoned >= count)).await;
+        drop(waited);
+    }
+
+    /// The next connections (HTTP/2) are told with their first request that the server goes away, and that it has done
+    /// nothing with that request.
+    pub fn leave(&self, connections: usize) {
+        self.shared.leaving.store(connections, Ordering::SeqCst);
     }
 
     /// How many connections were accepted so far.
@@ -244,9 +276,18 @@ async fn accept(listener: TcpListener, tls: Arc<ServerConfig>, shared: Arc<Share
 }
 
 async fn serve(stream: TcpStream, tls: Arc<ServerConfig>, shared: Arc<Shared>, connection: usize) {
-    let Ok(stream) = TlsAcceptor::from(tls).accept(stream).await else {
+    let Ok(mut stream) = TlsAcceptor::from(tls).accept(stream).await else {
         return;
     };
+    let leaving = shared
+        .leaving
+        .try_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+    if leaving.is_ok() {
+        if let Err(error) = go_away(&mut stream).await {
+            tracing::debug!(%error, "a connection ended before it was told to");
+        }
+        return;
+    }
     let is_h2 = stream.get_ref().1.alpn_protocol() == Some(Protocol::H2.alpn());
     let service = service_fn(move |request| answer(Arc::clone(&shared), request, connection));
     let io = TokioIo::new(stream);
@@ -263,11 +304,34 @@ async fn serve(stream: TcpStream, tls: Arc<ServerConfig>, shared: Arc<Shared>, c
     }
 }
 
+/// Reads as far as the first request, says GOAWAY with 0 as the last stream that was looked at, and waits for the end.
+async fn go_away(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result<()> {
+    const HEADERS: u8 = 1;
+    const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    const GOAWAY: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let mut preface = [0; 24];
+    stream.read_exact(&mut preface).await?;
+    stream.write_all(&SETTINGS).await?;
+    stream.flush().await?;
+    loop {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).await?;
+        let length = u64::from(u32::from_be_bytes([0, head[0], head[1], head[2]]));
+        tokio::io::copy(&mut stream.take(length), &mut tokio::io::sink()).await?;
+        if head[3] == HEADERS {
+            break;
+        }
+    }
+    stream.write_all(&GOAWAY).await?;
+    stream.flush().await?;
+    tokio::io::copy(stream, &mut tokio::io::sink()).await.map(drop)
+}
+
 async fn answer(
     shared: Arc<Shared>,
     request: Request<Incoming>,
     connection: usize,
-) -> Result<Response<FakeBody>, Infallible> {
+) -> Result<Response<FakeBody>, h2::Error> {
     let (head, body) = request.into_parts();
     let collected = body.collect().await;
     let has_trailers = collected
@@ -292,7 +356,11 @@ async fn answer(
     shared.arrived.send_modify(|all| all.push(arrived));
     match answer {
         Answer::Reply(response) => Ok(response),
-        Answer::Never => std::future::pending().await,
+        Answer::Never => {
+            let _unanswered = Unanswered(shared);
+            std::future::pending().await
+        }
+        Answer::Refuse => Err(h2::Reason::REFUSED_STREAM.into()),
         Answer::Break => {
             shared.break_connections();
             std::future::pending().await

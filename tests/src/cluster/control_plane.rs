@@ -151,6 +151,22 @@ impl ControlPlane {
         Ok(())
     }
 
+    /// Another API server over the same store, on a free port of this machine.
+    pub(crate) fn start_replica(&self, further: &[&str]) -> Result<(SocketAddr, Leashed)> {
+        let mut last = anyhow!("not tried");
+        for _ in 0..4 {
+            let server = free_port(None, self.server.ip())?;
+            let replica = self.api_command.on_port(server.port(), further);
+            let mut process = replica.start()?;
+            match wait_for_listener(None, server, &mut process) {
+                Ok(()) => return Ok((server, process)),
+                Err(error) if format!("{error:#}").contains("address already in use") => last = error,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(last.context("every port chosen was taken by somebody else"))
+    }
+
     fn processes(&self) -> MutexGuard<'_, Processes> {
         // A test that panicked while holding it has only read it.
         self.processes
@@ -160,6 +176,22 @@ impl ControlPlane {
 }
 
 impl ServerCommand {
+    /// The same on another port, with further arguments and a log of its own.
+    fn on_port(&self, port: u16, further: &[&str]) -> Self {
+        let own = self.args.iter().filter(|arg| !arg.starts_with("--secure-port="));
+        let further = further.iter().map(|&arg| arg.to_owned());
+        Self {
+            name: self.name,
+            place: self.place.clone(),
+            args: own
+                .cloned()
+                .chain([format!("--secure-port={port}")])
+                .chain(further)
+                .collect(),
+            log: self.log.with_file_name(format!("{}-{port}.log", self.name)),
+        }
+    }
+
     fn start(&self) -> Result<Leashed> {
         Leashed::start(
             self.name,

@@ -15,6 +15,8 @@ use rig::probe::{H1, H2, Probe, Wire};
 use rig::wait;
 use serde_json::Value;
 
+use crate::connections;
+
 /// Over what a request is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Protocol {
@@ -64,7 +66,13 @@ pub(crate) struct Arena {
     pub(crate) probe: Probe,
     mark: Mark,
     expected: Mutex<Vec<String>>,
+    /// What the guard held at first, in KiB.
+    settled: u64,
 }
+
+/// KiB by which the guard may have grown at any moment of a test: twice what bodies of one agent may hold, and what 1,024
+/// connections take.
+const MAY_GROW: u64 = 128 << 10;
 
 impl Arena {
     pub(crate) fn open(agent: &str) -> Result<Self> {
@@ -74,12 +82,14 @@ impl Arena {
         // From the first connection on, whatever arrives is the client's.
         drop(probe.connect(H1)?);
         let mark = cluster.audit().mark()?;
+        let settled = connections::memory(probe.guard_pid(), "VmRSS")?;
         Ok(Self {
             cluster,
             guarded,
             probe,
             mark,
             expected: Mutex::default(),
+            settled,
         })
     }
 
@@ -213,7 +223,8 @@ impl Arena {
             .since_by(self.mark, self.guarded.upstream_user())
     }
 
-    /// The API server got what it was to get, under the operator's name and nobody else's; the guard is well and ends.
+    /// The API server got what it was to get, under the operator's name and nobody else's; the guard
+    /// never held much memory, is well, and ends.
     pub(crate) fn close(self) -> Result<()> {
         self.others_are_fine()?;
         let events = self.upstream()?;
@@ -229,6 +240,8 @@ impl Arena {
             arrived == expected,
             "reached the API server: {arrived:#?}\nexpected: {expected:#?}"
         );
+        let grown = connections::memory(self.probe.guard_pid(), "VmHWM")?.saturating_sub(self.settled);
+        ensure!(grown < MAY_GROW, "the guard grew by {grown} KiB");
         let acted = events.iter().find(|event| event.impersonated_user.is_some());
         ensure!(acted.is_none(), "impersonated: {acted:?}");
         self.probe.finish()

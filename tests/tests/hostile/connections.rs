@@ -139,7 +139,7 @@ fn half_closed_connections_end() -> Result<()> {
 #[test]
 fn slow_peers_hold_up_nobody() -> Result<()> {
     let arena = Arena::open("slow")?;
-    let settled = resident(arena.probe.guard_pid())?;
+    let settled = memory(arena.probe.guard_pid(), "VmRSS")?;
     let mut slow = Vec::new();
     for n in 0..120 {
         let mut wire = arena.probe.connect(if n % 2 == 0 { H1 } else { H2 })?;
@@ -164,7 +164,7 @@ fn slow_peers_hold_up_nobody() -> Result<()> {
     }
     arena.wait_for_event(|event| event["reason"] == "Overloaded" && event["status"] == 429)?;
     arena.others_are_fine()?;
-    let grown = resident(arena.probe.guard_pid())?.saturating_sub(settled);
+    let grown = memory(arena.probe.guard_pid(), "VmRSS")?.saturating_sub(settled);
     ensure!(grown < 96 << 10, "the guard grew by {grown} KiB");
     drop(slow);
     arena.close()
@@ -197,15 +197,13 @@ fn more_connections_than_one_agent_gets_are_closed_and_room_comes_back() -> Resu
     arena.close()
 }
 
-/// KiB of memory that a process holds.
-pub(crate) fn resident(pid: u32) -> Result<u64> {
+/// KiB of memory: `VmRSS`, what a process holds, or `VmHWM`, the most that it has held.
+pub(crate) fn memory(pid: u32, which: &str) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status
+    let value = status
         .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .context("no VmRSS")?;
-    line.trim()
-        .trim_end_matches(" kB")
-        .parse()
-        .context("reading VmRSS")
+        .find_map(|line| line.strip_prefix(which)?.strip_prefix(':'))
+        .with_context(|| format!("no {which}"))?;
+    let number = value.trim().trim_end_matches(" kB").parse();
+    number.with_context(|| format!("reading {which}"))
 }

@@ -329,5 +329,5 @@ fn floods_end_the_connection_and_stay_small() -> Result<()> {
 
 /// KiB that the guard holds in memory.
 fn memory(arena: &Arena) -> Result<u64> {
-    crate::connections::resident(arena.probe.guard_pid())
+    crate::connections::memory(arena.probe.guard_pid(), "VmRSS")
 }

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use crate::proxy::Proxy;
 use crate::proxy::reply::{self, ReplyKind};
-use crate::proxy::upstream::{Class, OWN_USER_AGENT, Outgoing, PLAIN};
+use crate::proxy::upstream::{Class, OWN_USER_AGENT, Outgoing, PLAIN, unanswered};
 
 /// Longest answer (bytes). etcd takes objects of half that.
 const MAX_ANSWER: usize = 3 << 20;
@@ -229,7 +229,7 @@ impl Answer {
                 "The request was not sent: the API server answered {} when it was asked for the object; retry in a moment.",
                 self.status.as_u16()
             );
-            Refusal::new(Reason::UpstreamUnreachable, message)
+            Refusal::new(unanswered(self.status), message)
         })
     }
 

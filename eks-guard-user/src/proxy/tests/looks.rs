@@ -299,11 +299,7 @@ async fn an_answer_that_is_none_is_a_refusal() {
             502,
             "UpstreamUnreachable",
         ),
-        (
-            || status(429, "application/json", "{}"),
-            502,
-            "UpstreamUnreachable",
-        ),
+        (|| status(429, "application/json", "{}"), 429, "Overloaded"),
         (|| status(302, "application/json", "{}"), 502, "UpstreamReply"),
         (|| status(200, "text/plain", "hello"), 502, "UpstreamReply"),
         (|| json("[]"), 502, "UpstreamReply"),

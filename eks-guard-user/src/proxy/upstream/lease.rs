@@ -1,5 +1,6 @@
 //! A place on an upstream connection: held from checkout until the reply ended, given back by dropping it.
 
+use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -16,6 +17,8 @@ pub(super) struct H2Connection {
     sender: http2::SendRequest<Full<Bytes>>,
     in_use: AtomicUsize,
     was_used: AtomicBool,
+    /// No longer for new requests.
+    is_retired: AtomicBool,
     bound: usize,
     /// What the server allows, as last seen.
     allowed: Arc<AtomicUsize>,
@@ -31,13 +34,14 @@ impl H2Connection {
             sender,
             in_use: AtomicUsize::new(0),
             was_used: AtomicBool::new(false),
+            is_retired: AtomicBool::new(false),
             bound,
             allowed,
         }
     }
 
     pub(super) fn is_closed(&self) -> bool {
-        self.sender.is_closed()
+        self.sender.is_closed() || self.is_retired.load(Ordering::Relaxed)
     }
 
     /// Takes one stream if there is room. Only called with the shelf's lock held, so the count cannot race upwards.
@@ -54,6 +58,21 @@ impl H2Connection {
             is_reused,
         }))
     }
+}
+
+/// A request could not be sent, or was not answered.
+pub(super) type SendError = TrySendError<Request<Full<Bytes>>>;
+
+/// Whether an HTTP/2 server said that it has done nothing with the request: it goes away and the request came too late, or it
+/// refused the stream. Such a request may be sent again, whatever it is (RFC 9113, section 8.7).
+pub(super) fn is_untouched(error: &hyper::Error) -> bool {
+    let source = error
+        .source()
+        .and_then(|source| source.downcast_ref::<h2::Error>());
+    source.is_some_and(|error| {
+        let is_refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+        error.is_remote() && (error.is_go_away() || is_refused)
+    })
 }
 
 /// A place on a connection.
@@ -111,7 +130,7 @@ impl Lease {
     pub(crate) async fn send(
         &mut self,
         request: Request<Full<Bytes>>,
-    ) -> Result<Response<Incoming>, TrySendError<Request<Full<Bytes>>>> {
+    ) -> Result<Response<Incoming>, SendError> {
         match self {
             Self::H2(lease) => lease.sender.try_send_request(request).await,
             Self::H1(lease) => {
@@ -123,6 +142,15 @@ impl Lease {
                 _ = sender.ready().await;
                 sender.try_send_request(request).await
             }
+        }
+    }
+
+    /// Nothing more is to be sent on this connection; what is under way on it goes on.
+    pub(crate) fn retire(&self) {
+        match self {
+            Self::H2(lease) => lease.connection.is_retired.store(true, Ordering::Relaxed),
+            // It is kept only after a whole reply.
+            Self::H1(_) => {}
         }
     }
 
