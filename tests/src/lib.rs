@@ -7,6 +7,7 @@ pub mod balancer;
 pub mod bench;
 pub mod both;
 pub mod cgroups;
+pub mod clients;
 pub mod clock;
 pub mod cluster;
 pub mod command;

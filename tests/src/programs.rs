@@ -11,9 +11,15 @@ pub fn workspace() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
 
-/// A server-side program: `etcd`, `kube-apiserver`, `kube-controller-manager` or `kubectl`.
+/// A program of the rig: `etcd`, `kube-apiserver`, `kube-controller-manager`, `kubectl`, or a client in Go.
 pub fn server(name: &str) -> Result<PathBuf> {
     let link = workspace().join("target/rig/bin").join(name);
+    fs::canonicalize(&link).with_context(|| format!("no {name} for the rig yet; run `cargo xtask setup`"))
+}
+
+/// The folder of a client that a package manager installed: `python`, `mcp` or `kube-rs`.
+pub fn client(name: &str) -> Result<PathBuf> {
+    let link = workspace().join("target/rig/clients").join(name);
     fs::canonicalize(&link).with_context(|| format!("no {name} for the rig yet; run `cargo xtask setup`"))
 }
 

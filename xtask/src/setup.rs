@@ -2,7 +2,9 @@
 //! Work that does not depend on each other runs side by side; two setups at once wait for each other.
 
 mod cargo_deny;
+mod clients;
 mod compiler;
+mod go;
 mod kernels;
 mod packages;
 mod servers;
@@ -25,6 +27,8 @@ pub(crate) enum Need {
     Ebpf,
     /// etcd, kube-apiserver, kube-controller-manager, kubectl.
     Servers,
+    /// Clients of other versions and languages, for the suite `compatible`.
+    Clients,
     /// cargo-deny, for the suite `tidy`.
     Deny,
     /// nginx, HAProxy and h2load, for `bench proxy`.
@@ -63,6 +67,7 @@ impl Need {
     pub(crate) const ALL: [Need; 7] = [
         Need::Ebpf,
         Need::Servers,
+        Need::Clients,
         Need::Deny,
         Need::Rivals,
         Need::Counter,
@@ -86,8 +91,12 @@ pub(crate) fn run(needs: &[Need]) -> Result<()> {
         works.extend(compiler::missing()?);
     }
     if needs.contains(&Need::Servers) {
-        works.extend(servers::missing()?);
+        works.extend(go::missing(&servers::MODULES)?);
         works.extend(packages::missing("tools", &TOOLS));
+    }
+    if needs.contains(&Need::Clients) {
+        works.extend(go::missing(&clients::MODULES)?);
+        works.extend(clients::missing()?);
     }
     if needs.contains(&Need::Deny) {
         works.extend(cargo_deny::missing()?);
@@ -115,12 +124,21 @@ pub(crate) fn run(needs: &[Need]) -> Result<()> {
         all(works)?;
     }
     if needs.contains(&Need::Servers) {
-        servers::link_into_workspace()?;
+        go::link_into_workspace(&servers::MODULES)?;
+    }
+    if needs.contains(&Need::Clients) {
+        go::link_into_workspace(&clients::MODULES)?;
+        clients::link_into_workspace()?;
     }
     if needs.contains(&Need::Kernels) {
         kernels::link_into_workspace()?;
     }
     Ok(())
+}
+
+/// Whether all clients are installed.
+pub(crate) fn has_clients() -> Result<bool> {
+    Ok(go::missing(&clients::MODULES)?.is_empty() && clients::missing()?.is_empty())
 }
 
 /// Makes `to` a link to `from`, whatever it was.
@@ -172,6 +190,13 @@ fn all(works: Vec<Work>) -> Result<()> {
     Ok(())
 }
 
+/// Stable across builds of this program, unlike the hasher of the standard library.
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
 fn lock() -> Result<File> {
     let cache = paths::cache()?;
     fs::create_dir_all(&cache).with_context(|| format!("making {}", cache.display()))?;
@@ -183,4 +208,13 @@ fn lock() -> Result<File> {
     file.lock()
         .with_context(|| format!("locking {}", path.display()))?;
     Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn hashes_as_published() {
+        assert_eq!(super::fnv1a(b""), 0xcbf2_9ce4_8422_2325);
+        assert_eq!(super::fnv1a(b"a"), 0xaf63_dc4c_8601_ec8c);
+    }
 }

@@ -28,6 +28,7 @@ const ORDER: &[&str] = &[
     "run",
     "verify",
     "clients",
+    "compatible",
     "refusals",
     "differential",
     "hostile",
@@ -65,10 +66,16 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if let Some(name) = options.suites.iter().find(|name| !known.contains(name)) {
         bail!("no suite is named {name}; there are: {}", known.join(", "));
     }
-    let chosen: Vec<&String> = known
+    let mut chosen: Vec<&String> = known
         .iter()
         .filter(|name| options.suites.is_empty() || options.suites.contains(name))
         .collect();
+    if options.suites.is_empty() && !setup::has_clients()? {
+        console::step(
+            "suite compatible is left out: its clients take minutes to build. `cargo xtask test compatible` does it once",
+        );
+        chosen.retain(|name| *name != "compatible");
+    }
     prepare(&chosen)?;
     matrix::begin()?;
     let mut total = Count::default();
@@ -122,6 +129,9 @@ fn prepare(suites: &[&String]) -> Result<()> {
     }
     if suites.iter().any(|suite| *suite == "tidy") {
         needs.push(Need::Deny);
+    }
+    if suites.iter().any(|suite| *suite == "compatible") {
+        needs.push(Need::Clients);
     }
     let kernels = suites.iter().any(|suite| *suite == "kernels");
     if kernels {

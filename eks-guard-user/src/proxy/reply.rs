@@ -7,7 +7,7 @@ use bytes::Bytes;
 use eks_guard_core::reason::{Reason, Refusal};
 use eks_guard_core::request_info::{ApiRequest, RequestScope, Streaming};
 use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, DATE, RETRY_AFTER, WARNING};
-use http::{HeaderMap, HeaderName, HeaderValue, Response, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -204,7 +204,8 @@ pub(crate) fn fault(kind: ReplyKind, response: &Response<Incoming>) -> Option<St
     let is_error = status.is_client_error() || status.is_server_error();
     let passes = match kind {
         ReplyKind::Objects => is_json || (is_text && is_error),
-        ReplyKind::Log => is_json || is_text,
+        // A pod that runs nowhere has no log: the API server says so by having nothing to say.
+        ReplyKind::Log => is_json || is_text || (status == StatusCode::NO_CONTENT && media_type.is_empty()),
         ReplyKind::NonResource => true,
     };
     (!passes).then(|| "in a format other than JSON".to_owned())

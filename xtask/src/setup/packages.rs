@@ -12,16 +12,18 @@ static APT: Mutex<()> = Mutex::new(());
 
 /// A piece of work that installs what is missing of `wanted`; none when all is there.
 pub(super) fn missing(name: &'static str, wanted: &[&'static str]) -> Option<Work> {
-    let wanted: Vec<&'static str> = wanted
-        .iter()
-        .copied()
-        .filter(|package| !installed(package))
-        .collect();
+    let wanted = absent(wanted);
     (!wanted.is_empty()).then(|| Work {
         name,
         plan: plan(&wanted),
         job: Box::new(move || install(&wanted)),
     })
+}
+
+/// Those of `wanted` that are not installed.
+pub(super) fn absent(wanted: &[&'static str]) -> Vec<&'static str> {
+    let wanted = wanted.iter().copied();
+    wanted.filter(|package| !installed(package)).collect()
 }
 
 /// What `install` will do, in words.

@@ -50,7 +50,8 @@ async fn an_agent_never_sees_401() {
 
 #[tokio::test]
 async fn replies_that_cannot_be_masked_do_not_pass() {
-    let cases: [(u16, &str, &str, u16); 9] = [
+    const LOG: &str = "/api/v1/namespaces/default/pods/a/log";
+    let cases: [(u16, &str, &str, u16); 12] = [
         (302, "application/json", PODS, 502),
         (304, "application/json", PODS, 502),
         (200, "application/vnd.kubernetes.protobuf", PODS, 502),
@@ -58,7 +59,10 @@ async fn replies_that_cannot_be_masked_do_not_pass() {
         (200, "", PODS, 502),
         (200, "application/json;stream=watch", PODS, 200),
         (404, "text/plain; charset=utf-8", PODS, 404),
-        (200, "text/plain", "/api/v1/namespaces/default/pods/a/log", 200),
+        (200, "text/plain", LOG, 200),
+        (204, "", LOG, 204),
+        (200, "", LOG, 502),
+        (204, "", PODS, 502),
         (
             200,
             "application/com.github.proto-openapi.spec.v2@v1.0+protobuf",
