@@ -77,7 +77,7 @@ fn main() -> ExitCode {
 
 fn run(task: Task) -> Result<()> {
     match task {
-        Task::Setup => setup::run(&setup::Need::ALL),
+        Task::Setup => setup::run(setup::Need::ALL),
         Task::Build(options) => build::run(options),
         Task::Demo(options) => demo::run(options),
         Task::Test(options) => test::run(&options),

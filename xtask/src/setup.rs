@@ -64,7 +64,7 @@ const FUZZ: [&str; 1] = ["g++"];
 const RIVALS: [&str; 3] = ["nginx-light", "haproxy", "nghttp2-client"];
 
 impl Need {
-    pub(crate) const ALL: [Need; 7] = [
+    pub(crate) const ALL: &[Need] = &[
         Need::Ebpf,
         Need::Servers,
         Need::Clients,

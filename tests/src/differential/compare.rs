@@ -171,15 +171,12 @@ pub fn guarded(event: &Event, seen: Option<&Seen>, answer: &Answer) -> Result<Fa
 
 /// Whether the body says which version of the object it is about, as it does when the guard has looked at the object.
 fn is_pinned(seen: &Seen) -> bool {
-    let body = seen.body.as_ref();
-    body.is_some_and(|body| match body {
-        Value::Array(operations) => operations
+    let Some(body) = &seen.body else { return false };
+    let mut operations = body.as_array().into_iter().flatten();
+    operations.any(|operation| operation["path"] == "/metadata/resourceVersion")
+        || ["metadata", "preconditions"]
             .iter()
-            .any(|operation| operation["path"] == "/metadata/resourceVersion"),
-        object => ["metadata", "preconditions"]
-            .iter()
-            .any(|place| object[place]["resourceVersion"].is_string()),
-    })
+            .any(|place| body[place]["resourceVersion"].is_string())
 }
 
 /// The same request without a guard: whatever the guard accepts is the same to the API server.

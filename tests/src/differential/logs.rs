@@ -124,7 +124,10 @@ impl AuditTail {
             });
             request.object = line.object_ref.or(request.object.take());
             request.body = line.request_object.or(request.body.take());
-            request.code = line.response_status.and_then(|status| status.code).or(request.code);
+            request.code = line
+                .response_status
+                .and_then(|status| status.code)
+                .or(request.code);
             request.complete |= !matches!(line.stage.as_str(), "RequestReceived" | "ResponseStarted");
         }
         Ok(())
