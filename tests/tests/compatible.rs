@@ -40,11 +40,7 @@ const CLIENT_GO: [Exception; 1] = [Exception {
     says: "PartialObjectMetadata",
     verdict: "differs: replies are JSON, in which the items of a list name their kind",
 }];
-const KUBE_RS: [Exception; 1] = [Exception {
-    operation: "create without a field manager",
-    says: "eks-guard",
-    verdict: "differs: kube sends no User-Agent, and the manager is `eks-guard` instead of `unknown`",
-}];
+const KUBE_RS: [Exception; 0] = [];
 const PYTHON: [Exception; 1] = [refused("exec")];
 const MCP: [Exception; 2] = [refused("pods_exec"), refused("exec_in_pod")];
 

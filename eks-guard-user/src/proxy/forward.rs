@@ -92,18 +92,20 @@ fn header(text: &str) -> Result<HeaderValue, Refusal> {
     })
 }
 
-/// The agent's own word, printable and bounded, then the guard's.
+/// The agent's own word, printable and bounded, then the guard's. Up to the first slash stands whom the API server takes for the
+/// manager of fields when a request names none, and `unknown` for who says nothing (apiserver pkg/endpoints/handlers,
+/// `managerOrUserAgent`): that stays as it is.
 fn user_agent(agent: Option<&HeaderValue>) -> HeaderValue {
-    let own = HeaderValue::from_static(USER_AGENT);
-    let Some(agent) = agent.and_then(|value| value.to_str().ok()) else {
-        return own;
-    };
-    let agent: String = agent
+    let said = agent.and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let said: String = said
         .chars()
         .filter(|c| !c.is_control())
         .take(AGENT_USER_AGENT_LIMIT)
         .collect();
-    HeaderValue::from_str(&format!("{agent} {USER_AGENT}")).unwrap_or(own)
+    let said = if said.is_empty() { "unknown" } else { &said };
+    let slash = if said.contains('/') { "" } else { "/" };
+    HeaderValue::from_str(&format!("{said}{slash} {USER_AGENT}"))
+        .unwrap_or_else(|_| HeaderValue::from_static(USER_AGENT))
 }
 
 /// A warning as kube-apiserver writes it: `299 - "text"`.
@@ -119,4 +121,40 @@ fn warning(text: &str) -> Option<HeaderValue> {
     }
     quoted.push('"');
     HeaderValue::from_str(&quoted).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As kube-apiserver takes it from a User-Agent (`prefixFromUserAgent`); empty is `unknown` there.
+    fn manager(user_agent: &str) -> &str {
+        match user_agent.split('/').next() {
+            Some("") | None => "unknown",
+            Some(manager) => manager,
+        }
+    }
+
+    #[test]
+    fn the_manager_of_fields_is_the_same_as_without_the_guard() {
+        for said in [
+            "",
+            "curl",
+            "kubectl/v1.36.3 (linux/amd64)",
+            "my agent",
+            "my agent 1/2",
+        ] {
+            let value = HeaderValue::from_str(said).unwrap();
+            for sent in [
+                user_agent(Some(&value)),
+                user_agent(Some(&value).filter(|_| !said.is_empty())),
+            ] {
+                let sent = sent.to_str().unwrap();
+                assert_eq!(manager(sent), manager(said), "{sent}");
+                assert!(sent.ends_with(USER_AGENT) && sent.starts_with(said), "{sent}");
+            }
+        }
+        let odd = HeaderValue::from_bytes(b"k\xc3\xbcbectl").unwrap();
+        assert_eq!(manager(user_agent(Some(&odd)).to_str().unwrap()), "unknown");
+    }
 }
