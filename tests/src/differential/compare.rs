@@ -192,7 +192,7 @@ pub fn direct(sample: &Sample, seen: Option<&Seen>) -> Result<(), String> {
     };
     let mut server = Understood::audited(seen).as_forwarded();
     // A selector on a `/watch/` path is not looked at there; forwarded as `?watch=true` it narrows the same watch.
-    if server.verb == "watch" && server.object.name.is_empty() && sample.path().contains("/watch/") {
+    if server.verb == "watch" && server.object.name.is_empty() && decoded(sample.path()).contains("/watch/") {
         guard.object.name.clear();
     }
     // What everybody may create is created, and its name is read from the body.
