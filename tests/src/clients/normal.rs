@@ -26,11 +26,11 @@ const RULES: [(&str, &str); 14] = [
     (r"\b1[6-9]\d{8}\b", "TIME"),
     (r#"((?i)resource_?version\\?['"]?[ :=]+\\?['"]?)\d+"#, "${1}N"),
     (r"((?i)resource ?version: )\d+", "${1}N"),
-    // Ages.
-    (r"\b(\d+[dhm])*\d+(\.\d+)?(s|ms|µs)\b", "AGE"),
     // Names that a controller made up.
     (r"\b(web|demo|hello|once|made)-[a-f0-9]{8,10}\b", "$1-HASH"),
     (r"\bkube-api-access-[a-z0-9]{5}\b", "kube-api-access-HASH"),
+    // Ages, which names that are made up may look like.
+    (r"\b(\d+[dhm])*\d+(\.\d+)?(s|ms|µs)\b", "AGE"),
     (
         r"/tmp/(LIVE|MERGED|kubectl-edit|pip|tmp|helm)[-A-Za-z0-9_.]*",
         "/tmp/FILE",
@@ -93,6 +93,7 @@ mod tests {
             ("resourceVersion: \"77\"", "resourceVersion: \"N\""),
             ("'resource_version': '9'", "'resource_version': 'N'"),
             ("web   1/1   2m3s", "web  1/1  AGE"),
+            ("kube-api-access-4h25s", "kube-api-access-HASH"),
             ("modifiedAt: \"1764172800\"", "modifiedAt: \"TIME\""),
             ("pods 3, port 8080, v1.36.3", "pods 3, port 8080, v1.36.3"),
         ] {
