@@ -12,7 +12,7 @@ use crate::{RULES, own_path};
 /// What is counted, and what it may come to: a tenth more than it does.
 const CASES: [(&str, f64); 4] = [
     ("request-info", 4_020.0),
-    ("decision", 8_600.0),
+    ("decision", 7_920.0),
     ("condition", 83_000.0),
     ("snapshot", 3_000_000.0),
 ];
