@@ -91,13 +91,11 @@ pub(crate) fn suite(filter: Option<&str>) -> Result<Count> {
             continue;
         }
         console::step(&format!("target {target}"));
-        match try_out(&program, &target, SUITE_SECONDS, 1) {
-            Ok(()) => count.passed += 1,
-            Err(error) => {
-                println!("target {target}: {error:#}");
-                count.failed += 1;
-            }
+        let outcome = try_out(&program, &target, SUITE_SECONDS, 1);
+        if let Err(error) = &outcome {
+            println!("target {target}: {error:#}");
         }
+        count.add(&target, outcome.is_ok());
     }
     Ok(count)
 }

@@ -79,6 +79,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     prepare(&chosen)?;
     matrix::begin()?;
     let mut total = Count::default();
+    let mut failures = Vec::new();
     for suite in chosen {
         console::headline(&format!("suite {suite}"));
         let begin = Instant::now();
@@ -93,12 +94,17 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             "suite {suite}: {count} in {}",
             console::seconds(begin.elapsed())
         ));
+        for name in &count.failed {
+            failures.push(format!("suite {suite}: {name}"));
+        }
         total += count;
     }
     matrix::show()?;
+    for name in failures {
+        println!("{}: {name}", console::paint("31", "failed"));
+    }
     println!("{total}");
-    if total.failed > 0 || total == Count::default() {
-        // The last line is the count; everything about the failures is above.
+    if !total.failed.is_empty() || total == Count::default() {
         std::process::exit(1);
     }
     Ok(())

@@ -41,9 +41,6 @@ impl Finding {
     }
 }
 
-const PASSED: Count = Count { passed: 1, failed: 0 };
-const FAILED: Count = Count { passed: 0, failed: 1 };
-
 /// A name that reads as a sentence, and the rule.
 type Rule = (&'static str, fn(&Workspace) -> Vec<Finding>);
 
@@ -81,29 +78,27 @@ pub(crate) fn run() -> Result<Count> {
             println!("  {mark}: {}", finding.text);
         }
         let stopped = findings.iter().any(|finding| finding.level == Level::Stop);
-        report(name, if stopped { FAILED } else { PASSED }, &mut count);
+        report(name, !stopped, &mut count);
     }
     for (name, command) in commands()? {
-        let outcome = match process::run_quiet(command, name) {
-            Ok(()) => PASSED,
-            Err(error) => {
-                println!("  {error:#}");
-                FAILED
-            }
-        };
-        report(name, outcome, &mut count);
+        let outcome = process::run_quiet(command, name);
+        if let Err(error) = &outcome {
+            println!("  {error:#}");
+        }
+        report(name, outcome.is_ok(), &mut count);
     }
     Ok(count)
 }
 
-fn report(name: &str, outcome: Count, total: &mut Count) {
-    let word = if outcome.failed == 0 {
+fn report(name: &str, passed: bool, total: &mut Count) {
+    let name = format!("tidy::{name}");
+    let word = if passed {
         paint("32", "ok")
     } else {
         paint("31", "FAILED")
     };
-    println!("test tidy::{name} ... {word}");
-    *total += outcome;
+    println!("test {name} ... {word}");
+    total.add(&name, passed);
 }
 
 fn commands() -> Result<Vec<(&'static str, std::process::Command)>> {

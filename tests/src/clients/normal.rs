@@ -32,7 +32,7 @@ const RULES: [(&str, &str); 14] = [
     // Ages, which names that are made up may look like.
     (r"\b(\d+[dhm])*\d+(\.\d+)?(s|ms|µs)\b", "AGE"),
     (
-        r"/tmp/(LIVE|MERGED|kubectl-edit|pip|tmp|helm)[-A-Za-z0-9_.]*",
+        r"(HOME)?/tmp/(LIVE|MERGED|kubectl-edit|pip|tmp|helm)[-A-Za-z0-9_.]*",
         "/tmp/FILE",
     ),
     // Columns are as wide as what stands in them.

@@ -13,10 +13,15 @@ pub(super) struct Side {
     pub(super) home: PathBuf,
 }
 
+/// Where in its home a client keeps its temporary files: two clients that do the same at the same time give them the same
+/// names.
+const TEMPORARY: &str = "tmp";
+
 impl Side {
     /// With a home that everybody can write into.
     pub(super) fn new(namespace: String, home: PathBuf) -> Result<Self> {
         open_to_all(&home)?;
+        open_to_all(&home.join(TEMPORARY))?;
         Ok(Self { namespace, home })
     }
 
@@ -28,11 +33,12 @@ impl Side {
     /// The environment of a client whose programs are in `bin`.
     pub(super) fn variables(&self, bin: &Path) -> Vec<(String, String)> {
         let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", bin.display());
-        let cache = self.home.join("cache");
+        let folder = |name: &str| self.home.join(name).display().to_string();
         vec![
             ("PATH".to_owned(), path),
             ("HOME".to_owned(), self.home.display().to_string()),
-            ("KUBECACHEDIR".to_owned(), cache.display().to_string()),
+            ("KUBECACHEDIR".to_owned(), folder("cache")),
+            ("TMPDIR".to_owned(), folder(TEMPORARY)),
             ("NAMESPACE".to_owned(), self.namespace.clone()),
         ]
     }
