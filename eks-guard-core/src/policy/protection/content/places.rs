@@ -123,9 +123,9 @@ impl Place {
 }
 
 impl Kind {
-    pub(super) fn of(resource: &ResourceInfo) -> Self {
-        let places = match (resource.group.as_str(), resource.resource.as_str()) {
-            _ if matches!(resource.subresource.as_str(), "eviction" | "binding") => &[],
+    pub(super) fn of(resource: ResourceInfo<'_>) -> Self {
+        let places = match (resource.group, resource.resource) {
+            _ if matches!(resource.subresource, "eviction" | "binding") => &[],
             ("", "pods") => POD,
             ("", "secrets") => SECRET,
             ("", "namespaces" | "serviceaccounts") => OWN_LABELS,
@@ -145,7 +145,7 @@ impl Kind {
         Self {
             places,
             names_agents: matches!(
-                (resource.group.as_str(), resource.resource.as_str()),
+                (resource.group, resource.resource),
                 ("", "namespaces" | "serviceaccounts")
             ),
         }
