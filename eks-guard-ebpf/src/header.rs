@@ -36,8 +36,8 @@ const FRAGMENT: u8 = 44;
 const AUTHENTICATION: u8 = 51;
 const DESTINATION_OPTIONS: u8 = 60;
 
-/// Extension headers that are followed. No stack sends as many.
-const MAX_HEADERS: usize = 8;
+/// Extension headers that are followed: as many as RFC 8200 (4.1) knows beside the routing header. No stack sends as many.
+const MAX_HEADERS: usize = 6;
 
 /// A packet that does not leave.
 #[repr(C)]

@@ -1,6 +1,8 @@
 //! What may be done with a destination, whoever asks: the socket hooks, the packet hook and the wire hook. Nothing here
 //! changes the socket.
 
+use core::mem::transmute;
+
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use eks_guard_ebpf::address::{self, Form, Words};
 use eks_guard_ebpf::allow::{self, Allow};
@@ -35,26 +37,24 @@ pub(crate) enum Payload {
     Known = 2,
 }
 
-/// What is to be done with a destination that is not refused.
+/// What is to be done with a destination that is not refused. The numbers are none of a [`Refusal`].
+#[repr(u32)]
 #[derive(Clone, Copy)]
 pub(crate) enum Judgement {
     /// None of the guard's business.
-    Pass,
+    Pass = 0x100,
     /// The API server: a port of its at an address that is somebody else's otherwise.
-    ApiPort,
+    ApiPort = 0x101,
     /// The API server: a port of its at its own address.
-    OwnApiPort,
+    OwnApiPort = 0x102,
     /// The API server's own address, and no port of its.
-    OwnApiAddress,
+    OwnApiAddress = 0x103,
 }
 
-/// What the functions that are walked apart answer: the number of a [`Refusal`], or one of these.
-const PASS: u32 = 0x100;
-const API_PORT: u32 = 0x101;
-const OWN_API_PORT: u32 = 0x102;
-const OWN_API_ADDRESS: u32 = 0x103;
+/// Instead of one of [`egress`]: nobody has classified the cgroup.
+const UNCLASSIFIED: u32 = u32::MAX;
 
-/// What is in none: no class has this number.
+/// What is in no class: none has this number.
 const NO_CLASS: u32 = 0;
 
 /// Instead of the IPv4 address that an address stands for.
@@ -63,107 +63,97 @@ const NATIVE: u64 = u64::MAX;
 /// What an agent, by its index in the allow maps and its mode, may do with a target.
 #[inline(always)]
 pub(crate) fn of_agent(index: u32, mode: u32, target: &Target) -> Result<Judgement, Refusal> {
-    match judge_agent(target, index, mode) {
+    const PASS: u32 = Judgement::Pass as u32;
+    const API_PORT: u32 = Judgement::ApiPort as u32;
+    const OWN_API_PORT: u32 = Judgement::OwnApiPort as u32;
+    const OWN_API_ADDRESS: u32 = Judgement::OwnApiAddress as u32;
+    match judge_target(target, index, mode) {
         PASS => Ok(Judgement::Pass),
         API_PORT => Ok(Judgement::ApiPort),
         OWN_API_PORT => Ok(Judgement::OwnApiPort),
         OWN_API_ADDRESS => Ok(Judgement::OwnApiAddress),
-        refusal => Err(refused(refusal)),
+        // SAFETY: they are numbered from zero on, without gaps.
+        number if number < Refusal::ALL.len() as u32 => Err(unsafe { transmute::<u32, Refusal>(number) }),
+        _ => Err(Refusal::Abi),
     }
 }
 
 /// What a cgroup that nobody has classified may do with a target.
 #[inline(always)]
 pub(crate) fn of_unknown(target: &Target) -> Result<(), Refusal> {
-    match judge_unknown(target) {
-        PASS => Ok(()),
-        refusal => Err(refused(refusal)),
-    }
-}
-
-/// A number that is none is no permission.
-#[inline(always)]
-fn refused(number: u32) -> Refusal {
-    if number < Refusal::ALL.len() as u32 {
-        // SAFETY: they are numbered from zero on, without gaps.
-        unsafe { core::mem::transmute::<u32, Refusal>(number) }
-    } else {
-        Refusal::Abi
-    }
+    of_agent(0, UNCLASSIFIED, target).map(|_pass| ())
 }
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn judge_agent(target: *const Target, index: u32, mode: u32) -> u32 {
+extern "C" fn judge_target(target: *const Target, index: u32, mode: u32) -> u32 {
     // SAFETY: the caller's memory, unless it is null.
-    let Some(target) = (unsafe { target.as_ref() }) else {
-        return Refusal::Abi as u32;
+    let outcome = match unsafe { target.as_ref() } {
+        Some(target) => judge(target, index, mode),
+        None => Err(Refusal::Abi),
     };
-    match towards(index, mode, target) {
-        Ok(None) => PASS,
-        Ok(Some(api)) if api.port_only == 1 => API_PORT,
-        Ok(Some(api)) if api.has_port(target.port as u16) => OWN_API_PORT,
-        Ok(Some(_)) => OWN_API_ADDRESS,
-        Err(refusal) => refusal as u32,
-    }
-}
-
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn judge_unknown(target: *const Target) -> u32 {
-    // SAFETY: the caller's memory, unless it is null.
-    let Some(target) = (unsafe { target.as_ref() }) else {
-        return Refusal::Abi as u32;
-    };
-    match unclassified(target) {
-        Ok(()) => PASS,
+    match outcome {
+        Ok(judgement) => judgement as u32,
         Err(refusal) => refusal as u32,
     }
 }
 
 #[inline(always)]
-fn unclassified(target: &Target) -> Result<(), Refusal> {
-    let config = config()?;
-    if config.unknown == unknown::PASS {
-        return Ok(());
-    }
-    if target.payload == Payload::Routed {
-        return Err(Refusal::Unclassified);
-    }
-    match class_of(address::form_among(&target.addr, &config.nat64), target) {
-        Some(found) if belongs(found, target)? => Err(Refusal::Unclassified),
-        _ => Ok(()),
-    }
-}
-
-/// What an agent may do with a target: pass it, or, where it is the API server's, whatever the hook makes of that.
-#[inline(always)]
-fn towards(index: u32, mode: u32, target: &Target) -> Result<Option<&'static Class>, Refusal> {
+fn judge(target: &Target, index: u32, mode: u32) -> Result<Judgement, Refusal> {
     if mode == u32::from(egress::ALLOW_LIST) && is_exact(index, target) {
-        return Ok(None);
+        return Ok(Judgement::Pass);
     }
-    let form = address::form_among(&target.addr, &config()?.nat64);
-    let class = match class_of(form, target) {
+    if mode == UNCLASSIFIED {
+        if config()?.unknown == unknown::PASS {
+            return Ok(Judgement::Pass);
+        }
+        if target.payload == Payload::Routed {
+            return Err(Refusal::Unclassified);
+        }
+    }
+    let v4 = stands_for(&target.addr);
+    let class = match class_of(v4, target) {
         Some(found) if belongs(found, target)? => match found.class {
-            class::API => return Ok(Some(found)),
+            _ if mode == UNCLASSIFIED => return Err(Refusal::Unclassified),
+            class::API => return Ok(api(found, target)),
             class::IMDS | class::POD_IDENTITY | class::KUBELET | class::OTHER_CLUSTER => found.class,
             _ => return Err(Refusal::UnknownClass),
         },
-        _ if mode == u32::from(egress::BLOCK_LIST) || address::is_loopback(form, &target.addr) => {
-            return Ok(None);
-        }
+        _ if mode == UNCLASSIFIED || mode == u32::from(egress::BLOCK_LIST) => return Ok(Judgement::Pass),
+        _ if address::is_loopback(address::form(&target.addr), &target.addr) => return Ok(Judgement::Pass),
         _ => NO_CLASS,
     };
-    let v4 = match form {
-        Form::Mapped(v4) | Form::Nat64(v4) => u64::from(v4),
-        Form::Native => NATIVE,
-    };
     if list_allows(target, index, class, v4) == 1 {
-        Ok(None)
+        Ok(Judgement::Pass)
     } else if class == NO_CLASS {
         Err(Refusal::NotAllowed)
     } else {
         Err(Refusal::Infrastructure)
+    }
+}
+
+#[inline(always)]
+fn api(found: &Class, target: &Target) -> Judgement {
+    if found.port_only == 1 {
+        Judgement::ApiPort
+    } else if found.has_port(target.port as u16) {
+        Judgement::OwnApiPort
+    } else {
+        Judgement::OwnApiAddress
+    }
+}
+
+/// The IPv4 address (network order) that an address stands for, or [`NATIVE`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn stands_for(addr: *const Words) -> u64 {
+    // SAFETY: the caller's memory, unless it is null.
+    let (Some(addr), Ok(config)) = (unsafe { addr.as_ref() }, config()) else {
+        return NATIVE;
+    };
+    match address::form_among(addr, &config.nat64) {
+        Form::Mapped(v4) | Form::Nat64(v4) => v4.into(),
+        Form::Native => NATIVE,
     }
 }
 
@@ -192,10 +182,11 @@ pub(crate) fn config() -> Result<&'static Config, Refusal> {
 
 /// The class of a target; whatever stands for an IPv4 address is looked up as that address.
 #[inline(always)]
-fn class_of(form: Form, target: &Target) -> Option<&'static Class> {
-    match form {
-        Form::Mapped(v4) | Form::Nat64(v4) => API4.get(&Key::new(32, v4)),
-        Form::Native => API6.get(&Key::new(128, target.addr)),
+fn class_of(v4: u64, target: &Target) -> Option<&'static Class> {
+    if v4 == NATIVE {
+        API6.get(&Key::new(128, target.addr))
+    } else {
+        API4.get(&Key::new(32, v4 as u32))
     }
 }
 
@@ -221,12 +212,7 @@ extern "C" fn list_allows(target: *const Target, index: u32, class: u32, v4: u64
     let Some(target) = (unsafe { target.as_ref() }) else {
         return 0;
     };
-    let form = if v4 == NATIVE {
-        Form::Native
-    } else {
-        Form::Mapped(v4 as u32)
-    };
-    let look = |scope| opens(entry(index, scope, form, target), class);
+    let look = |scope| opens(entry(index, scope, v4, target), class);
     let is_known = target.payload == Payload::Known;
     let found = is_known && target.port != 0 && look(scope(target))
         || is_known && look(allow::scope(target.protocol as u8, 0))
@@ -248,15 +234,12 @@ fn opens(entry: Option<&Allow>, class: u32) -> bool {
 }
 
 #[inline(always)]
-fn entry(index: u32, scope: u32, form: Form, target: &Target) -> Option<&'static Allow> {
-    match form {
-        Form::Mapped(v4) | Form::Nat64(v4) => {
-            let key = allow::key4(index, scope, v4);
-            ALLOW4.get(&Key::new(allow::FIXED_BITS + 32, key))
-        }
-        Form::Native => {
-            let key = allow::key6(index, scope, &target.addr);
-            ALLOW6.get(&Key::new(allow::FIXED_BITS + 128, key))
-        }
+fn entry(index: u32, scope: u32, v4: u64, target: &Target) -> Option<&'static Allow> {
+    if v4 == NATIVE {
+        let key = allow::key6(index, scope, &target.addr);
+        ALLOW6.get(&Key::new(allow::FIXED_BITS + 128, key))
+    } else {
+        let key = allow::key4(index, scope, v4 as u32);
+        ALLOW4.get(&Key::new(allow::FIXED_BITS + 32, key))
     }
 }

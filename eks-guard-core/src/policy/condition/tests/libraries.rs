@@ -272,7 +272,14 @@ fn what_compares_each_with_each_is_measured_so() {
 
 #[test]
 fn every_kind_of_value_counts() {
-    for item in [json!(null), json!(true), json!(1), json!("x"), json!({}), json!([])] {
+    for item in [
+        json!(null),
+        json!(true),
+        json!(1),
+        json!("x"),
+        json!({}),
+        json!([]),
+    ] {
         let many = vec![item; 3_000];
         let object = json!({"items": [many], "left": many, "right": many});
         for source in [
