@@ -27,7 +27,7 @@ pub(crate) fn connect(socket: &SockAddr<'_>) -> Result<(), Refusal> {
         Owner::Exempt => return Ok(()),
         Owner::Unknown => return judge::of_unknown(&target),
     };
-    match judge::of_agent(agent.index, agent.egress, &target)? {
+    match of_agent(agent, &target)? {
         Judgement::Pass => Ok(()),
         _ if target.protocol != IPPROTO_TCP => Err(Refusal::NotTcp),
         Judgement::OwnApiAddress => Err(Refusal::OtherPort),
@@ -41,12 +41,21 @@ pub(crate) fn send(socket: &SockAddr<'_>) -> Result<(), Refusal> {
     let target = socket.target();
     let mut memory = MaybeUninit::uninit();
     match Owner::of_current(&mut memory)? {
-        Owner::Agent(agent) => match judge::of_agent(agent.index, agent.egress, &target)? {
+        Owner::Agent(agent) => match of_agent(agent, &target)? {
             Judgement::Pass => Ok(()),
             Judgement::ApiPort | Judgement::OwnApiPort | Judgement::OwnApiAddress => Err(Refusal::NotTcp),
         },
         Owner::Exempt => Ok(()),
         Owner::Unknown => judge::of_unknown(&target),
+    }
+}
+
+#[inline(always)]
+fn of_agent(agent: &Agent, target: &Target) -> Result<Judgement, Refusal> {
+    if judge::is_exact(agent.index, agent.egress, target) {
+        Ok(Judgement::Pass)
+    } else {
+        judge::of_agent(agent.index, agent.egress, target)
     }
 }
 

@@ -9,7 +9,7 @@ use aya_ebpf::programs::sk_buff::SkBuff;
 use eks_guard_ebpf::address::{LOOPBACK4, LOOPBACK6, mapped};
 use eks_guard_ebpf::refusal::Refusal;
 
-use crate::header::{Dropped, Header};
+use crate::header::{self, Dropped, Header};
 use crate::judge::{self, Judgement, Target};
 use crate::owner::{Agent, Owner};
 use crate::{flow, reply};
@@ -19,8 +19,15 @@ use crate::{flow, reply};
 pub(crate) fn leave(packet: &SkBuff) -> Result<(), Dropped> {
     let mut memory = MaybeUninit::uninit();
     let owner = Owner::of_packet(packet, &mut memory).map_err(Dropped::unread)?;
-    if let Owner::Exempt = owner {
-        return Ok(());
+    match owner {
+        Owner::Exempt => return Ok(()),
+        Owner::Agent(agent)
+            if header::plain(packet, 0)
+                .is_some_and(|target| judge::is_exact(agent.index, agent.egress, &target)) =>
+        {
+            return Ok(());
+        }
+        Owner::Agent(_) | Owner::Unknown => {}
     }
     let mut memory = MaybeUninit::uninit();
     let Some(header) = Header::of_packet(packet, &mut memory) else {
