@@ -8,15 +8,15 @@ use core::mem::MaybeUninit;
 /// `memset`.
 #[inline(always)]
 pub(crate) fn clear<T: Plain>(memory: &mut MaybeUninit<T>) -> *mut T {
-    let words = memory.as_mut_ptr().cast::<u32>();
-    for i in 0..size_of::<T>() / size_of::<u32>() {
+    let words = memory.as_mut_ptr().cast::<u64>();
+    for i in 0..size_of::<T>() / size_of::<u64>() {
         // SAFETY: within the memory, which is aligned for words.
         unsafe { words.add(i).write_volatile(0) };
     }
     memory.as_mut_ptr()
 }
 
-/// Whole words, of which zeros are a value.
+/// Whole words of eight bytes, of which zeros are a value.
 ///
 /// # Safety
 /// As it says.

@@ -1,7 +1,6 @@
 //! connect(), sendto(), getpeername() and getsockname() of a guarded socket.
 
-use core::mem::MaybeUninit;
-
+use eks_guard_ebpf::Pod;
 use eks_guard_ebpf::address::{self, Form, LOOPBACK4, LOOPBACK6};
 use eks_guard_ebpf::refusal::Refusal;
 use eks_guard_ebpf::stat;
@@ -21,17 +20,16 @@ pub(crate) fn connect(socket: &SockAddr<'_>) -> Result<(), Refusal> {
     let target = socket.target();
     reply::forget(socket.sock());
     flow::forget(socket);
-    let mut memory = MaybeUninit::uninit();
-    let agent = match Owner::of_current(&mut memory)? {
+    let agent = match Owner::of_current()? {
         Owner::Agent(agent) => agent,
         Owner::Exempt => return Ok(()),
         Owner::Unknown => return judge::of_unknown(&target),
     };
-    match judge::of_agent(agent.index, agent.egress, &target)? {
+    match of_agent(agent.pod, &target)? {
         Judgement::Pass => Ok(()),
         _ if target.protocol != IPPROTO_TCP => Err(Refusal::NotTcp),
         Judgement::OwnApiAddress => Err(Refusal::OtherPort),
-        Judgement::ApiPort | Judgement::OwnApiPort => redirect(socket, &target, agent),
+        Judgement::ApiPort | Judgement::OwnApiPort => redirect(socket, &target, &agent),
     }
 }
 
@@ -39,14 +37,22 @@ pub(crate) fn connect(socket: &SockAddr<'_>) -> Result<(), Refusal> {
 #[inline(always)]
 pub(crate) fn send(socket: &SockAddr<'_>) -> Result<(), Refusal> {
     let target = socket.target();
-    let mut memory = MaybeUninit::uninit();
-    match Owner::of_current(&mut memory)? {
-        Owner::Agent(agent) => match judge::of_agent(agent.index, agent.egress, &target)? {
+    match Owner::of_current()? {
+        Owner::Agent(agent) => match of_agent(agent.pod, &target)? {
             Judgement::Pass => Ok(()),
             Judgement::ApiPort | Judgement::OwnApiPort | Judgement::OwnApiAddress => Err(Refusal::NotTcp),
         },
         Owner::Exempt => Ok(()),
         Owner::Unknown => judge::of_unknown(&target),
+    }
+}
+
+#[inline(always)]
+fn of_agent(pod: &Pod, target: &Target) -> Result<Judgement, Refusal> {
+    if judge::is_exact(pod.index, pod.egress.into(), target) {
+        Ok(Judgement::Pass)
+    } else {
+        judge::of_agent(pod.index, pod.egress.into(), target)
     }
 }
 
@@ -85,7 +91,7 @@ pub(crate) fn own_name(socket: &SockAddr<'_>) {
 #[inline(always)]
 fn redirect(socket: &SockAddr<'_>, target: &Target, agent: &Agent) -> Result<(), Refusal> {
     // In another network nobody listens, and what waits there for ever would take the place of others' flows.
-    if agent.listener_port == 0 || agent.listener_netns != socket.netns() {
+    if agent.pod.listener_port == 0 || agent.pod.listener_netns != socket.netns() {
         return Err(Refusal::NoListener);
     }
     flow::expect(socket, target, agent.cgroup)?;
@@ -93,7 +99,7 @@ fn redirect(socket: &SockAddr<'_>, target: &Target, agent: &Agent) -> Result<(),
         Form::Mapped(_) => address::mapped(LOOPBACK4),
         Form::Native | Form::Nat64(_) => LOOPBACK6,
     };
-    socket.set(&listener, agent.listener_port as u16);
+    socket.set(&listener, agent.pod.listener_port);
     report::count(stat::REDIRECTED);
     Ok(())
 }

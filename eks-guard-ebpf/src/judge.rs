@@ -60,7 +60,7 @@ const NO_CLASS: u32 = 0;
 /// Instead of the IPv4 address that an address stands for.
 const NATIVE: u64 = u64::MAX;
 
-/// What an agent, by its index in the allow maps and its mode, may do with a target.
+/// What an agent, by its index in the allow maps and its mode, may do with a target that its list does not name exactly.
 #[inline(always)]
 pub(crate) fn of_agent(index: u32, mode: u32, target: &Target) -> Result<Judgement, Refusal> {
     const PASS: u32 = Judgement::Pass as u32;
@@ -100,9 +100,6 @@ extern "C" fn judge_target(target: *const Target, index: u32, mode: u32) -> u32 
 
 #[inline(always)]
 fn judge(target: &Target, index: u32, mode: u32) -> Result<Judgement, Refusal> {
-    if mode == u32::from(egress::ALLOW_LIST) && is_exact(index, target) {
-        return Ok(Judgement::Pass);
-    }
     if mode == UNCLASSIFIED {
         if config()?.unknown == unknown::PASS {
             return Ok(Judgement::Pass);
@@ -160,8 +157,8 @@ extern "C" fn stands_for(addr: *const Words) -> u64 {
 /// Whether an agent's list names just this destination, and no class has the address: one look instead of several into
 /// tables of prefixes. The address of a NAT64 gateway is never found: what it stands for decides.
 #[inline(always)]
-fn is_exact(index: u32, target: &Target) -> bool {
-    if target.payload != Payload::Known {
+pub(crate) fn is_exact(index: u32, mode: u32, target: &Target) -> bool {
+    if mode != u32::from(egress::ALLOW_LIST) || target.payload != Payload::Known {
         return false;
     }
     // SAFETY: the memory is the map's for as long as the program runs; a rewritten entry may be read in its new form.

@@ -1,7 +1,5 @@
 //! socket() of a guarded process.
 
-use core::mem::MaybeUninit;
-
 use aya_ebpf::programs::SockContext;
 use eks_guard_ebpf::refusal::Refusal;
 use eks_guard_ebpf::transport::is_visible;
@@ -17,7 +15,7 @@ pub(crate) fn create(ctx: &SockContext) -> Result<(), Refusal> {
     if is_visible(kind, protocol) {
         return Ok(());
     }
-    match Owner::of_current(&mut MaybeUninit::uninit())? {
+    match Owner::of_current()? {
         Owner::Agent(_) => Err(Refusal::SocketKind),
         Owner::Exempt | Owner::Unknown => Ok(()),
     }

@@ -46,6 +46,13 @@ pub(crate) fn arrive(packet: &SkBuff) -> Result<(), Dropped> {
         IPV4 | IPV6 => {}
         _ => return Err(Dropped::unread(Refusal::UnknownProtocol)),
     }
+    let link = link(packet);
+    if let Some(link) = link
+        && let Some(target) = header::plain(packet, header::ETHERNET_HEADER)
+        && judge::is_exact(link.index, link.egress.into(), &target)
+    {
+        return Ok(());
+    }
     header::settle(packet).map_err(Dropped::unread)?;
     let mut memory = MaybeUninit::uninit();
     let Some(header) = Header::of_frame(packet, &mut memory) else {
@@ -54,14 +61,14 @@ pub(crate) fn arrive(packet: &SkBuff) -> Result<(), Dropped> {
     let outcome = match message(packet, header) {
         REDIRECT_V4 | REDIRECT_V6 | ROUTER_ADVERTISEMENT => Err(Refusal::Martian),
         kind if finds_neighbours(kind) && is_link_local(&header.target.addr) => Ok(()),
-        _ => judge(packet, header),
+        _ => judge(packet, link, header),
     };
     outcome.map_err(|refusal| Dropped::towards(&header.target, refusal))
 }
 
 #[inline(always)]
-fn judge(packet: &SkBuff, header: &Header) -> Result<(), Refusal> {
-    let link = link(packet).ok_or(Refusal::Unclassified)?;
+fn judge(packet: &SkBuff, link: Option<&Link>, header: &Header) -> Result<(), Refusal> {
+    let link = link.ok_or(Refusal::Unclassified)?;
     if header.is_routed() || header.options != 0 {
         return Err(Refusal::RoutingHeader);
     }
