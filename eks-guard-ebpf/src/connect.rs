@@ -1,35 +1,58 @@
 //! connect(), sendto(), getpeername() and getsockname() of a guarded socket.
 
+use eks_guard_ebpf::Pod;
 use eks_guard_ebpf::address::{self, Form, LOOPBACK4, LOOPBACK6};
 use eks_guard_ebpf::refusal::Refusal;
 use eks_guard_ebpf::stat;
 
-use crate::context::{self, Destination, SockAddr};
-use crate::judge::{Judgement, judge};
+use crate::context::{self, SockAddr};
+use crate::judge::{self, Judgement, Target};
 use crate::maps::PODS;
+use crate::owner::{Agent, Owner};
 use crate::{flow, reply, report};
+
+const IPPROTO_TCP: u32 = 6;
 
 /// Redirects, passes or refuses a connect(). What the socket was before, it is no more: one that was redirected, disconnected
 /// and connected again must not name its former destination.
 #[inline(always)]
 pub(crate) fn connect(socket: &SockAddr<'_>) -> Result<(), Refusal> {
-    let destination = socket.destination();
+    let target = socket.target();
     reply::forget(socket.sock());
     flow::forget(socket);
-    match judge(&destination)? {
-        // In another network nobody listens, and what waits there for ever would take the place of others' flows.
-        Judgement::Redirect { netns, .. } if netns != socket.netns() => Err(Refusal::NoListener),
-        Judgement::Redirect { cgroup, port, .. } => redirect(socket, &destination, cgroup, port),
+    let agent = match Owner::of_current()? {
+        Owner::Agent(agent) => agent,
+        Owner::Exempt => return Ok(()),
+        Owner::Unknown => return judge::of_unknown(&target),
+    };
+    match of_agent(agent.pod, &target)? {
         Judgement::Pass => Ok(()),
+        _ if target.protocol != IPPROTO_TCP => Err(Refusal::NotTcp),
+        Judgement::OwnApiAddress => Err(Refusal::OtherPort),
+        Judgement::ApiPort | Judgement::OwnApiPort => redirect(socket, &target, &agent),
     }
 }
 
 /// Passes or refuses a datagram that names its own destination; there is nothing to redirect it to.
 #[inline(always)]
 pub(crate) fn send(socket: &SockAddr<'_>) -> Result<(), Refusal> {
-    match judge(&socket.destination())? {
-        Judgement::Pass => Ok(()),
-        Judgement::Redirect { .. } => Err(Refusal::NotTcp),
+    let target = socket.target();
+    match Owner::of_current()? {
+        Owner::Agent(agent) => match of_agent(agent.pod, &target)? {
+            Judgement::Pass => Ok(()),
+            Judgement::ApiPort | Judgement::OwnApiPort | Judgement::OwnApiAddress => Err(Refusal::NotTcp),
+        },
+        Owner::Exempt => Ok(()),
+        Owner::Unknown => judge::of_unknown(&target),
+    }
+}
+
+#[inline(always)]
+fn of_agent(pod: &Pod, target: &Target) -> Result<Judgement, Refusal> {
+    if judge::is_exact(pod.index, pod.egress.into(), target) {
+        Ok(Judgement::Pass)
+    } else {
+        judge::of_agent(pod.index, pod.egress.into(), target)
     }
 }
 
@@ -62,22 +85,21 @@ pub(crate) fn own_name(socket: &SockAddr<'_>) {
         Form::Native | Form::Nat64(_) if pod.addr6 != [0; 4] => pod.addr6,
         Form::Mapped(_) | Form::Native | Form::Nat64(_) => return,
     };
-    socket.set(&own, socket.destination().port);
+    socket.set(&own, socket.target().port as u16);
 }
 
 #[inline(always)]
-fn redirect(
-    socket: &SockAddr<'_>,
-    destination: &Destination,
-    cgroup: u64,
-    listener_port: u16,
-) -> Result<(), Refusal> {
-    flow::expect(socket, destination, cgroup)?;
-    let listener = match address::form(&destination.addr) {
+fn redirect(socket: &SockAddr<'_>, target: &Target, agent: &Agent) -> Result<(), Refusal> {
+    // In another network nobody listens, and what waits there for ever would take the place of others' flows.
+    if agent.pod.listener_port == 0 || agent.pod.listener_netns != socket.netns() {
+        return Err(Refusal::NoListener);
+    }
+    flow::expect(socket, target, agent.cgroup)?;
+    let listener = match address::form(&target.addr) {
         Form::Mapped(_) => address::mapped(LOOPBACK4),
         Form::Native | Form::Nat64(_) => LOOPBACK6,
     };
-    socket.set(&listener, listener_port);
+    socket.set(&listener, agent.pod.listener_port);
     report::count(stat::REDIRECTED);
     Ok(())
 }

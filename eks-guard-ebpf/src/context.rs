@@ -8,16 +8,7 @@ use aya_ebpf::programs::{SockAddrContext, SockContext};
 use eks_guard_ebpf::OriginalDst;
 use eks_guard_ebpf::address::{self, Form, LOOPBACK4, LOOPBACK6, Words};
 
-/// Where a socket is about to go.
-#[derive(Clone, Copy)]
-pub(crate) struct Destination {
-    /// IPv4 mapped.
-    pub(crate) addr: Words,
-    /// Host order.
-    pub(crate) port: u16,
-    /// Of IP.
-    pub(crate) protocol: u8,
-}
+use crate::judge::{Payload, Target};
 
 /// Which hook family the context came from decides which address field is valid.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -50,8 +41,9 @@ impl<'a> SockAddr<'a> {
         }
     }
 
+    /// Where the socket is about to go.
     #[inline(always)]
-    pub(crate) fn destination(&self) -> Destination {
+    pub(crate) fn target(&self) -> Target {
         let raw = self.raw();
         // SAFETY: fields of the context, read one word at a time.
         let port = unsafe { addr_of!((*raw).user_port).read_volatile() };
@@ -64,11 +56,12 @@ impl<'a> SockAddr<'a> {
             Family::V6 => four(|i| unsafe { addr_of!((*raw).user_ip6[i]).read_volatile() }),
         };
         // The port is a big-endian u16 in the low half of the word.
-        Destination {
+        Target {
             addr,
-            port: u16::from_be(port as u16),
             // No protocol beyond a byte has this hook.
-            protocol: protocol as u8,
+            protocol: protocol & 0xff,
+            port: u32::from(u16::from_be(port as u16)),
+            payload: Payload::Known,
         }
     }
 

@@ -11,22 +11,23 @@ use aya_ebpf::programs::sk_buff::SkBuff;
 use eks_guard_ebpf::refusal::Refusal;
 use eks_guard_ebpf::{OriginalDst, Redirected, stat};
 
-use crate::context::{Destination, SockAddr};
+use crate::context::SockAddr;
 use crate::header::Header;
+use crate::judge::Target;
 use crate::maps::{FLOWS, SK_REDIRECTED};
 use crate::report;
 
 /// Notes where a socket that is being redirected meant to go.
 #[inline(always)]
-pub(crate) fn expect(socket: &SockAddr<'_>, destination: &Destination, cgroup: u64) -> Result<(), Refusal> {
+pub(crate) fn expect(socket: &SockAddr<'_>, target: &Target, cgroup: u64) -> Result<(), Refusal> {
     // SAFETY: the socket of the context; the pointer is checked before use.
     let stored = unsafe { SK_REDIRECTED.get_or_insert_ptr_mut(socket.ctx, None).as_mut() };
     let stored = stored.ok_or(Refusal::Storage)?;
     stored.original = OriginalDst {
-        addr: destination.addr,
+        addr: target.addr,
         cgroup,
         pid: (bpf_get_current_pid_tgid() >> 32) as u32,
-        port: destination.port,
+        port: target.port as u16,
         padding: 0,
     };
     stored.flow.netns = socket.netns();

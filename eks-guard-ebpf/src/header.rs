@@ -1,15 +1,19 @@
 //! What the headers of a packet say about where it goes.
 
+use core::mem::MaybeUninit;
 use core::ptr::addr_of;
 
+use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::programs::sk_buff::SkBuff;
 use eks_guard_ebpf::address::{self, Words};
 use eks_guard_ebpf::refusal::Refusal;
 use eks_guard_ebpf::transport::{Ports, ports};
 
-use crate::context::Destination;
-use crate::judge::Target;
+use crate::apart::{self, Plain};
+use crate::judge::{Payload, Target};
 
+/// What a frame begins with.
+pub(crate) const ETHERNET_HEADER: usize = 14;
 const OFFSET_BITS_V4: u16 = 0x1fff;
 const OFFSET_BITS_V6: u16 = 0xfff8;
 /// Of a header without options.
@@ -33,42 +37,32 @@ const FRAGMENT: u8 = 44;
 const AUTHENTICATION: u8 = 51;
 const DESTINATION_OPTIONS: u8 = 60;
 
-/// Extension headers that are followed. No stack sends as many.
-const MAX_HEADERS: usize = 8;
+/// Extension headers that are followed: as many as RFC 8200 (4.1) knows beside the routing header. No stack sends as many.
+const MAX_HEADERS: usize = 6;
 
 /// A packet that does not leave.
+#[repr(C)]
 pub(crate) struct Dropped {
-    /// Where it would have gone; IPv4 mapped.
-    pub(crate) addr: Words,
-    /// Host order; 0 where it is not known.
-    pub(crate) port: u16,
-    /// Of IP; 0 where it is not known.
-    pub(crate) protocol: u8,
+    /// Where it would have gone; all zeros where that is not known.
+    pub(crate) target: Target,
     /// Why.
     pub(crate) refusal: Refusal,
 }
 
-/// What the headers of IP say.
+/// What the headers of a packet say.
+#[repr(C, align(8))]
+#[derive(Clone, Copy)]
 pub(crate) struct Header {
-    pub(crate) addr: Words,
-    base: usize,
+    pub(crate) target: Target,
+    /// Where the payload begins.
+    pub(crate) payload: u32,
     version: u32,
-    /// Whether IPv4 options follow, which may send the packet by way of others.
-    pub(crate) has_options: bool,
-    pub(crate) payload: Payload,
-    /// The first word of the payload where it was read in place: ports, of protocols that have some. 0: not read.
-    ports: u32,
+    /// How many words of IPv4 options follow, which may send the packet by way of others.
+    pub(crate) options: u32,
 }
 
-/// What follows the headers of IP. Every field always has a value: the verifier refuses to copy one that has none, as the
-/// halves of a `Result` would.
-#[derive(Clone, Copy)]
-pub(crate) struct Payload {
-    pub(crate) protocol: u8,
-    pub(crate) at: usize,
-    /// Why `protocol` and `at` cannot be relied on.
-    pub(crate) unknown: Option<Refusal>,
-}
+// SAFETY: ten halves of words, of which zeros are a value.
+unsafe impl Plain for Header {}
 
 /// The first packet of a connection: where it comes from, IPv4 mapped, and the number its bytes are counted from.
 pub(crate) struct Syn {
@@ -81,98 +75,113 @@ impl Dropped {
     /// Nothing is known about it.
     #[inline(always)]
     pub(crate) fn unread(refusal: Refusal) -> Self {
-        Self {
+        let target = Target {
             addr: [0; 4],
-            port: 0,
             protocol: 0,
-            refusal,
-        }
+            port: 0,
+            payload: Payload::Unreadable,
+        };
+        Self { target, refusal }
     }
 
     /// It was going there.
     #[inline(always)]
     pub(crate) fn towards(target: &Target, refusal: Refusal) -> Self {
         Self {
-            addr: target.addr,
-            port: target.port,
-            protocol: target.protocol,
+            target: *target,
             refusal,
         }
     }
 }
 
-impl Header {
-    /// Reads the headers that begin at `base`.
-    #[inline(always)]
-    pub(crate) fn read(packet: &SkBuff, base: usize) -> Option<Self> {
-        let begin = words::<WORDS_V4>(packet, base)?.map(u32::from_be);
-        match begin[0] >> 28 {
-            4 => Some(read_v4(packet, &begin, base)),
-            6 => read_v6(packet, base, (begin[1] >> 8) as u8),
-            _ => None,
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn read_packet(packet: *mut __sk_buff, header: *mut Header) -> u32 {
+    read_into(packet, 0, header)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn read_frame(frame: *mut __sk_buff, header: *mut Header) -> u32 {
+    read_into(frame, ETHERNET_HEADER, header)
+}
+
+/// Answers 1 where there was a header to read.
+#[inline(always)]
+fn read_into(packet: *mut __sk_buff, base: usize, header: *mut Header) -> u32 {
+    // SAFETY: the caller's memory, unless it is null.
+    match (read(&SkBuff::new(packet), base), unsafe { header.as_mut() }) {
+        (Some(found), Some(header)) => {
+            *header = found;
+            1
         }
+        _ => 0,
+    }
+}
+
+/// Reads the headers that begin at `base`.
+#[inline(always)]
+fn read(packet: &SkBuff, base: usize) -> Option<Header> {
+    let begin = words::<WORDS_V4>(packet, base)?.map(u32::from_be);
+    match begin[0] >> 28 {
+        4 => Some(read_v4(packet, &begin, base)),
+        6 => read_v6(packet, base, (begin[1] >> 8) as u8),
+        _ => None,
+    }
+}
+
+impl Header {
+    /// Of a packet that begins with them.
+    #[inline(always)]
+    pub(crate) fn of_packet<'a>(packet: &SkBuff, memory: &'a mut MaybeUninit<Self>) -> Option<&'a Self> {
+        let is_read = read_packet(packet.skb, apart::clear(memory)) == 1;
+        // SAFETY: all of it was written, and zeros are a value.
+        is_read.then(|| unsafe { memory.assume_init_ref() })
+    }
+
+    /// Of a frame.
+    #[inline(always)]
+    pub(crate) fn of_frame<'a>(frame: &SkBuff, memory: &'a mut MaybeUninit<Self>) -> Option<&'a Self> {
+        let is_read = read_frame(frame.skb, apart::clear(memory)) == 1;
+        // SAFETY: as above.
+        is_read.then(|| unsafe { memory.assume_init_ref() })
     }
 
     /// Whether others are to send the packet on to where its header does not say.
     #[inline(always)]
     pub(crate) fn is_routed(&self) -> bool {
-        matches!(self.payload.unknown, Some(Refusal::RoutingHeader))
+        self.target.payload == Payload::Routed
     }
 
-    /// The beginning of a TCP connection, if the packet is one.
+    /// The beginning of a TCP connection, if the packet, which begins with this header, is one.
     #[inline(always)]
     pub(crate) fn syn(&self, packet: &SkBuff) -> Option<Syn> {
-        if self.payload.protocol != TCP || self.payload.unknown.is_some() {
+        if self.target.protocol != u32::from(TCP) || self.target.payload != Payload::Known {
             return None;
         }
-        let begin = packet.load::<[u32; 4]>(self.payload.at).ok()?;
+        let begin = packet.load::<[u32; 4]>(self.payload as usize).ok()?;
         let [ports, isn, _acknowledged, flags] = begin.map(u32::from_be);
         if flags & (SYN | ACK) != SYN {
             return None;
         }
         let addr = match self.version {
-            4 => address::mapped(words::<1>(packet, self.base + SOURCE_V4)?[0]),
-            _ => words::<4>(packet, self.base + SOURCE_V6)?,
+            4 => address::mapped(words::<1>(packet, SOURCE_V4)?[0]),
+            _ => words::<4>(packet, SOURCE_V6)?,
         };
         let port = (ports >> 16) as u16;
         Some(Syn { addr, port, isn })
     }
-
-    /// Where the packet goes, its port included where there is one to read.
-    #[inline(always)]
-    pub(crate) fn target(&self, packet: &SkBuff, nat64: &[[u32; 3]]) -> Target {
-        let mut target = Target {
-            addr: self.addr,
-            form: address::form_among(&self.addr, nat64),
-            protocol: self.payload.protocol,
-            port: 0,
-            unknown: self.payload.unknown,
-        };
-        if target.unknown.is_some() {
-            return target;
-        }
-        match ports(self.payload.protocol) {
-            Ports::None => {}
-            Ports::Unknown => target.unknown = Some(Refusal::Unreadable),
-            Ports::Second if self.ports != 0 => target.port = self.ports as u16,
-            Ports::Second => match packet.load::<u16>(self.payload.at + 2) {
-                Ok(port) => target.port = u16::from_be(port),
-                Err(_short) => target.unknown = Some(Refusal::Unreadable),
-            },
-        }
-        target
-    }
 }
 
-/// Brings a packet into the kernel's own memory, unless its headers are there: the pages of a packet socket's ring stay its
+/// Brings a frame into the kernel's own memory, unless its headers are there: the pages of a packet socket's ring stay its
 /// owner's to change, between this look and the next one.
 #[inline(always)]
-pub(crate) fn settle(packet: &SkBuff, base: usize) -> Result<(), Refusal> {
-    let (data, end) = bounds(packet);
-    if end - data >= packet.len() as usize || has_plain_headers(packet, base) {
+pub(crate) fn settle(frame: &SkBuff) -> Result<(), Refusal> {
+    let (data, end) = bounds(frame);
+    if end - data >= frame.len() as usize || has_plain_headers(frame, ETHERNET_HEADER) {
         return Ok(());
     }
-    packet.pull_data(packet.len()).map_err(|_| Refusal::Unreadable)
+    frame.pull_data(frame.len()).map_err(|_| Refusal::Unreadable)
 }
 
 /// Whether the header of IP and the ports stand in one piece, nothing between them.
@@ -191,23 +200,24 @@ fn has_plain_headers(packet: &SkBuff, base: usize) -> bool {
 
 /// Where a packet goes whose header of IP and ports stand in one piece, nothing between them: most do. `None` says nothing.
 #[inline(always)]
-pub(crate) fn plain(packet: &SkBuff, base: usize) -> Option<Destination> {
+pub(crate) fn plain(packet: &SkBuff, base: usize) -> Option<Target> {
     let [first, second, third] = in_place::<3>(packet, base)?.map(u32::from_be);
-    let (addr, ports_word, protocol) = match first >> 24 {
+    let (addr, word, protocol) = match first >> 24 {
         PLAIN_V4 if second as u16 & OFFSET_BITS_V4 == 0 => {
-            let [v4, ports] = in_place::<2>(packet, base + DESTINATION_V4)?;
-            (address::mapped(v4), ports, (third >> 16) as u8)
+            let [v4, word] = in_place::<2>(packet, base + DESTINATION_V4)?;
+            (address::mapped(v4), word, third >> 16 & 0xff)
         }
         first if first >> 4 == 6 => {
-            let [a, b, c, d, ports] = in_place::<5>(packet, base + DESTINATION_V6)?;
-            ([a, b, c, d], ports, (second >> 8) as u8)
+            let [a, b, c, d, word] = in_place::<5>(packet, base + DESTINATION_V6)?;
+            ([a, b, c, d], word, second >> 8 & 0xff)
         }
         _ => return None,
     };
-    (ports(protocol) == Ports::Second).then_some(Destination {
+    (ports(protocol as u8) == Ports::Second).then_some(Target {
         addr,
-        port: u32::from_be(ports_word) as u16,
         protocol,
+        port: u32::from_be(word) & 0xffff,
+        payload: Payload::Known,
     })
 }
 
@@ -247,90 +257,123 @@ fn bounds(packet: &SkBuff) -> (usize, usize) {
     }
 }
 
-/// The word at a place known beforehand, in host order; 0 where it cannot be read in place.
-#[inline(always)]
-fn word(packet: &SkBuff, at: usize) -> u32 {
-    in_place::<1>(packet, at).map_or(0, |[word]| u32::from_be(word))
-}
-
 /// From the words of the header, in host order.
 #[inline(always)]
 fn read_v4(packet: &SkBuff, header: &[u32; WORDS_V4], base: usize) -> Header {
     let [first, second, third, _source, destination] = *header;
     let words = (first >> 24 & 0xf) as usize;
-    let later = second as u16 & OFFSET_BITS_V4 != 0;
-    Header {
-        addr: address::mapped(destination.to_be()),
-        base,
-        version: 4,
-        has_options: words > WORDS_V4,
-        payload: Payload {
-            protocol: (third >> 16) as u8,
-            at: base + words * 4,
-            unknown: later.then_some(Refusal::Unreadable),
-        },
-        ports: if words == WORDS_V4 {
-            word(packet, base + WORDS_V4 * 4)
+    let end = End {
+        protocol: (third >> 16) as u8,
+        at: base + words * 4,
+        payload: if second as u16 & OFFSET_BITS_V4 == 0 {
+            Payload::Known
         } else {
-            0
+            Payload::Unreadable
         },
+    };
+    let begin = if words == WORDS_V4 {
+        in_place(packet, base + WORDS_V4 * 4)
+    } else {
+        None
+    };
+    Header {
+        target: end.target(packet, address::mapped(destination.to_be()), begin),
+        payload: end.at as u32,
+        version: 4,
+        options: words.saturating_sub(WORDS_V4) as u32,
     }
 }
 
 #[inline(always)]
 fn read_v6(packet: &SkBuff, base: usize, next: u8) -> Option<Header> {
     let addr = words::<4>(packet, base + DESTINATION_V6)?;
+    let end = follow(packet, base + HEADER_V6, next);
+    // No extension headers, then.
+    let begin = if ports(next) == Ports::Second {
+        in_place(packet, base + HEADER_V6)
+    } else {
+        None
+    };
     Some(Header {
-        addr,
-        base,
+        target: end.target(packet, addr, begin),
+        payload: end.at as u32,
         version: 6,
-        has_options: false,
-        payload: payload_v6(packet, base + HEADER_V6, next),
-        // No extension headers, then.
-        ports: if ports(next) == Ports::Second {
-            word(packet, base + HEADER_V6)
-        } else {
-            0
-        },
+        options: 0,
     })
+}
+
+/// Where the headers of IP end.
+#[derive(Clone, Copy)]
+struct End {
+    protocol: u8,
+    at: usize,
+    payload: Payload,
+}
+
+impl End {
+    /// Where the packet goes, its port included where there is one to read. `begin` is the first word of the payload, where it
+    /// could be read in place.
+    #[inline(always)]
+    fn target(&self, packet: &SkBuff, addr: Words, begin: Option<[u32; 1]>) -> Target {
+        let protocol = u32::from(self.protocol);
+        let mut target = Target {
+            addr,
+            protocol,
+            port: 0,
+            payload: self.payload,
+        };
+        if target.payload != Payload::Known {
+            return target;
+        }
+        match ports(self.protocol) {
+            Ports::None => {}
+            Ports::Unknown => target.payload = Payload::Unreadable,
+            Ports::Second => match begin.or_else(|| packet.load(self.at).ok()) {
+                Some([word]) => target.port = u32::from_be(word) & 0xffff,
+                None => target.payload = Payload::Unreadable,
+            },
+        }
+        target
+    }
 }
 
 /// Follows the extension headers. A chain that is longer than any real one hides something: it counts as a routing header.
 #[inline(always)]
-fn payload_v6(packet: &SkBuff, at: usize, first: u8) -> Payload {
-    let mut payload = Payload {
+fn follow(packet: &SkBuff, at: usize, first: u8) -> End {
+    let mut end = End {
         protocol: first,
         at,
-        unknown: None,
+        payload: Payload::Known,
     };
     for _ in 0..MAX_HEADERS {
-        let length = match payload.protocol {
-            HOP_BY_HOP | DESTINATION_OPTIONS => (length(packet, payload.at) + 1) * 8,
-            AUTHENTICATION => (length(packet, payload.at) + 2) * 4,
-            FRAGMENT => 8,
-            ROUTING => break,
-            _ => return payload,
-        };
-        if payload.protocol == FRAGMENT {
-            let offset = packet.load::<u16>(payload.at + 2).unwrap_or(u16::MAX);
-            if u16::from_be(offset) & OFFSET_BITS_V6 != 0 {
-                payload.unknown = Some(Refusal::Unreadable);
-                return payload;
-            }
+        if !matches!(
+            end.protocol,
+            HOP_BY_HOP | DESTINATION_OPTIONS | AUTHENTICATION | FRAGMENT | ROUTING
+        ) {
+            return end;
         }
-        let Ok(next) = packet.load::<u8>(payload.at) else {
-            payload.unknown = Some(Refusal::Unreadable);
-            return payload;
+        if end.protocol == ROUTING {
+            break;
+        }
+        // Next header, length, and the offset of a fragment.
+        let Ok(begin) = packet.load::<u32>(end.at) else {
+            end.payload = Payload::Unreadable;
+            return end;
         };
-        payload.protocol = next;
-        payload.at += length;
+        let begin = u32::from_be(begin);
+        let length = begin >> 16 & 0xff;
+        let length = match end.protocol {
+            FRAGMENT if begin as u16 & OFFSET_BITS_V6 != 0 => {
+                end.payload = Payload::Unreadable;
+                return end;
+            }
+            FRAGMENT => 8,
+            AUTHENTICATION => (length + 2) * 4,
+            _ => (length + 1) * 8,
+        };
+        end.protocol = (begin >> 24) as u8;
+        end.at += length as usize;
     }
-    payload.unknown = Some(Refusal::RoutingHeader);
-    payload
-}
-
-/// The length field of an extension header; one that is cut off leads beyond the packet, where nothing can be read.
-#[inline(always)]
-fn length(packet: &SkBuff, at: usize) -> usize {
-    usize::from(packet.load::<u8>(at + 1).unwrap_or(u8::MAX))
+    end.payload = Payload::Routed;
+    end
 }

@@ -1,148 +1,169 @@
-//! What a cgroup may do with a destination, whoever asks: the socket hooks, the packet hook and the wire hook. Nothing here
+//! What may be done with a destination, whoever asks: the socket hooks, the packet hook and the wire hook. Nothing here
 //! changes the socket.
 
+use core::mem::transmute;
+
 use aya_ebpf::btf_maps::lpm_trie::Key;
-use aya_ebpf::helpers::generated::bpf_get_current_ancestor_cgroup_id;
 use eks_guard_ebpf::address::{self, Form, Words};
 use eks_guard_ebpf::allow::{self, Allow};
 use eks_guard_ebpf::refusal::Refusal;
-use eks_guard_ebpf::{
-    ABI_VERSION, Class, Config, MAX_ANCESTOR_LEVELS, POD_AGENT, POD_ORDINARY, POD_SYSTEM, Pod, class, egress,
-    unknown,
-};
+use eks_guard_ebpf::{ABI_VERSION, Class, Config, class, egress, unknown};
 
-use crate::context::Destination;
-use crate::maps::{ALLOW4, ALLOW6, API4, API6, CFG, EXACT, PODS};
+use crate::maps::{ALLOW4, ALLOW6, API4, API6, CFG, EXACT};
 
-const IPPROTO_TCP: u8 = 6;
-
-/// Where something goes. Every field always has a value: the verifier refuses to copy one that has none.
+/// Where something goes.
+#[repr(C)]
+#[derive(Clone, Copy)]
 pub(crate) struct Target {
     /// IPv4 mapped.
     pub(crate) addr: Words,
-    /// What `addr` stands for.
-    pub(crate) form: Form,
     /// Of IP.
-    pub(crate) protocol: u8,
+    pub(crate) protocol: u32,
     /// Host order; 0 where the protocol has none.
-    pub(crate) port: u16,
-    /// Why `protocol` and `port` cannot be relied on.
-    pub(crate) unknown: Option<Refusal>,
+    pub(crate) port: u32,
+    /// Whether `protocol` and `port` can be relied on.
+    pub(crate) payload: Payload,
 }
 
-/// What is to be done with a destination that is not refused.
+/// What is known of what follows the headers of IP.
+#[repr(u32)]
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Payload {
+    /// Nothing: it is not there to be read.
+    Unreadable = 0,
+    /// Nothing: others may have to send the packet on to where its header does not say.
+    Routed = 1,
+    /// Its protocol, and its port where it has one.
+    Known = 2,
+}
+
+/// What is to be done with a destination that is not refused. The numbers are none of a [`Refusal`].
+#[repr(u32)]
+#[derive(Clone, Copy)]
 pub(crate) enum Judgement {
     /// None of the guard's business.
-    Pass,
-    /// The API server: goes to this port of the guard, on behalf of this cgroup, from a socket in this network namespace.
-    Redirect { cgroup: u64, port: u16, netns: u64 },
+    Pass = 0x100,
+    /// The API server: a port of its at an address that is somebody else's otherwise.
+    ApiPort = 0x101,
+    /// The API server: a port of its at its own address.
+    OwnApiPort = 0x102,
+    /// The API server's own address, and no port of its.
+    OwnApiAddress = 0x103,
 }
 
-/// Who a cgroup on record is.
-pub(crate) enum Standing {
-    Agent,
-    Exempt,
-    Unknown,
-}
+/// Instead of one of [`egress`]: nobody has classified the cgroup.
+const UNCLASSIFIED: u32 = u32::MAX;
 
-/// Judges what the current process does with a destination.
+/// What is in no class: none has this number.
+const NO_CLASS: u32 = 0;
+
+/// Instead of the IPv4 address that an address stands for.
+const NATIVE: u64 = u64::MAX;
+
+/// What an agent, by its index in the allow maps and its mode, may do with a target that its list does not name exactly.
 #[inline(always)]
-pub(crate) fn judge(destination: &Destination) -> Result<Judgement, Refusal> {
-    let config = config()?;
-    let pod = pod_of_current(config);
-    let standing = standing(pod.map(|(_, pod)| pod));
-    if let Standing::Exempt = standing {
-        return Ok(Judgement::Pass);
+pub(crate) fn of_agent(index: u32, mode: u32, target: &Target) -> Result<Judgement, Refusal> {
+    const PASS: u32 = Judgement::Pass as u32;
+    const API_PORT: u32 = Judgement::ApiPort as u32;
+    const OWN_API_PORT: u32 = Judgement::OwnApiPort as u32;
+    const OWN_API_ADDRESS: u32 = Judgement::OwnApiAddress as u32;
+    match judge_target(target, index, mode) {
+        PASS => Ok(Judgement::Pass),
+        API_PORT => Ok(Judgement::ApiPort),
+        OWN_API_PORT => Ok(Judgement::OwnApiPort),
+        OWN_API_ADDRESS => Ok(Judgement::OwnApiAddress),
+        // SAFETY: they are numbered from zero on, without gaps.
+        number if number < Refusal::ALL.len() as u32 => Err(unsafe { transmute::<u32, Refusal>(number) }),
+        _ => Err(Refusal::Abi),
     }
-    if let (Standing::Agent, Some((_, pod))) = (&standing, pod)
-        && is_exact(pod.index, pod.egress, destination)
-    {
-        return Ok(Judgement::Pass);
-    }
-    let target = Target {
-        addr: destination.addr,
-        form: address::form_among(&destination.addr, &config.nat64),
-        protocol: destination.protocol,
-        port: destination.port,
-        unknown: None,
+}
+
+/// What a cgroup that nobody has classified may do with a target.
+#[inline(always)]
+pub(crate) fn of_unknown(target: &Target) -> Result<(), Refusal> {
+    of_agent(0, UNCLASSIFIED, target).map(|_pass| ())
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn judge_target(target: *const Target, index: u32, mode: u32) -> u32 {
+    // SAFETY: the caller's memory, unless it is null.
+    let outcome = match unsafe { target.as_ref() } {
+        Some(target) => judge(target, index, mode),
+        None => Err(Refusal::Abi),
     };
-    match (standing, pod) {
-        (Standing::Agent, Some((cgroup, pod))) => of_agent(&target, cgroup, pod),
-        _ => of_unknown(config, &target).map(|()| Judgement::Pass),
+    match outcome {
+        Ok(judgement) => judgement as u32,
+        Err(refusal) => refusal as u32,
     }
 }
 
 #[inline(always)]
-fn of_agent(target: &Target, cgroup: u64, pod: &Pod) -> Result<Judgement, Refusal> {
-    let Some(api) = towards(pod.index, pod.egress, target)? else {
-        return Ok(Judgement::Pass);
+fn judge(target: &Target, index: u32, mode: u32) -> Result<Judgement, Refusal> {
+    if mode == UNCLASSIFIED {
+        if config()?.unknown == unknown::PASS {
+            return Ok(Judgement::Pass);
+        }
+        if target.payload == Payload::Routed {
+            return Err(Refusal::Unclassified);
+        }
+    }
+    let v4 = stands_for(&target.addr);
+    let class = match class_of(v4, target) {
+        Some(found) if belongs(found, target)? => match found.class {
+            _ if mode == UNCLASSIFIED => return Err(Refusal::Unclassified),
+            class::API => return Ok(api(found, target)),
+            class::IMDS | class::POD_IDENTITY | class::KUBELET | class::OTHER_CLUSTER => found.class,
+            _ => return Err(Refusal::UnknownClass),
+        },
+        _ if mode == UNCLASSIFIED || mode == u32::from(egress::BLOCK_LIST) => return Ok(Judgement::Pass),
+        _ if address::is_loopback(address::form(&target.addr), &target.addr) => return Ok(Judgement::Pass),
+        _ => NO_CLASS,
     };
-    if target.protocol != IPPROTO_TCP {
-        Err(Refusal::NotTcp)
-    } else if !api.has_port(target.port) {
-        Err(Refusal::OtherPort)
-    } else if pod.listener_port == 0 {
-        Err(Refusal::NoListener)
+    if list_allows(target, index, class, v4) == 1 {
+        Ok(Judgement::Pass)
+    } else if class == NO_CLASS {
+        Err(Refusal::NotAllowed)
     } else {
-        Ok(Judgement::Redirect {
-            cgroup,
-            port: pod.listener_port,
-            netns: pod.listener_netns,
-        })
+        Err(Refusal::Infrastructure)
+    }
+}
+
+#[inline(always)]
+fn api(found: &Class, target: &Target) -> Judgement {
+    if found.port_only == 1 {
+        Judgement::ApiPort
+    } else if found.has_port(target.port as u16) {
+        Judgement::OwnApiPort
+    } else {
+        Judgement::OwnApiAddress
+    }
+}
+
+/// The IPv4 address (network order) that an address stands for, or [`NATIVE`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn stands_for(addr: *const Words) -> u64 {
+    // SAFETY: the caller's memory, unless it is null.
+    let (Some(addr), Ok(config)) = (unsafe { addr.as_ref() }, config()) else {
+        return NATIVE;
+    };
+    match address::form_among(addr, &config.nat64) {
+        Form::Mapped(v4) | Form::Nat64(v4) => v4.into(),
+        Form::Native => NATIVE,
     }
 }
 
 /// Whether an agent's list names just this destination, and no class has the address: one look instead of several into
 /// tables of prefixes. The address of a NAT64 gateway is never found: what it stands for decides.
 #[inline(always)]
-pub(crate) fn is_exact(index: u32, mode: u16, destination: &Destination) -> bool {
-    if mode != egress::ALLOW_LIST {
+pub(crate) fn is_exact(index: u32, mode: u32, target: &Target) -> bool {
+    if mode != u32::from(egress::ALLOW_LIST) || target.payload != Payload::Known {
         return false;
     }
-    let scope = allow::scope(destination.protocol, destination.port);
     // SAFETY: the memory is the map's for as long as the program runs; a rewritten entry may be read in its new form.
-    let found = unsafe { EXACT.get(allow::key6(index, scope, &destination.addr)) };
+    let found = unsafe { EXACT.get(allow::key6(index, scope(target), &target.addr)) };
     found.is_some_and(|exact| exact.passes == 1)
-}
-
-/// What an agent may do with a target: pass it, or, where it is the API server's, whatever the hook makes of that.
-#[inline(always)]
-pub(crate) fn towards(index: u32, mode: u16, target: &Target) -> Result<Option<&'static Class>, Refusal> {
-    if let Some(found) = class_of(target)
-        && belongs(found, target)?
-    {
-        return match found.class {
-            class::API => Ok(Some(found)),
-            class::IMDS | class::POD_IDENTITY | class::KUBELET | class::OTHER_CLUSTER => {
-                if allows(index, target, found.class) {
-                    Ok(None)
-                } else {
-                    Err(Refusal::Infrastructure)
-                }
-            }
-            _ => Err(Refusal::UnknownClass),
-        };
-    }
-    if mode == egress::BLOCK_LIST
-        || address::is_loopback(target.form, &target.addr)
-        || allows(index, target, 0)
-    {
-        Ok(None)
-    } else {
-        Err(Refusal::NotAllowed)
-    }
-}
-
-/// What a cgroup that nobody has classified may do with a target.
-#[inline(always)]
-pub(crate) fn of_unknown(config: &Config, target: &Target) -> Result<(), Refusal> {
-    if config.unknown == unknown::PASS {
-        return Ok(());
-    }
-    match class_of(target) {
-        Some(found) if belongs(found, target)? => Err(Refusal::Unclassified),
-        _ => Ok(()),
-    }
 }
 
 /// The configuration, when it is for these programs.
@@ -156,22 +177,13 @@ pub(crate) fn config() -> Result<&'static Config, Refusal> {
     }
 }
 
-/// An entry that says nothing is none.
-#[inline(always)]
-pub(crate) fn standing(pod: Option<&Pod>) -> Standing {
-    match pod {
-        Some(pod) if pod.flags & POD_AGENT != 0 => Standing::Agent,
-        Some(pod) if pod.flags & (POD_SYSTEM | POD_ORDINARY) != 0 => Standing::Exempt,
-        Some(_) | None => Standing::Unknown,
-    }
-}
-
 /// The class of a target; whatever stands for an IPv4 address is looked up as that address.
 #[inline(always)]
-fn class_of(target: &Target) -> Option<&'static Class> {
-    match target.form {
-        Form::Mapped(v4) | Form::Nat64(v4) => API4.get(&Key::new(32, v4)),
-        Form::Native => API6.get(&Key::new(128, target.addr)),
+fn class_of(v4: u64, target: &Target) -> Option<&'static Class> {
+    if v4 == NATIVE {
+        API6.get(&Key::new(128, target.addr))
+    } else {
+        API4.get(&Key::new(32, v4 as u32))
     }
 }
 
@@ -181,75 +193,50 @@ fn belongs(found: &Class, target: &Target) -> Result<bool, Refusal> {
     if found.port_only != 1 {
         return Ok(true);
     }
-    match target.unknown {
-        Some(refusal) => Err(refusal),
-        None => Ok(found.has_port(target.port)),
+    match target.payload {
+        Payload::Unreadable => Err(Refusal::Unreadable),
+        Payload::Routed => Err(Refusal::RoutingHeader),
+        Payload::Known => Ok(found.has_port(target.port as u16)),
     }
 }
 
-/// Whether an agent's list has an entry for a target of an infrastructure class, or of none (0). The narrowest scope is
-/// asked first: it is what most entries have.
+/// Answers 1 when an agent's list has an entry for a target of an infrastructure class, or of [`NO_CLASS`]. The narrowest
+/// scope is asked first: it is what most entries have. `v4` is the IPv4 address that the target's stands for, or [`NATIVE`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn list_allows(target: *const Target, index: u32, class: u32, v4: u64) -> u32 {
+    // SAFETY: the caller's memory, unless it is null.
+    let Some(target) = (unsafe { target.as_ref() }) else {
+        return 0;
+    };
+    let look = |scope| opens(entry(index, scope, v4, target), class);
+    let is_known = target.payload == Payload::Known;
+    let found = is_known && target.port != 0 && look(scope(target))
+        || is_known && look(allow::scope(target.protocol as u8, 0))
+        || look(allow::ANYTHING);
+    u32::from(found)
+}
+
 #[inline(always)]
-fn allows(index: u32, target: &Target, class: u32) -> bool {
-    if target.unknown.is_none() {
-        if target.port != 0
-            && opens(
-                entry(index, allow::scope(target.protocol, target.port), target),
-                class,
-            )
-        {
-            return true;
-        }
-        if opens(entry(index, allow::scope(target.protocol, 0), target), class) {
-            return true;
-        }
-    }
-    opens(entry(index, allow::ANYTHING, target), class)
+fn scope(target: &Target) -> u32 {
+    allow::scope(target.protocol as u8, target.port as u16)
 }
 
 #[inline(always)]
 fn opens(entry: Option<&Allow>, class: u32) -> bool {
     match entry {
-        Some(entry) => class == 0 || entry.opens == class,
+        Some(entry) => class == NO_CLASS || entry.opens == class,
         None => false,
     }
 }
 
 #[inline(always)]
-fn entry(index: u32, scope: u32, target: &Target) -> Option<&'static Allow> {
-    match target.form {
-        Form::Mapped(v4) | Form::Nat64(v4) => {
-            let key = allow::key4(index, scope, v4);
-            ALLOW4.get(&Key::new(allow::FIXED_BITS + 32, key))
-        }
-        Form::Native => {
-            let key = allow::key6(index, scope, &target.addr);
-            ALLOW6.get(&Key::new(allow::FIXED_BITS + 128, key))
-        }
+fn entry(index: u32, scope: u32, v4: u64, target: &Target) -> Option<&'static Allow> {
+    if v4 == NATIVE {
+        let key = allow::key6(index, scope, &target.addr);
+        ALLOW6.get(&Key::new(allow::FIXED_BITS + 128, key))
+    } else {
+        let key = allow::key4(index, scope, v4 as u32);
+        ALLOW4.get(&Key::new(allow::FIXED_BITS + 32, key))
     }
-}
-
-/// The cgroup on record the current process stands in, at whatever depth below it.
-#[inline(always)]
-pub(crate) fn pod_of_current(config: &Config) -> Option<(u64, &'static Pod)> {
-    // SAFETY: a helper without pointers; it answers 0 where there is no ancestor.
-    pod_by(config, |level| unsafe {
-        bpf_get_current_ancestor_cgroup_id(level)
-    })
-}
-
-/// The cgroup on record whose ancestor at some level has the id that `ancestor` answers.
-#[inline(always)]
-pub(crate) fn pod_by(config: &Config, ancestor: impl Fn(i32) -> u64) -> Option<(u64, &'static Pod)> {
-    for i in 0..MAX_ANCESTOR_LEVELS {
-        if i as u32 >= config.level_count {
-            break;
-        }
-        let id = ancestor(config.levels[i] as i32);
-        // SAFETY: the memory is the map's for as long as the program runs; a rewritten entry may be read in its new form.
-        if let Some(pod) = unsafe { PODS.get(id) } {
-            return Some((id, pod));
-        }
-    }
-    None
 }

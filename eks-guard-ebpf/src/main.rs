@@ -6,12 +6,14 @@
     reason = "contexts, maps and helpers are raw; the verifier checks every access"
 )]
 
+mod apart;
 mod connect;
 mod context;
 mod flow;
 mod header;
 mod judge;
 mod maps;
+mod owner;
 mod packet;
 mod reply;
 mod report;

@@ -29,17 +29,17 @@ pub(crate) fn count(index: u32) {
     }
 }
 
-/// Counts and reports a refused destination.
+/// Counts and reports a refused target.
 #[inline(always)]
 pub(crate) fn refused(hook: Hook, socket: &SockAddr<'_>, refusal: Refusal) {
-    let destination = socket.destination();
+    let target = socket.target();
     count(stat::refused(hook, refusal));
-    let protocol = u16::from(destination.protocol);
+    let protocol = target.protocol as u16;
     let report = Report {
         netns: socket.netns(),
-        ..Report::of_caller(hook, refusal, destination.port, protocol)
+        ..Report::of_caller(hook, refusal, target.port as u16, protocol)
     };
-    send(&report, &destination.addr);
+    send(&report, &target.addr);
 }
 
 /// Counts and reports a refused socket.
@@ -57,7 +57,10 @@ pub(crate) fn socket_refused(ctx: &SockContext, refusal: Refusal) {
 #[inline(always)]
 pub(crate) fn packet_dropped(packet: &SkBuff, dropped: &Dropped) {
     count(stat::refused(Hook::Packet, dropped.refusal));
-    send(&Report::of_packet(Hook::Packet, packet, dropped), &dropped.addr);
+    send(
+        &Report::of_packet(Hook::Packet, packet, dropped),
+        &dropped.target.addr,
+    );
 }
 
 /// Counts and reports a dropped frame.
@@ -68,7 +71,7 @@ pub(crate) fn frame_dropped(packet: &SkBuff, dropped: &Dropped) {
         ifindex: wire::ifindex(packet),
         ..Report::of_packet(Hook::Wire, packet, dropped)
     };
-    send(&report, &dropped.addr);
+    send(&report, &dropped.target.addr);
 }
 
 /// Counts and reports a connection that the listener will close.
@@ -120,7 +123,7 @@ fn send(report: &Report, addr: &Words) {
     entry.submit(0);
 }
 
-/// What is in an event beside its time and its destination.
+/// What is in an event beside its time and its target.
 struct Report {
     cgroup: u64,
     netns: u64,
@@ -150,8 +153,8 @@ impl Report {
             by: By::Nobody,
             pid: 0,
             ifindex: 0,
-            port: dropped.port,
-            protocol: u16::from(dropped.protocol),
+            port: dropped.target.port as u16,
+            protocol: dropped.target.protocol as u16,
             hook,
             refusal: dropped.refusal,
         }

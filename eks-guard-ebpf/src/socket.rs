@@ -5,7 +5,7 @@ use eks_guard_ebpf::refusal::Refusal;
 use eks_guard_ebpf::transport::is_visible;
 
 use crate::context;
-use crate::judge::{Standing, config, pod_of_current, standing};
+use crate::owner::Owner;
 
 /// Refuses sockets whose destinations the connect and send hooks do not see. Those of cgroups that nobody has classified
 /// are left to the packet hook.
@@ -15,9 +15,8 @@ pub(crate) fn create(ctx: &SockContext) -> Result<(), Refusal> {
     if is_visible(kind, protocol) {
         return Ok(());
     }
-    let pod = pod_of_current(config()?);
-    match standing(pod.map(|(_, pod)| pod)) {
-        Standing::Agent => Err(Refusal::SocketKind),
-        Standing::Exempt | Standing::Unknown => Ok(()),
+    match Owner::of_current()? {
+        Owner::Agent(_) => Err(Refusal::SocketKind),
+        Owner::Exempt | Owner::Unknown => Ok(()),
     }
 }

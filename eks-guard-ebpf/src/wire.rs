@@ -1,6 +1,7 @@
 //! Frames that an agent's pod has put on the wire to its node: the one place where those of packet sockets, and of sockets
 //! that came from elsewhere, are seen. Whose they are, is the interface's to say: nothing in a frame is believed.
 
+use core::mem::MaybeUninit;
 use core::ptr::addr_of;
 
 use aya_ebpf::programs::sk_buff::SkBuff;
@@ -9,11 +10,10 @@ use eks_guard_ebpf::refusal::Refusal;
 use eks_guard_ebpf::{Link, POD_AGENT};
 
 use crate::header::{self, Dropped, Header};
-use crate::judge::{Target, config, is_exact, towards};
+use crate::judge::{self, Judgement, Payload, config};
 use crate::maps::LINKS;
 use crate::reply;
 
-const ETHERNET_HEADER: usize = 14;
 const IPV4: u16 = 0x0800;
 const ARP: u16 = 0x0806;
 const IPV6: u16 = 0x86dd;
@@ -37,7 +37,7 @@ const LISTENER_REPORT_V2: u8 = 143;
 /// interface, where nobody looks.
 #[inline(always)]
 pub(crate) fn arrive(packet: &SkBuff) -> Result<(), Dropped> {
-    let config = config().map_err(Dropped::unread)?;
+    config().map_err(Dropped::unread)?;
     if is_tagged(packet) {
         return Err(Dropped::unread(Refusal::UnknownProtocol));
     }
@@ -48,41 +48,41 @@ pub(crate) fn arrive(packet: &SkBuff) -> Result<(), Dropped> {
     }
     let link = link(packet);
     if let Some(link) = link
-        && let Some(destination) = header::plain(packet, ETHERNET_HEADER)
-        && is_exact(link.index, link.egress, &destination)
+        && let Some(target) = header::plain(packet, header::ETHERNET_HEADER)
+        && judge::is_exact(link.index, link.egress.into(), &target)
     {
         return Ok(());
     }
-    header::settle(packet, ETHERNET_HEADER).map_err(Dropped::unread)?;
-    let Some(header) = Header::read(packet, ETHERNET_HEADER) else {
+    header::settle(packet).map_err(Dropped::unread)?;
+    let mut memory = MaybeUninit::uninit();
+    let Some(header) = Header::of_frame(packet, &mut memory) else {
         return Err(Dropped::unread(Refusal::Unreadable));
     };
-    let target = header.target(packet, &config.nat64);
-    match message(packet, &header) {
-        REDIRECT_V4 | REDIRECT_V6 | ROUTER_ADVERTISEMENT => {
-            return Err(Dropped::towards(&target, Refusal::Martian));
-        }
-        kind if finds_neighbours(kind) && is_link_local(&header.addr) => return Ok(()),
-        _ => {}
-    }
-    judge(packet, link, &header, &target).map_err(|refusal| Dropped::towards(&target, refusal))
+    let outcome = match message(packet, header) {
+        REDIRECT_V4 | REDIRECT_V6 | ROUTER_ADVERTISEMENT => Err(Refusal::Martian),
+        kind if finds_neighbours(kind) && is_link_local(&header.target.addr) => Ok(()),
+        _ => judge(packet, link, header),
+    };
+    outcome.map_err(|refusal| Dropped::towards(&header.target, refusal))
 }
 
 #[inline(always)]
-fn judge(packet: &SkBuff, link: Option<&Link>, header: &Header, target: &Target) -> Result<(), Refusal> {
+fn judge(packet: &SkBuff, link: Option<&Link>, header: &Header) -> Result<(), Refusal> {
     let link = link.ok_or(Refusal::Unclassified)?;
-    if header.is_routed() || header.has_options {
+    if header.is_routed() || header.options != 0 {
         return Err(Refusal::RoutingHeader);
     }
     // Before the rule, which passes loopback: a node that routes it would take the frame for its own.
-    if address::is_loopback(target.form, &target.addr) {
+    if address::is_loopback(address::form(&header.target.addr), &header.target.addr) {
         return Err(Refusal::Martian);
     }
-    match towards(link.index, link.egress, target) {
-        Ok(Some(_api)) => Err(Refusal::NotRedirected),
+    match judge::of_agent(link.index, link.egress.into(), &header.target) {
+        Ok(Judgement::Pass) => Ok(()),
+        Ok(Judgement::ApiPort | Judgement::OwnApiPort | Judgement::OwnApiAddress) => {
+            Err(Refusal::NotRedirected)
+        }
         Err(Refusal::NotAllowed) if reply::is_reply(packet) => Ok(()),
         Err(refusal) => Err(refusal),
-        Ok(None) => Ok(()),
     }
 }
 
@@ -97,14 +97,12 @@ fn link(packet: &SkBuff) -> Option<&'static Link> {
 /// The type of an ICMP message that matters here; 0, which is none that does, of any other packet.
 #[inline(always)]
 fn message(packet: &SkBuff, header: &Header) -> u8 {
-    if header.payload.unknown.is_some() {
+    let protocol = header.target.protocol as u8;
+    if header.target.payload != Payload::Known || !matches!(protocol, ICMP | ICMPV6) {
         return 0;
     }
-    if !matches!(header.payload.protocol, ICMP | ICMPV6) {
-        return 0;
-    }
-    let kind = packet.load::<u8>(header.payload.at).unwrap_or(0);
-    match (header.payload.protocol, kind) {
+    let kind = packet.load::<u8>(header.payload as usize).unwrap_or(0);
+    match (protocol, kind) {
         (ICMP, REDIRECT_V4) => kind,
         (ICMPV6, LISTENER_REPORT..=REDIRECT_V6 | LISTENER_REPORT_V2) => kind,
         _ => 0,

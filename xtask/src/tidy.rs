@@ -113,7 +113,15 @@ fn commands() -> Result<Vec<(&'static str, std::process::Command)>> {
     let mut deny = std::process::Command::new(setup::cargo_deny()?);
     deny.current_dir(paths::workspace())
         .args(["check", "bans", "licenses", "sources"]);
+    // Workspaces of their own, which nothing else builds as a matter of course.
+    let lock =
+        |manifest: &str| process::cargo(&["update", "--workspace", "--locked", "--manifest-path", manifest]);
     Ok(vec![
+        ("lock_of_the_bench_is_in_step", lock("tests/decision/Cargo.toml")),
+        (
+            "lock_of_the_fuzz_targets_is_in_step",
+            lock("tests/fuzz/Cargo.toml"),
+        ),
         ("cargo_fmt", process::cargo(&["fmt", "--all", "--check"])),
         (
             "cargo_clippy",

@@ -10,7 +10,7 @@ use aya::programs::ProgramError;
 use crate::ebpf::cgroup::CgroupError;
 
 const REMEDY: &str =
-    "run as root (CAP_BPF, CAP_NET_ADMIN) on a kernel with BPF, outside containers that forbid bpf()";
+    "run as root (CAP_BPF, CAP_NET_ADMIN) on a kernel with BPF and BTF, outside containers that forbid bpf()";
 
 /// Why nothing is guarded. The run must not start.
 #[derive(Debug, thiserror::Error)]

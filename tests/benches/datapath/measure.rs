@@ -18,7 +18,7 @@ use crate::world::{API, DATAGRAMS, PEER, SINK, Who, World};
 const TURNS: usize = 40;
 const CONNECTIONS: usize = 100;
 const PACKETS: usize = 2_000;
-const STREAM: Duration = Duration::from_millis(100);
+const STREAM: Duration = Duration::from_millis(200);
 /// Connections of a burst, a repetition.
 const BURST: usize = 20_000;
 /// Runs of a program that a figure is made of, at least.

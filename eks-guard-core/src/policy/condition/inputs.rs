@@ -83,8 +83,14 @@ impl Tally {
 /// The parts of a JSON value that are read. A member that is null counts as absent, as it does to the API server.
 pub(super) fn convert<'v>(value: &'v Value, paths: &Paths, tally: &mut Tally) -> Box<dyn Val + 'v> {
     match value {
-        Value::Null => Box::new(CelNull),
-        Value::Bool(value) => Box::new(CelBool::from(*value)),
+        Value::Null => {
+            tally.count(0, 0);
+            Box::new(CelNull)
+        }
+        Value::Bool(value) => {
+            tally.count(0, 0);
+            Box::new(CelBool::from(*value))
+        }
         Value::Number(number) => {
             tally.count(0, 0);
             match number.as_i64() {

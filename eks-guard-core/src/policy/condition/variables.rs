@@ -69,8 +69,14 @@ impl<'a> Member<'a> {
                 tally.count(text.len(), 0);
                 Box::new(CelString::from(text))
             }
-            Self::Bool(value) => Box::new(CelBool::from(value)),
-            Self::Number(value) => Box::new(CelInt::from(value)),
+            Self::Bool(value) => {
+                tally.count(0, 0);
+                Box::new(CelBool::from(value))
+            }
+            Self::Number(value) => {
+                tally.count(0, 0);
+                Box::new(CelInt::from(value))
+            }
             Self::List(items) => {
                 tally.count(0, items.len());
                 let items: Vec<_> = items.into_iter().map(|it| it.into_val(tally)).collect();

@@ -269,3 +269,30 @@ fn what_compares_each_with_each_is_measured_so() {
                       it.?securityContext.?privileged.orValue(false)))";
     assert_eq!(asked(privileged), Ok(false));
 }
+
+#[test]
+fn every_kind_of_value_counts() {
+    for item in [
+        json!(null),
+        json!(true),
+        json!(1),
+        json!("x"),
+        json!({}),
+        json!([]),
+    ] {
+        let many = vec![item; 3_000];
+        let object = json!({"items": [many], "left": many, "right": many});
+        for source in [
+            "object.items.flatten().all(x, object.items.flatten().all(y, x == y))",
+            "object.left.all(x, x in object.right)",
+            "sets.contains(object.left, object.right)",
+        ] {
+            assert_eq!(
+                evaluate(source, Fact::Absent, Fact::Present(&object)),
+                Err(Fault::TooCostly),
+                "{source} {}",
+                object["left"][0]
+            );
+        }
+    }
+}

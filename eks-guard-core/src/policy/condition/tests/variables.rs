@@ -39,6 +39,11 @@ fn options_are_those_of_the_query_and_of_the_body_of_a_delete() {
             "request.options.labelSelector == 'app=web' && request.options.limit == 5 && !has(request.options.watch)",
         ),
         (
+            format!("GET {pods}?resourceVersion=7&resourceVersionMatch=Exact"),
+            "",
+            "request.options.resourceVersion == '7' && !has(request.options.preconditions)",
+        ),
+        (
             format!("GET {pods}/a/log?container=main&follow=1&tailLines=10"),
             "",
             "request.options.container == 'main' && request.options.follow && request.options.tailLines < 11",
