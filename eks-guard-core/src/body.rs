@@ -214,13 +214,13 @@ fn is_connect(info: &RequestInfo) -> bool {
         resource,
         subresource,
         ..
-    }) = &info.scope
+    }) = info.scope()
     else {
         return false;
     };
     group.is_empty()
-        && matches!(resource.as_str(), "pods" | "services" | "nodes")
-        && matches!(subresource.as_str(), "attach" | "exec" | "portforward" | "proxy")
+        && matches!(resource, "pods" | "services" | "nodes")
+        && matches!(subresource, "attach" | "exec" | "portforward" | "proxy")
 }
 
 fn refuse_json(error: &JsonError) -> Refusal {

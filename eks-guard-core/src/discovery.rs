@@ -104,13 +104,8 @@ impl Discovery {
         Ok(())
     }
 
-    fn find(&self, asked: &ResourceInfo) -> Option<&Served> {
-        let key = [
-            asked.group.as_str(),
-            &asked.version,
-            &asked.resource,
-            &asked.subresource,
-        ];
+    fn find(&self, asked: ResourceInfo<'_>) -> Option<&Served> {
+        let key = [asked.group, asked.version, asked.resource, asked.subresource];
         let index = self
             .served
             .binary_search_by(|served| served.key().cmp(&key))
@@ -119,7 +114,7 @@ impl Discovery {
     }
 }
 
-fn unknown(resource: &ResourceInfo, what: &str) -> Refusal {
+fn unknown(resource: ResourceInfo<'_>, what: &str) -> Refusal {
     let ResourceInfo {
         group,
         version,

@@ -54,7 +54,7 @@ pub fn accept(request: &ApiRequest, accept: Option<&str>) -> Result<String, Refu
 }
 
 fn carries_no_objects(request: &ApiRequest) -> bool {
-    match &request.info().scope {
+    match request.info().scope() {
         RequestScope::NonResource(_) => true,
         RequestScope::Resource(resource) => {
             resource.group.is_empty() && resource.resource == "pods" && resource.subresource == "log"

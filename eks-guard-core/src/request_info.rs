@@ -2,7 +2,9 @@
 //! (k8s.io/apiserver pkg/endpoints/request/requestinfo.go, 1.36).
 
 mod allow_list;
+mod class;
 mod escape;
+mod info;
 mod labels;
 mod options;
 mod path;
@@ -16,58 +18,16 @@ mod verb;
 
 use std::borrow::Cow;
 
+use smallvec::SmallVec;
+
 use crate::body::json::View;
 use crate::body::{Body, Pin, PinError};
 use crate::reason::{Reason, Refusal};
+use crate::request_info::info::{Parts, ResourceParts, Span};
 
+pub use info::{RequestInfo, RequestScope, ResourceInfo};
 pub(crate) use options::OptionValue;
 pub use verb::{Method, Verb};
-
-/// What a request asks for, in the terms that kube-apiserver authorizes on.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct ResourceInfo {
-    /// API group; empty for the core group.
-    pub group: String,
-    /// API version, `v1`.
-    pub version: String,
-    /// Namespace; empty for cluster scope and for all namespaces.
-    pub namespace: String,
-    /// Plural resource name, `pods`.
-    pub resource: String,
-    /// Subresource, `log`; empty when there is none.
-    pub subresource: String,
-    /// Object name; empty for collections and creates. Taken from a `metadata.name` field selector too.
-    pub name: String,
-}
-
-/// Resource request or plain path.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum RequestScope {
-    /// A path under `/api/{version}` or `/apis/{group}/{version}`.
-    Resource(ResourceInfo),
-    /// Any other path, decoded: `/version`, `/openapi/v3`.
-    NonResource(String),
-}
-
-/// A request as kube-apiserver would understand it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct RequestInfo {
-    /// The Kubernetes verb.
-    pub verb: Verb,
-    /// What it is about.
-    pub scope: RequestScope,
-}
-
-impl RequestInfo {
-    /// The resource asked for; `None` for a plain path.
-    #[must_use]
-    pub fn resource(&self) -> Option<&ResourceInfo> {
-        match &self.scope {
-            RequestScope::Resource(resource) => Some(resource),
-            RequestScope::NonResource(_) => None,
-        }
-    }
-}
 
 /// How the reply flows: which upstream connections carry it, and whether it has a deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -83,18 +43,33 @@ pub enum Streaming {
 /// One parsed request: what it is, and the request line that will be generated from it.
 ///
 /// The agent's own bytes are gone after parsing; [`ApiRequest::path_and_query`] is what goes upstream.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct ApiRequest {
     method: Method,
     info: RequestInfo,
-    path: String,
-    query: Vec<Pair>,
+    /// How much of the text of `info` is the canonical path.
+    path_len: usize,
+    query: Pairs,
     warnings: Vec<String>,
     body: Option<Body>,
 }
 
+/// Two are equal when they go upstream alike.
+impl PartialEq for ApiRequest {
+    fn eq(&self, other: &Self) -> bool {
+        (self.method, self.path()) == (other.method, other.path())
+            && self.info == other.info
+            && self.query == other.query
+            && self.warnings == other.warnings
+            && self.body == other.body
+    }
+}
+
 /// One allow-listed query parameter, its value normalised.
 type Pair = (&'static str, Cow<'static, str>);
+
+/// The parameters of one query, which are few.
+type Pairs = SmallVec<[Pair; 2]>;
 
 impl ApiRequest {
     /// Reads a request line: `method` as on the wire, raw `path`, raw `query` without its `?`.
@@ -106,11 +81,11 @@ impl ApiRequest {
         let method = Method::parse(method)?;
         let route = path::Route::parse(method, path)?;
         let parsed = query::Query::parse(&route, method, query.unwrap_or_default())?;
-        let (info, path) = classify(method, route, &parsed)?;
+        let path_len = route.path_len;
         Ok(Self {
             method,
-            info,
-            path,
+            info: classify(method, route, &parsed),
+            path_len,
             query: parsed.pairs,
             warnings: parsed.warnings,
             body: None,
@@ -132,23 +107,24 @@ impl ApiRequest {
     /// Canonical path, percent-encoded.
     #[must_use]
     pub fn path(&self) -> &str {
-        &self.path
+        &self.info.text[..self.path_len]
     }
 
     /// Canonical path and query: allow-listed parameters only, normalised, sorted, percent-encoded.
     #[must_use]
     pub fn path_and_query(&self) -> String {
-        query::append_to(&self.path, &self.query)
+        query::append_to(self.path(), &self.query)
     }
 
     /// Canonical path of the object whose part is asked for, or of the object itself.
     #[must_use]
     pub fn object_path(&self) -> &str {
         let Some(resource) = self.info.resource() else {
-            return &self.path;
+            return self.path();
         };
-        let part = self.path.strip_suffix(&resource.subresource);
-        part.and_then(|path| path.strip_suffix('/')).unwrap_or(&self.path)
+        let part = self.path().strip_suffix(resource.subresource);
+        part.and_then(|path| path.strip_suffix('/'))
+            .unwrap_or(self.path())
     }
 
     /// The same as a dry run: what it would come to, without coming to it.
@@ -173,10 +149,7 @@ impl ApiRequest {
             pinned =
                 with_options.map_err(|_| PinError::Impossible("its delete options contradict each other"))?;
         }
-        let part = self
-            .info
-            .resource()
-            .map_or("", |resource| resource.subresource.as_str());
+        let part = self.info.resource().map_or("", |resource| resource.subresource);
         let body = pinned
             .body
             .as_ref()
@@ -257,7 +230,7 @@ impl ApiRequest {
     #[must_use]
     pub fn object_name(&self) -> &str {
         match self.info.resource() {
-            Some(resource) if !resource.name.is_empty() => &resource.name,
+            Some(resource) if !resource.name.is_empty() => resource.name,
             Some(_) if self.info.verb == Verb::Create => {
                 self.body.as_ref().and_then(Body::object_name).unwrap_or_default()
             }
@@ -267,25 +240,21 @@ impl ApiRequest {
 }
 
 /// Settles verb and name, where the query has a say in them.
-fn classify(
-    method: Method,
-    route: path::Route,
-    query: &query::Query,
-) -> Result<(RequestInfo, String), Refusal> {
-    let path::Route { path, target } = route;
+fn classify(method: Method, route: path::Route, query: &query::Query) -> RequestInfo {
+    let path::Route { mut text, target, .. } = route;
     let mut resource = match target {
         path::Target::NonResource(plain) => {
-            let info = RequestInfo {
+            return RequestInfo {
                 verb: method.plain_verb(),
-                scope: RequestScope::NonResource(plain),
+                text,
+                parts: Parts::NonResource(plain),
             };
-            return Ok((info, path));
         }
         path::Target::Resource(resource) => resource,
-        path::Target::LegacyWatch(mut resource) => {
-            resource.name.clear();
-            resource
-        }
+        path::Target::LegacyWatch(resource) => ResourceParts {
+            name: Span::default(),
+            ..resource
+        },
     };
     let mut verb = method.resource_verb();
     if resource.name.is_empty() {
@@ -296,8 +265,8 @@ fn classify(
                 } else {
                     Verb::List
                 };
-                if let Some(name) = query.selected_name.as_deref() {
-                    name.clone_into(&mut resource.name);
+                if let Some(name) = &query.selected_name {
+                    resource.name = Span::push(&mut text, name);
                 }
             }
             Verb::Delete => verb = Verb::DeleteCollection,
@@ -312,13 +281,11 @@ fn classify(
             | Verb::Connect => {}
         }
     }
-    Ok((
-        RequestInfo {
-            verb,
-            scope: RequestScope::Resource(resource),
-        },
-        path,
-    ))
+    RequestInfo {
+        verb,
+        text,
+        parts: Parts::Resource(resource),
+    }
 }
 
 /// A refusal for text outside the grammar.

@@ -21,7 +21,7 @@ pub(super) fn check(
     if media.is_patch() {
         check_nothing_removed(outline)?;
     }
-    let RequestScope::Resource(resource) = &info.scope else {
+    let RequestScope::Resource(resource) = info.scope() else {
         return Ok(());
     };
     if method == Method::Delete {
@@ -75,7 +75,7 @@ fn check_delete_options(outline: &Outline) -> Result<(), Refusal> {
     }
 }
 
-fn check_kind(resource: &ResourceInfo, outline: &Outline) -> Result<(), Refusal> {
+fn check_kind(resource: ResourceInfo<'_>, outline: &Outline) -> Result<(), Refusal> {
     if outline.kind.as_str() == "List" {
         return Err(malformed(
             "the body is a List; send each of its items in a request of its own",
@@ -94,7 +94,7 @@ fn check_kind(resource: &ResourceInfo, outline: &Outline) -> Result<(), Refusal>
                 return disagrees("apiVersion", stated, &expected);
             }
             if !kind.is_empty() && is_built_in(&expected) && plural(kind) != resource.resource {
-                return disagrees("kind", kind, &resource.resource);
+                return disagrees("kind", kind, resource.resource);
             }
             Ok(())
         }
@@ -114,8 +114,8 @@ enum Inside {
 }
 
 impl Inside {
-    fn of(resource: &ResourceInfo) -> Self {
-        match resource.subresource.as_str() {
+    fn of(resource: ResourceInfo<'_>) -> Self {
+        match resource.subresource {
             "" | "status" | "approval" | "finalize" | "ephemeralcontainers" | "resize" => Self::Object,
             "scale" => Self::Kind("Scale"),
             "eviction" => Self::Kind("Eviction"),
@@ -137,12 +137,12 @@ fn plural(kind: &str) -> String {
     }
 }
 
-fn check_namespace(resource: &ResourceInfo, outline: &Outline) -> Result<(), Refusal> {
+fn check_namespace(resource: ResourceInfo<'_>, outline: &Outline) -> Result<(), Refusal> {
     let stated = outline.namespace.as_str();
     if stated.is_empty() || stated == resource.namespace {
         return Ok(());
     }
-    let url = match resource.namespace.as_str() {
+    let url = match resource.namespace {
         "" => "the URL names none".to_owned(),
         namespace => format!("the URL says `{namespace}`"),
     };
@@ -151,9 +151,9 @@ fn check_namespace(resource: &ResourceInfo, outline: &Outline) -> Result<(), Ref
     )))
 }
 
-fn check_name(method: Method, resource: &ResourceInfo, outline: &Outline) -> Result<(), Refusal> {
+fn check_name(method: Method, resource: ResourceInfo<'_>, outline: &Outline) -> Result<(), Refusal> {
     let stated = outline.name.as_str();
-    let url = resource.name.as_str();
+    let url = resource.name;
     if url.is_empty() || stated == url {
         return Ok(());
     }
@@ -166,9 +166,9 @@ fn check_name(method: Method, resource: &ResourceInfo, outline: &Outline) -> Res
     )))
 }
 
-fn group_version(resource: &ResourceInfo) -> String {
-    match resource.group.as_str() {
-        "" => resource.version.clone(),
+fn group_version(resource: ResourceInfo<'_>) -> String {
+    match resource.group {
+        "" => resource.version.to_owned(),
         group => format!("{group}/{}", resource.version),
     }
 }

@@ -14,10 +14,9 @@ const APPLY: Option<&str> = Some("application/apply-patch+yaml");
 /// A URL by its parts: `group/version namespace resource name subresource`, `-` for an empty one.
 fn url(method: Method, parts: &str) -> RequestInfo {
     let mut parts = parts.split(' ').map(|part| if part == "-" { "" } else { part });
-    let mut next = || parts.next().unwrap_or_default().to_owned();
+    let mut next = || parts.next().unwrap_or_default();
     let group_version = next();
-    let (group, version) = group_version.split_once('/').unwrap_or(("", &group_version));
-    let (group, version) = (group.to_owned(), version.to_owned());
+    let (group, version) = group_version.split_once('/').unwrap_or(("", group_version));
     let (namespace, resource, name, subresource) = (next(), next(), next(), next());
     let verb = match method {
         Method::Get => Verb::Get,
@@ -34,10 +33,7 @@ fn url(method: Method, parts: &str) -> RequestInfo {
         subresource,
         name,
     };
-    RequestInfo {
-        verb,
-        scope: RequestScope::Resource(info),
-    }
+    RequestInfo::new(verb, RequestScope::Resource(info))
 }
 
 fn read(method: Method, parts: &str, content_type: Option<&str>, body: &str) -> Result<Body, Refusal> {

@@ -74,14 +74,14 @@ impl<'a> Evidence<'a> {
 
     /// Whether the API server can be asked about the one object of this request.
     pub(crate) fn can_be_looked_at(&self) -> bool {
-        let RequestScope::Resource(resource) = &self.info.scope else {
+        let RequestScope::Resource(resource) = self.info.scope() else {
             return false;
         };
         match self.info.verb {
             Verb::Update | Verb::Patch | Verb::Delete => !resource.name.is_empty(),
             // Of what is sent to a part of an object, these two take a precondition about it.
             Verb::Create => {
-                !resource.name.is_empty() && matches!(resource.subresource.as_str(), "eviction" | "binding")
+                !resource.name.is_empty() && matches!(resource.subresource, "eviction" | "binding")
             }
             Verb::Get
             | Verb::List
@@ -95,7 +95,7 @@ impl<'a> Evidence<'a> {
 
     /// The object of a create, with what the API server takes from the URL where the body leaves it out.
     fn read_body(&self) -> Option<Value> {
-        let RequestScope::Resource(resource) = &self.info.scope else {
+        let RequestScope::Resource(resource) = self.info.scope() else {
             return None;
         };
         let body = self.request?.body()?;
@@ -107,15 +107,15 @@ impl<'a> Evidence<'a> {
     }
 }
 
-fn complete(object: &mut Map<String, Value>, resource: &ResourceInfo) {
+fn complete(object: &mut Map<String, Value>, resource: ResourceInfo<'_>) {
     if resource.subresource.is_empty() {
-        let version = match resource.group.as_str() {
-            "" => resource.version.clone(),
+        let version = match resource.group {
+            "" => resource.version.to_owned(),
             group => format!("{group}/{}", resource.version),
         };
         fill(object, "apiVersion", &version);
-        let known = KnownResource::find(&resource.group, &resource.resource);
-        if let Some(kind) = known.and_then(|known| known.kind(&resource.version)) {
+        let known = KnownResource::find(resource.group, resource.resource);
+        if let Some(kind) = known.and_then(|known| known.kind(resource.version)) {
             fill(object, "kind", kind);
         }
     }
@@ -126,8 +126,8 @@ fn complete(object: &mut Map<String, Value>, resource: &ResourceInfo) {
         *metadata = Value::Object(Map::new());
     }
     if let Value::Object(metadata) = metadata {
-        fill(metadata, "namespace", &resource.namespace);
-        fill(metadata, "name", &resource.name);
+        fill(metadata, "namespace", resource.namespace);
+        fill(metadata, "name", resource.name);
     }
 }
 

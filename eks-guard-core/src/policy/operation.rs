@@ -194,7 +194,7 @@ impl ActionSet {
 impl<'a> Operation<'a> {
     /// `object_name` is the name in the URL, else the one in the body of a create, else empty.
     pub(crate) fn new(info: &'a RequestInfo, object_name: &'a str, patch: PatchKind) -> Self {
-        match &info.scope {
+        match info.scope() {
             RequestScope::NonResource(path) => Self {
                 verb: info.verb,
                 implied: None,
@@ -205,8 +205,8 @@ impl<'a> Operation<'a> {
         }
     }
 
-    fn on_resource(verb: Verb, info: &'a ResourceInfo, object_name: &'a str, patch: PatchKind) -> Self {
-        let verb = if STREAMS.contains(&info.subresource.as_str()) {
+    fn on_resource(verb: Verb, info: ResourceInfo<'a>, object_name: &'a str, patch: PatchKind) -> Self {
+        let verb = if STREAMS.contains(&info.subresource) {
             Verb::Connect
         } else {
             verb
@@ -218,19 +218,17 @@ impl<'a> Operation<'a> {
         }
         // A POST to a subresource acts on an object that exists: an eviction removes it, a binding changes it.
         if verb == Verb::Create && !info.subresource.is_empty() {
-            actions = actions.and(match info.subresource.as_str() {
+            actions = actions.and(match info.subresource {
                 "eviction" => ActionSet::REMOVE,
                 _ => ActionSet::CHANGE.and(ActionSet::READ),
             });
         }
-        let name = [object_name, &info.name]
-            .into_iter()
-            .find(|name| !name.is_empty());
+        let name = [object_name, info.name].into_iter().find(|name| !name.is_empty());
         let name = name.map_or(Extent::Many, Extent::One);
         let target = Target::Resource(ResourceTarget {
-            group: &info.group,
-            resource: &info.resource,
-            subresource: &info.subresource,
+            group: info.group,
+            resource: info.resource,
+            subresource: info.subresource,
             namespace: namespace_extent(verb, info, name),
             namespace_labels: None,
             name,
@@ -263,10 +261,10 @@ impl<'a> Operation<'a> {
 }
 
 /// The second verb that kube-apiserver itself would authorize when the object is not there.
-fn implied_verb(verb: Verb, info: &ResourceInfo, patch: PatchKind) -> Option<Verb> {
+fn implied_verb(verb: Verb, info: ResourceInfo<'_>, patch: PatchKind) -> Option<Verb> {
     let creates = match verb {
         Verb::Patch => patch == PatchKind::Apply,
-        Verb::Update => is_created_by_put(&info.group, &info.resource),
+        Verb::Update => is_created_by_put(info.group, info.resource),
         Verb::Get
         | Verb::List
         | Verb::Watch
@@ -281,16 +279,16 @@ fn implied_verb(verb: Verb, info: &ResourceInfo, patch: PatchKind) -> Option<Ver
 }
 
 /// Which namespaces a request reaches. A Namespace object belongs to the namespace it names.
-fn namespace_extent<'a>(verb: Verb, info: &'a ResourceInfo, name: Extent<'a>) -> Extent<'a> {
+fn namespace_extent<'a>(verb: Verb, info: ResourceInfo<'a>, name: Extent<'a>) -> Extent<'a> {
     if !info.namespace.is_empty() {
-        return Extent::One(&info.namespace);
+        return Extent::One(info.namespace);
     }
     if info.group.is_empty() && info.resource == "namespaces" {
         return name;
     }
     match verb {
         Verb::List | Verb::Watch | Verb::DeleteCollection => {
-            match KnownResource::find(&info.group, &info.resource) {
+            match KnownResource::find(info.group, info.resource) {
                 Some(KnownResource {
                     scope: Scope::Cluster,
                     ..

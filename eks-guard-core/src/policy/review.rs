@@ -33,11 +33,7 @@ impl Review {
     #[must_use]
     pub fn of(info: &RequestInfo) -> Option<Self> {
         let resource = info.resource().filter(|_| info.verb == Verb::Create)?;
-        match (
-            resource.group.as_str(),
-            resource.resource.as_str(),
-            resource.subresource.as_str(),
-        ) {
+        match (resource.group, resource.resource, resource.subresource) {
             ("authorization.k8s.io", "selfsubjectaccessreviews", "") => Some(Self::Access),
             ("authorization.k8s.io", "selfsubjectrulesreviews", "") => Some(Self::Rules),
             ("authentication.k8s.io", "selfsubjectreviews", "") => Some(Self::Subject),

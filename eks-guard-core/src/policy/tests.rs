@@ -74,17 +74,15 @@ fn info(text: &str) -> RequestInfo {
         .into_iter()
         .find(|it| it.as_str() == verb)
         .unwrap();
-    RequestInfo {
-        verb,
-        scope: RequestScope::Resource(ResourceInfo {
-            group: parts.next().unwrap_or_default().into(),
-            version: "v1".into(),
-            resource: parts.next().unwrap_or_default().into(),
-            subresource: parts.next().unwrap_or_default().into(),
-            namespace: namespace.into(),
-            name: name.into(),
-        }),
-    }
+    let scope = RequestScope::Resource(ResourceInfo {
+        group: parts.next().unwrap_or_default(),
+        version: "v1",
+        resource: parts.next().unwrap_or_default(),
+        subresource: parts.next().unwrap_or_default(),
+        namespace,
+        name,
+    });
+    RequestInfo::new(verb, scope)
 }
 
 /// The reason of a refusal, `None` when allowed; with the rule that decided.

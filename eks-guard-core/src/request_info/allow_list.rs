@@ -1,8 +1,9 @@
 //! Which query parameters a request may carry, and what each of them holds. Anything else is dropped with a
 //! warning, as kube-apiserver would ignore it.
 
+use crate::request_info::info::ResourceParts;
 use crate::request_info::path::{Route, Target};
-use crate::request_info::{Method, ResourceInfo, Verb};
+use crate::request_info::{Method, Verb};
 
 /// One query parameter.
 pub(super) struct Key {
@@ -158,7 +159,7 @@ impl AllowList {
         Self(match &route.target {
             Target::NonResource(_) => &[EVERY, PLAIN],
             Target::LegacyWatch(_) => &[SELECT, WATCH, EVERY, TABLE],
-            Target::Resource(resource) => of_resource(resource, method),
+            Target::Resource(resource) => of_resource(resource, &route.text, method),
         })
     }
 
@@ -170,8 +171,8 @@ impl AllowList {
     }
 }
 
-fn of_resource(resource: &ResourceInfo, method: Method) -> &'static [&'static [Key]] {
-    match (resource.subresource.as_str(), method) {
+fn of_resource(resource: &ResourceParts, path: &str, method: Method) -> &'static [&'static [Key]] {
+    match (resource.subresource.of(path), method) {
         ("exec", Method::Get | Method::Post) => &[ATTACH, EXEC, EVERY],
         ("attach", Method::Get | Method::Post) => &[ATTACH, EVERY],
         ("portforward", Method::Get | Method::Post) => &[PORT_FORWARD, EVERY],

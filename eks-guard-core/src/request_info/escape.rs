@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
+use crate::request_info::class::Class;
+
 /// What a canonical query encodes: everything but RFC 3986 unreserved characters.
 const IN_QUERY: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
@@ -26,36 +28,17 @@ const IN_SEGMENT: &AsciiSet = &IN_QUERY
     .remove(b',')
     .remove(b'=');
 
-/// RFC 3986 unreserved characters: themselves everywhere, encoded nowhere.
-const UNRESERVED: [bool; 256] = unreserved();
-
-const fn unreserved() -> [bool; 256] {
-    let mut table = [false; 256];
-    let mut byte = 0_u8;
-    while byte < 0x80 {
-        table[byte as usize] = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
-        byte += 1;
-    }
-    table
-}
-
-/// Whether there is nothing to decode and nothing to encode: nearly all text of a request.
-pub(super) fn is_unreserved(text: &str) -> bool {
-    text.bytes()
-        .fold(true, |all, byte| all & UNRESERVED[usize::from(byte)])
-}
-
-/// What stands before the first `divider`, whether that [`is_unreserved`], and what stands behind it: one walk over the bytes,
-/// where a search for the divider and a look at the text would be two.
-pub(super) fn cut(text: &str, divider: u8) -> (&str, bool, Option<&str>) {
-    let mut unreserved = true;
+/// What stands before the first divider, the [`Class`] of that, and the rest, which begins with the divider: one walk over the
+/// bytes, where a search for the divider and a look at the text would be two.
+pub(super) fn cut(text: &str, is_divider: impl Fn(u8) -> bool) -> (&str, Class, &str) {
+    let mut class = Class::EMPTY;
     for (at, byte) in text.bytes().enumerate() {
-        if byte == divider {
-            return (&text[..at], unreserved, Some(&text[at + 1..]));
+        if is_divider(byte) {
+            return (&text[..at], class, &text[at..]);
         }
-        unreserved &= UNRESERVED[usize::from(byte)];
+        class = class.and(byte);
     }
-    (text, unreserved, None)
+    (text, class, "")
 }
 
 /// Longest excerpt of the agent's own text in a message.
@@ -89,9 +72,6 @@ pub(super) enum DecodeError {
 
 /// Decodes once; borrows when there is nothing to decode.
 pub(super) fn decode(raw: &str, place: Place) -> Result<Cow<'_, str>, DecodeError> {
-    if is_unreserved(raw) {
-        return Ok(Cow::Borrowed(raw));
-    }
     let mut encoded = false;
     for &byte in raw.as_bytes() {
         match byte {
@@ -130,28 +110,17 @@ fn hex_digit(byte: Option<u8>) -> Result<u8, DecodeError> {
     }
 }
 
-/// Appends a path segment in canonical form.
+/// Appends the text of a path segment in canonical form.
 pub(super) fn push_segment(out: &mut String, segment: &str) {
-    out.push('/');
-    push(out, segment, IN_SEGMENT);
-}
-
-/// Appends a path segment that has been found to be of unreserved characters.
-pub(super) fn push_token(out: &mut String, token: &str) {
-    out.push('/');
-    out.push_str(token);
+    out.extend(utf8_percent_encode(segment, IN_SEGMENT));
 }
 
 /// Appends a query value in canonical form.
 pub(super) fn push_value(out: &mut String, value: &str) {
-    push(out, value, IN_QUERY);
-}
-
-fn push(out: &mut String, text: &str, encoded: &'static AsciiSet) {
-    if is_unreserved(text) {
-        out.push_str(text);
+    if Class::of(value).is(Class::UNRESERVED) {
+        out.push_str(value);
     } else {
-        out.extend(utf8_percent_encode(text, encoded));
+        out.extend(utf8_percent_encode(value, IN_QUERY));
     }
 }
 

@@ -4,18 +4,16 @@ use std::borrow::Cow;
 
 use crate::reason::Refusal;
 use crate::request_info::allow_list::{AllowList, Key, Kind};
+use crate::request_info::class::Class;
 use crate::request_info::escape::{self, Place, shown};
 use crate::request_info::path::{Route, Target};
-use crate::request_info::{Method, Pair, labels, malformed, selector, value};
+use crate::request_info::{Method, Pair, Pairs, labels, malformed, selector, value};
 
 /// Longest query, decoded: selectors and command lines are long, nothing else is.
 pub(super) const MAX_QUERY_BYTES: usize = 16 * 1024;
 
 /// Most pairs, dropped ones included.
 pub(super) const MAX_QUERY_PAIRS: usize = 128;
-
-/// Room for the pairs of nearly every query.
-const USUAL_PAIRS: usize = 4;
 
 /// Most dropped keys that a warning names.
 const MAX_NAMED: usize = 8;
@@ -27,7 +25,7 @@ const MAX_NAME_SHOWN: usize = 64;
 #[derive(Debug)]
 pub(super) struct Query {
     /// Allow-listed, normalised, sorted by key; values of one key in the order they came.
-    pub(super) pairs: Vec<Pair>,
+    pub(super) pairs: Pairs,
     /// The name that the field selector requires, when kube-apiserver would see it as one.
     pub(super) selected_name: Option<String>,
     pub(super) warnings: Vec<String>,
@@ -37,16 +35,15 @@ impl Query {
     /// Reads a raw query.
     pub(super) fn parse(route: &Route, method: Method, raw: &str) -> Result<Self, Refusal> {
         let mut query = Self {
-            pairs: Vec::new(),
+            pairs: Pairs::new(),
             selected_name: None,
             warnings: Vec::new(),
         };
         if !raw.is_empty() {
-            query.pairs.reserve(USUAL_PAIRS);
             query.read_pairs(&AllowList::of(route, method), raw)?;
         }
         if let Target::LegacyWatch(resource) = &route.target {
-            query.rewrite_legacy_watch(&resource.name)?;
+            query.rewrite_legacy_watch(resource.name.of(&route.text))?;
         }
         query.read_selectors()?;
         query.pairs.sort_by_key(|(key, _)| *key);
@@ -79,33 +76,28 @@ impl Query {
         if raw.len() > 3 * MAX_QUERY_BYTES {
             return Err(too_long());
         }
-        if raw.bytes().any(|byte| byte == b';') {
-            return Err(malformed(
-                "the query holds `;`, and the API server would ignore the pair around it",
-            ));
-        }
         let mut dropped: Vec<Cow<'_, str>> = Vec::new();
         let mut rest = Some(raw);
         let mut count = 0;
         while let Some(pairs) = rest {
-            let (pair, _, behind) = escape::cut(pairs, b'&');
-            rest = behind;
+            let (key, key_class, behind) = escape::cut(pairs, |byte| matches!(byte, b'=' | b'&'));
+            let (value, value_class, behind) = match behind.strip_prefix('=') {
+                Some(value) => escape::cut(value, |byte| byte == b'&'),
+                None => ("", Class::EMPTY, behind),
+            };
+            let is_empty = behind.len() == pairs.len();
+            rest = behind.strip_prefix('&');
             if count == MAX_QUERY_PAIRS {
                 return Err(malformed(format!(
                     "the query has more than {MAX_QUERY_PAIRS} parameters"
                 )));
             }
             count += 1;
-            if pair.is_empty() {
+            if is_empty {
                 continue;
             }
-            let (key, is_plain, value) = escape::cut(pair, b'=');
-            let key = if is_plain {
-                Cow::Borrowed(key)
-            } else {
-                decode(key)?
-            };
-            let value = decode(value.unwrap_or_default())?;
+            let key = text(key, key_class)?;
+            let value = text(value, value_class)?;
             match allowed.find(&key) {
                 Some(known) => self.add(known, value)?,
                 None if dropped.contains(&key) && !is_repeatable(&key) => return Err(twice(&key)),
@@ -192,7 +184,22 @@ pub(super) fn append_to(path: &str, pairs: &[Pair]) -> String {
     target
 }
 
+/// A key or a value; nearly all need no decoding.
+#[inline]
+fn text(raw: &str, class: Class) -> Result<Cow<'_, str>, Refusal> {
+    if class.is(Class::UNRESERVED) {
+        Ok(Cow::Borrowed(raw))
+    } else {
+        decode(raw)
+    }
+}
+
 fn decode(raw: &str) -> Result<Cow<'_, str>, Refusal> {
+    if raw.contains(';') {
+        return Err(malformed(
+            "the query holds `;`, and the API server would ignore the pair around it",
+        ));
+    }
     escape::decode(raw, Place::Query).map_err(|error| malformed(format!("query text {} {error}", shown(raw))))
 }
 

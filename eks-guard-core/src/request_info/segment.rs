@@ -2,8 +2,12 @@
 
 use std::borrow::Cow;
 
+use smallvec::SmallVec;
+
 use crate::reason::Refusal;
+use crate::request_info::class::Class;
 use crate::request_info::escape::{self, Place, shown};
+use crate::request_info::info::Span;
 use crate::request_info::malformed;
 
 /// Longest path, decoded.
@@ -18,8 +22,18 @@ pub(super) const MAX_PROXY_SEGMENTS: usize = 64;
 /// Longest DNS-1123 label.
 const MAX_LABEL: usize = 63;
 
+/// The segments of a path: on the stack, but for what is behind a `proxy` subresource.
+pub(super) type Segments<'a> = SmallVec<[Segment<'a>; MAX_SEGMENTS]>;
+
+/// One segment, decoded.
+#[derive(Debug)]
+pub(super) struct Segment<'a> {
+    text: Cow<'a, str>,
+    class: Class,
+}
+
 /// Raw path to decoded segments. One trailing slash is dropped, as kube-apiserver would.
-pub(super) fn split(raw: &str) -> Result<Vec<Cow<'_, str>>, Refusal> {
+pub(super) fn split(raw: &str) -> Result<Segments<'_>, Refusal> {
     // Every byte takes three at most when encoded.
     if raw.len() > 3 * MAX_PATH_BYTES {
         return Err(too_long());
@@ -30,21 +44,24 @@ pub(super) fn split(raw: &str) -> Result<Vec<Cow<'_, str>>, Refusal> {
             shown(raw)
         )));
     };
-    let mut segments = Vec::with_capacity(MAX_SEGMENTS);
+    let mut segments = Segments::new();
     if inner.is_empty() {
         return Ok(segments);
     }
     let mut length = 0;
     let mut rest = Some(inner.strip_suffix('/').unwrap_or(inner));
     while let Some(raw) = rest {
-        let (raw_segment, unreserved, behind) = escape::cut(raw, b'/');
-        rest = behind;
+        let (raw_segment, class, behind) = escape::cut(raw, |byte| byte == b'/');
+        rest = behind.strip_prefix('/');
         let segment = match raw_segment {
             "" | "." | ".." => decode_segment(raw_segment)?,
-            plain if unreserved => Cow::Borrowed(plain),
+            text if class.is(Class::UNRESERVED) => Segment {
+                text: Cow::Borrowed(text),
+                class,
+            },
             encoded => decode_segment(encoded)?,
         };
-        length += 1 + segment.len();
+        length += 1 + segment.text.len();
         if segments.len() == MAX_PROXY_SEGMENTS {
             return Err(too_many_segments());
         }
@@ -56,75 +73,75 @@ pub(super) fn split(raw: &str) -> Result<Vec<Cow<'_, str>>, Refusal> {
     Ok(segments)
 }
 
-fn decode_segment(raw: &str) -> Result<Cow<'_, str>, Refusal> {
-    let segment = escape::decode(raw, Place::Segment)
+fn decode_segment(raw: &str) -> Result<Segment<'_>, Refusal> {
+    let text = escape::decode(raw, Place::Segment)
         .map_err(|error| malformed(format!("path segment {} {error}", shown(raw))))?;
-    let why = match segment.as_ref() {
+    let why = match text.as_ref() {
         "" => "is empty: two slashes stand side by side",
         "." | ".." => "is a relative path, which nothing here resolves",
         text if text.contains(['/', '%', '\\']) => "holds `/`, `%` or `\\` when decoded",
         _ if raw.contains(['?', '#']) => "holds `?` or `#`, which must be percent-encoded",
         text if text.contains(char::is_control) => "holds a control character",
-        _ => return Ok(segment),
+        _ => {
+            let class = Class::of(&text);
+            return Ok(Segment { text, class });
+        }
     };
     Err(malformed(format!("path segment {} {why}", shown(raw))))
 }
 
-/// Characters of names of groups, versions and resources, and what of those may begin one.
-const TOKEN: [bool; 256] = characters(b".-");
-const LABEL: [bool; 256] = characters(b"-");
-const LABEL_END: [bool; 256] = characters(b"");
-
-/// Lower-case letters, digits, and these.
-const fn characters(others: &[u8]) -> [bool; 256] {
-    let mut table = [false; 256];
-    let mut byte = 0_u8;
-    while byte < 0x80 {
-        table[byte as usize] = byte.is_ascii_lowercase() || byte.is_ascii_digit();
-        byte += 1;
+impl Segment<'_> {
+    pub(super) fn as_str(&self) -> &str {
+        &self.text
     }
-    let mut at = 0;
-    while at < others.len() {
-        table[others[at] as usize] = true;
-        at += 1;
-    }
-    table
-}
 
-fn holds_only(text: &str, allowed: &[bool; 256]) -> bool {
-    text.bytes()
-        .fold(true, |all, byte| all & allowed[usize::from(byte)])
+    /// Whether it stands in a path as it is.
+    pub(super) fn is_unreserved(&self) -> bool {
+        self.class.is(Class::UNRESERVED)
+    }
+
+    /// Appends it to a path in canonical form, and says where it stands there.
+    pub(super) fn push_to(&self, path: &mut String) -> Span {
+        path.push('/');
+        let start = path.len();
+        if self.is_unreserved() {
+            path.push_str(&self.text);
+        } else {
+            escape::push_segment(path, &self.text);
+        }
+        Span::from(start, path)
+    }
+
+    /// `[a-z0-9][a-z0-9.-]*`
+    pub(super) fn check_token(&self, what: &str) -> Result<(), Refusal> {
+        if is_label_end(self.text.as_bytes().first()) && self.class.is(Class::TOKEN) {
+            return Ok(());
+        }
+        Err(malformed(format!(
+            "{} is no {what}: lower-case letters, digits, `.` and `-` only, a letter or digit first",
+            shown(&self.text)
+        )))
+    }
+
+    /// A DNS-1123 label.
+    pub(super) fn check_namespace(&self) -> Result<(), Refusal> {
+        let bytes = self.text.as_bytes();
+        if bytes.len() <= MAX_LABEL
+            && is_label_end(bytes.first())
+            && is_label_end(bytes.last())
+            && self.class.is(Class::LABEL)
+        {
+            return Ok(());
+        }
+        Err(malformed(format!(
+            "{} is no namespace: at most {MAX_LABEL} lower-case letters, digits and `-`, none of them `-` at an end",
+            shown(&self.text)
+        )))
+    }
 }
 
 fn is_label_end(byte: Option<&u8>) -> bool {
-    byte.is_some_and(|&byte| LABEL_END[usize::from(byte)])
-}
-
-/// `[a-z0-9][a-z0-9.-]*`
-pub(super) fn check_token(text: &str, what: &str) -> Result<(), Refusal> {
-    if is_label_end(text.as_bytes().first()) && holds_only(text, &TOKEN) {
-        return Ok(());
-    }
-    Err(malformed(format!(
-        "{} is no {what}: lower-case letters, digits, `.` and `-` only, a letter or digit first",
-        shown(text)
-    )))
-}
-
-/// A DNS-1123 label.
-pub(super) fn check_namespace(text: &str) -> Result<(), Refusal> {
-    let bytes = text.as_bytes();
-    if bytes.len() <= MAX_LABEL
-        && is_label_end(bytes.first())
-        && is_label_end(bytes.last())
-        && holds_only(text, &LABEL)
-    {
-        return Ok(());
-    }
-    Err(malformed(format!(
-        "{} is no namespace: at most {MAX_LABEL} lower-case letters, digits and `-`, none of them `-` at an end",
-        shown(text)
-    )))
+    byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
 }
 
 fn too_long() -> Refusal {

@@ -52,7 +52,7 @@ fn assert_method_refused(lines: &[&str]) {
 /// `verb group/version resource/subresource ns=… name=…`, the empty parts left out; `verb /path` for plain paths.
 fn describe(request: &ApiRequest) -> String {
     let info = request.info();
-    let resource = match &info.scope {
+    let resource = match info.scope() {
         RequestScope::NonResource(path) => return format!("{} {path}", info.verb),
         RequestScope::Resource(resource) => resource,
     };
@@ -64,7 +64,7 @@ fn describe(request: &ApiRequest) -> String {
     if !resource.subresource.is_empty() {
         text += &format!("/{}", resource.subresource);
     }
-    for (label, value) in [("ns", &resource.namespace), ("name", &resource.name)] {
+    for (label, value) in [("ns", resource.namespace), ("name", resource.name)] {
         if !value.is_empty() {
             text += &format!(" {label}={value}");
         }

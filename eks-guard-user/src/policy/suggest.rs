@@ -185,18 +185,18 @@ fn read(path: &Path, agent: Option<&str>, observed: &mut Observed) -> io::Result
 fn info_of(event: &Event) -> Option<RequestInfo> {
     let verb = Verb::ALL.into_iter().find(|verb| verb.as_str() == event.verb)?;
     let scope = if event.resource.is_empty() {
-        (!event.path.is_empty()).then(|| RequestScope::NonResource(event.path.clone()))?
+        (!event.path.is_empty()).then(|| RequestScope::NonResource(&event.path))?
     } else {
         RequestScope::Resource(ResourceInfo {
-            group: event.group.clone(),
-            version: event.version.clone(),
-            namespace: event.namespace.clone(),
-            resource: event.resource.clone(),
-            subresource: event.subresource.clone(),
-            name: event.name.clone(),
+            group: &event.group,
+            version: &event.version,
+            namespace: &event.namespace,
+            resource: &event.resource,
+            subresource: &event.subresource,
+            name: &event.name,
         })
     };
-    Some(RequestInfo { verb, scope })
+    Some(RequestInfo::new(verb, scope))
 }
 
 fn yaml(suggestion: &Suggestion, out: &mut dyn Write) -> io::Result<()> {
@@ -228,13 +228,13 @@ fn yaml(suggestion: &Suggestion, out: &mut dyn Write) -> io::Result<()> {
 
 /// `get pods/log web-0 shop`, without what is empty.
 fn words(info: &RequestInfo) -> String {
-    match &info.scope {
+    match info.scope() {
         RequestScope::NonResource(path) => format!("{} {path}", info.verb),
         RequestScope::Resource(it) => {
             let dot = if it.group.is_empty() { "" } else { "." };
             let slash = if it.subresource.is_empty() { "" } else { "/" };
             let resource = format!("{}{dot}{}{slash}{}", it.resource, it.group, it.subresource);
-            let words = [info.verb.as_str(), &resource, &it.name, &it.namespace];
+            let words = [info.verb.as_str(), &resource, it.name, it.namespace];
             let words: Vec<&str> = words.into_iter().filter(|word| !word.is_empty()).collect();
             words.join(" ")
         }

@@ -163,11 +163,8 @@ pub fn request_info(args: &Words) -> Result<RequestInfo, RequestError> {
         if args.name.is_some() || args.namespace.is_some() || args.all_namespaces {
             return Err(RequestError::PathWithObject);
         }
-        let scope = RequestScope::NonResource(args.resource.clone());
-        return Ok(RequestInfo {
-            verb: verb(&args.verb, &PATH_VERBS)?,
-            scope,
-        });
+        let verb = verb(&args.verb, &PATH_VERBS)?;
+        return Ok(RequestInfo::new(verb, RequestScope::NonResource(&args.resource)));
     }
     let verb = verb(&args.verb, &RESOURCE_VERBS)?;
     let (resource, subresource) = args.resource.split_once('/').unwrap_or((&args.resource, ""));
@@ -176,30 +173,28 @@ pub fn request_info(args: &Words) -> Result<RequestInfo, RequestError> {
         return Err(RequestError::Resource(args.resource.clone()));
     };
     let namespace = namespace(args, verb, &group, &resource)?;
-    Ok(RequestInfo {
-        verb,
-        scope: RequestScope::Resource(ResourceInfo {
-            group,
-            version: String::new(),
-            namespace,
-            resource,
-            subresource: subresource.to_owned(),
-            name: args.name.clone().unwrap_or_default(),
-        }),
-    })
+    let scope = RequestScope::Resource(ResourceInfo {
+        group: &group,
+        version: "",
+        namespace: &namespace,
+        resource: &resource,
+        subresource,
+        name: args.name.as_deref().unwrap_or_default(),
+    });
+    Ok(RequestInfo::new(verb, scope))
 }
 
 /// What was taken literally, although the person may have meant something else.
 fn notes(args: &Words, info: &RequestInfo) -> Vec<String> {
-    let RequestScope::Resource(asked) = &info.scope else {
+    let RequestScope::Resource(asked) = info.scope() else {
         return Vec::new();
     };
-    let (resource, sub) = (&asked.resource, &asked.subresource);
-    match KnownResource::find(&asked.group, resource) {
+    let (resource, sub) = (asked.resource, asked.subresource);
+    match KnownResource::find(asked.group, resource) {
         None if asked.group.is_empty() => vec![format!(
             "{resource:?} is not known in the core group; write the group of other resources: {resource}.example.com"
         )],
-        Some(_) if !sub.is_empty() && args.name.is_none() && !SUBRESOURCES.contains(&sub.as_str()) => {
+        Some(_) if !sub.is_empty() && args.name.is_none() && !SUBRESOURCES.contains(&sub) => {
             vec![format!(
                 "{sub:?} is taken as a subresource of {resource}; write a name apart: {resource} {sub}"
             )]

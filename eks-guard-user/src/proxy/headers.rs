@@ -86,12 +86,9 @@ pub(crate) fn check_upgrade(headers: &HeaderMap, request: &ApiRequest) -> Result
 
 /// Whether the request is a stream into a pod, service or node, which policy decides on by its own rules.
 fn is_connect(request: &ApiRequest) -> bool {
-    match &request.info().scope {
+    match request.info().scope() {
         RequestScope::Resource(resource) => {
-            matches!(
-                resource.subresource.as_str(),
-                "exec" | "attach" | "portforward" | "proxy"
-            )
+            matches!(resource.subresource, "exec" | "attach" | "portforward" | "proxy")
         }
         RequestScope::NonResource(_) => false,
     }

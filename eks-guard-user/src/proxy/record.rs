@@ -67,16 +67,16 @@ impl RequestRecord {
         let info = request.info();
         self.verb = info.verb.as_str();
         event.verb = self.verb.to_owned();
-        match &info.scope {
+        match info.scope() {
             RequestScope::Resource(resource) => {
-                event.group.clone_from(&resource.group);
-                event.version.clone_from(&resource.version);
-                event.resource.clone_from(&resource.resource);
-                event.subresource.clone_from(&resource.subresource);
-                event.namespace.clone_from(&resource.namespace);
+                resource.group.clone_into(&mut event.group);
+                resource.version.clone_into(&mut event.version);
+                resource.resource.clone_into(&mut event.resource);
+                resource.subresource.clone_into(&mut event.subresource);
+                resource.namespace.clone_into(&mut event.namespace);
                 event.name = request.object_name().to_owned();
             }
-            RequestScope::NonResource(path) => event.path.clone_from(path),
+            RequestScope::NonResource(path) => path.clone_into(&mut event.path),
         }
     }
 

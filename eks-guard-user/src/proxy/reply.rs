@@ -42,7 +42,7 @@ pub(crate) enum ReplyKind {
 
 impl ReplyKind {
     pub(crate) fn of(request: &ApiRequest) -> Self {
-        match &request.info().scope {
+        match request.info().scope() {
             RequestScope::NonResource(_) => Self::NonResource,
             RequestScope::Resource(resource) => {
                 let is_log =

@@ -135,6 +135,6 @@ pub(crate) fn is_stable(request: &ApiRequest, body: &Body) {
     }
     let carried = request.clone().with_body(again);
     if let Ok(carried) = carried {
-        assert_eq!(carried.info().scope, request.info().scope);
+        assert_eq!(carried.info().scope(), request.info().scope());
     }
 }

@@ -62,16 +62,16 @@ impl Understood {
         // As the proxy is given it.
         let uri: http::Uri = sample.target.parse().ok().filter(|_| sample.is_http())?;
         let request = ApiRequest::parse(&sample.method, uri.path(), uri.query()).ok()?;
-        let (object, path) = match &request.info().scope {
-            RequestScope::NonResource(path) => (ObjectRef::default(), path.clone()),
+        let (object, path) = match request.info().scope() {
+            RequestScope::NonResource(path) => (ObjectRef::default(), path.to_owned()),
             RequestScope::Resource(resource) => (
                 ObjectRef {
-                    api_group: resource.group.clone(),
-                    api_version: resource.version.clone(),
-                    resource: resource.resource.clone(),
-                    subresource: resource.subresource.clone(),
-                    namespace: resource.namespace.clone(),
-                    name: resource.name.clone(),
+                    api_group: resource.group.to_owned(),
+                    api_version: resource.version.to_owned(),
+                    resource: resource.resource.to_owned(),
+                    subresource: resource.subresource.to_owned(),
+                    namespace: resource.namespace.to_owned(),
+                    name: resource.name.to_owned(),
                 },
                 String::new(),
             ),

@@ -272,7 +272,7 @@ fn settle(mut sample: Sample) -> Sample {
     }
     let effect = body::effect(&request, &sample);
     let dry = request.query_values("dryRun").next().is_some() || effect == Effect::Dry;
-    let safe = match &request.info().scope {
+    let safe = match request.info().scope() {
         RequestScope::NonResource(_) => true,
         RequestScope::Resource(resource) => {
             // What is behind a proxy is no object, and here there is nothing behind one.

@@ -52,7 +52,7 @@ fn expected(ask: &Ask, reason: Reason) -> Result<Reason> {
     let served = request
         .info()
         .resource()
-        .is_none_or(|it| KnownResource::owns_group(&it.group));
+        .is_none_or(|it| KnownResource::owns_group(it.group));
     Ok(if served { reason } else { Reason::ResourceUnknown })
 }
 

@@ -3,13 +3,15 @@
 
 use crate::body::json::keys::{self, Container, Key};
 use crate::body::json::slot::{METADATA, Slot, TOP};
-use crate::body::json::text::{copy_string, number_end, unquote};
+use crate::body::json::text::{number_end, plain_end, string_end, unquote};
 use crate::body::json::{Canonical, JsonError, MAX_DEPTH, Member, Outline, Shape};
 
-/// One pass over one text.
+/// One pass over one text. What is canonical as it stands is copied in long runs.
 pub(super) struct Scanner<'a> {
     text: &'a str,
     at: usize,
+    /// Between here and `at` everything is canonical, and not in `out` yet.
+    copied: usize,
     out: Vec<u8>,
     open: Vec<Container>,
     keys: Vec<Key>,
@@ -28,6 +30,7 @@ impl<'a> Scanner<'a> {
         Self {
             text,
             at: 0,
+            copied: 0,
             out: Vec::with_capacity(text.len()),
             open: Vec::new(),
             keys: Vec::new(),
@@ -53,6 +56,7 @@ impl<'a> Scanner<'a> {
         if self.peek().is_some() {
             return Err(JsonError::Trailing { at: end });
         }
+        self.copy();
         self.outline.shape = match self.out.first() {
             Some(b'{') => Shape::Object,
             Some(b'[') => Shape::Array,
@@ -76,9 +80,7 @@ impl<'a> Scanner<'a> {
             Some(b'[') => self.open_array(),
             Some(b'"') => self.string(slot),
             Some(b'-' | b'0'..=b'9') => {
-                let end = number_end(self.text.as_bytes(), self.at)?;
-                self.out.extend_from_slice(&self.text.as_bytes()[self.at..end]);
-                self.at = end;
+                self.at = number_end(self.text.as_bytes(), self.at)?;
                 Ok(Next::Complete)
             }
             Some(b't') => self.literal("true"),
@@ -96,16 +98,16 @@ impl<'a> Scanner<'a> {
         let byte = self.peek();
         match (self.open.last_mut(), byte) {
             (Some(Container::Object { .. }), Some(b',')) => {
-                self.take(b',');
+                self.at += 1;
                 self.key()
             }
             (Some(Container::Array { index }), Some(b',')) => {
                 *index += 1;
-                self.take(b',');
+                self.at += 1;
                 Ok(Next::Value)
             }
             (Some(Container::Object { .. }), Some(b'}')) => self.close_object(),
-            (Some(Container::Array { .. }), Some(b']')) => Ok(self.close(b']')),
+            (Some(Container::Array { .. }), Some(b']')) => Ok(self.close()),
             (Some(Container::Object { .. }), _) => Err(self.unexpected("`,` or `}`")),
             (Some(Container::Array { .. }) | None, _) => Err(self.unexpected("`,` or `]`")),
         }
@@ -116,18 +118,18 @@ impl<'a> Scanner<'a> {
             first_key: self.keys.len(),
             slot,
         })?;
-        self.take(b'{');
+        self.at += 1;
         match self.peek() {
-            Some(b'}') => Ok(self.close(b'}')),
+            Some(b'}') => Ok(self.close()),
             _ => self.key(),
         }
     }
 
     fn open_array(&mut self) -> Result<Next, JsonError> {
         self.open(Container::Array { index: 0 })?;
-        self.take(b'[');
+        self.at += 1;
         match self.peek() {
-            Some(b']') => Ok(self.close(b']')),
+            Some(b']') => Ok(self.close()),
             _ => Ok(Next::Value),
         }
     }
@@ -140,8 +142,8 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    fn close(&mut self, bracket: u8) -> Next {
-        self.take(bracket);
+    fn close(&mut self) -> Next {
+        self.at += 1;
         self.open.pop();
         Next::Complete
     }
@@ -150,35 +152,40 @@ impl<'a> Scanner<'a> {
         let Some(Container::Object { first_key, .. }) = self.open.last().copied() else {
             return Err(self.unexpected("`]`"));
         };
+        self.copy();
         if let Some(key) = keys::first_repeated(&mut self.keys[first_key..], &self.out) {
             let path = keys::path(&self.open, &self.keys, key, &self.out);
             return Err(JsonError::DuplicateKey { path });
         }
         self.keys.truncate(first_key);
-        Ok(self.close(b'}'))
+        Ok(self.close())
     }
 
     fn key(&mut self) -> Result<Next, JsonError> {
         if self.peek() != Some(b'"') {
             return Err(self.unexpected("a key in quotes"));
         }
-        let start = self.out.len();
-        self.at = copy_string(self.text, self.at, &mut self.out)?;
+        let start = self.place();
+        self.pass_string()?;
         let key = Key {
             start,
-            end: self.out.len(),
+            end: self.place(),
         };
         self.keys.push(key);
         self.slot = self.slot_of(key)?;
         if self.peek() != Some(b':') {
             return Err(self.unexpected("`:`"));
         }
-        self.take(b':');
+        self.at += 1;
         Ok(Next::Value)
     }
 
     /// Which well-known member a key starts, by its place.
-    fn slot_of(&self, key: Key) -> Result<Option<Slot>, JsonError> {
+    fn slot_of(&mut self, key: Key) -> Result<Option<Slot>, JsonError> {
+        if self.open.len() > 2 {
+            return Ok(None);
+        }
+        self.copy();
         match self.open.as_slice() {
             [Container::Object { .. }] => Slot::find(TOP, key.name(&self.out)),
             [
@@ -193,9 +200,10 @@ impl<'a> Scanner<'a> {
     }
 
     fn string(&mut self, slot: Option<Slot>) -> Result<Next, JsonError> {
-        let start = self.out.len();
-        self.at = copy_string(self.text, self.at, &mut self.out)?;
+        let start = self.place();
+        self.pass_string()?;
         if slot.is_some() {
+            self.copy();
             let text = unquote(&self.out[start..]).ok_or(self.unexpected("a string"))?;
             self.note(slot, Member::Text(text));
         }
@@ -206,7 +214,6 @@ impl<'a> Scanner<'a> {
         if !self.text.as_bytes()[self.at..].starts_with(word.as_bytes()) {
             return Err(self.unexpected("a value"));
         }
-        self.out.extend_from_slice(word.as_bytes());
         self.at += word.len();
         Ok(Next::Complete)
     }
@@ -227,18 +234,53 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// The next byte that is not white space.
+    /// A string that is canonical as it stands, as nearly all are, or one that is mended.
+    #[inline]
+    fn pass_string(&mut self) -> Result<(), JsonError> {
+        let end = plain_end(self.text.as_bytes(), self.at + 1);
+        if self.text.as_bytes().get(end) != Some(&b'"') {
+            return self.mend_string(end);
+        }
+        self.at = end + 1;
+        Ok(())
+    }
+
+    #[cold]
+    fn mend_string(&mut self, from: usize) -> Result<(), JsonError> {
+        self.at = string_end(self.text, from, &mut self.copied, &mut self.out)?;
+        Ok(())
+    }
+
+    /// The next byte that is not white space, which is left out.
     fn peek(&mut self) -> Option<u8> {
+        let next = self.text.as_bytes().get(self.at).copied();
+        match next {
+            Some(..=b' ') => self.pass_space(),
+            _ => next,
+        }
+    }
+
+    #[inline(never)]
+    fn pass_space(&mut self) -> Option<u8> {
+        self.copy();
         let bytes = self.text.as_bytes();
         while let Some(b' ' | b'\t' | b'\n' | b'\r') = bytes.get(self.at) {
             self.at += 1;
         }
+        self.copied = self.at;
         bytes.get(self.at).copied()
     }
 
-    fn take(&mut self, byte: u8) {
-        self.out.push(byte);
-        self.at += 1;
+    /// Where in the canonical text the scanner is.
+    fn place(&self) -> usize {
+        self.out.len() + (self.at - self.copied)
+    }
+
+    /// Brings the canonical text up to where the scanner is.
+    fn copy(&mut self) {
+        self.out
+            .extend_from_slice(&self.text.as_bytes()[self.copied..self.at]);
+        self.copied = self.at;
     }
 
     fn unexpected(&self, expected: &'static str) -> JsonError {

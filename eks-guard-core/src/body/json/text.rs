@@ -23,19 +23,20 @@ const fn special() -> [bool; 256] {
     table
 }
 
-/// Copies the string whose opening quote is at `at` in canonical form; returns the place after its closing quote.
-pub(super) fn copy_string(text: &str, at: usize, out: &mut Vec<u8>) -> Result<usize, JsonError> {
+/// The place after the closing quote of the string that `at` is inside of. What is not canonical from there on goes into `out`
+/// as it should be, after everything from `copied` on, which is still to be copied as it stands.
+pub(super) fn string_end(
+    text: &str,
+    at: usize,
+    copied: &mut usize,
+    out: &mut Vec<u8>,
+) -> Result<usize, JsonError> {
     let bytes = text.as_bytes();
-    // Everything from `copied` on is still to be copied as it stands, the quotes included.
-    let mut copied = at;
-    let mut at = at + 1;
+    let mut at = at;
     loop {
         at = plain_end(bytes, at);
         match bytes.get(at) {
-            Some(b'"') => {
-                out.extend_from_slice(&bytes[copied..=at]);
-                return Ok(at + 1);
-            }
+            Some(b'"') => return Ok(at + 1),
             None | Some(..0x20) => {
                 return Err(JsonError::Syntax {
                     at,
@@ -43,10 +44,10 @@ pub(super) fn copy_string(text: &str, at: usize, out: &mut Vec<u8>) -> Result<us
                 });
             }
             Some(_) => {
-                out.extend_from_slice(&bytes[copied..at]);
+                out.extend_from_slice(&bytes[*copied..at]);
                 let (character, next) = special_char(text, at)?;
                 write_char(character, out);
-                (copied, at) = (next, next);
+                (*copied, at) = (next, next);
             }
         }
     }
@@ -124,12 +125,19 @@ fn digits_end(bytes: &[u8], at: usize) -> Result<usize, JsonError> {
 }
 
 /// The place of the first special byte from `from` on; the end when there is none.
-fn plain_end(bytes: &[u8], from: usize) -> usize {
+pub(super) fn plain_end(bytes: &[u8], from: usize) -> usize {
     let mut at = from;
-    while let Some(eight) = bytes[at..].first_chunk()
-        && is_plain(u64::from_le_bytes(*eight))
-    {
-        at += 8;
+    while let Some(eight) = bytes[at..].first_chunk() {
+        let suspects = suspects(u64::from_le_bytes(*eight));
+        // Eight when there are none.
+        at += suspects.trailing_zeros() as usize / 8;
+        if suspects == 0 {
+            continue;
+        }
+        if SPECIAL[usize::from(bytes[at])] {
+            return at;
+        }
+        at += 1;
     }
     bytes[at..]
         .iter()
@@ -137,8 +145,9 @@ fn plain_end(bytes: &[u8], from: usize) -> usize {
         .map_or(bytes.len(), |count| at + count)
 }
 
-/// Whether eight bytes are all ASCII and none of them is special; where it says no, the table has the last word.
-const fn is_plain(eight: u64) -> bool {
+/// The high bits of those of eight bytes that are special or outside ASCII. Above the first of them others may be marked as well,
+/// and on the first the table has the last word.
+const fn suspects(eight: u64) -> u64 {
     const EACH: u64 = u64::MAX / 0xff;
     const HIGH: u64 = EACH * 0x80;
     /// The high bit of a byte that is 0 at least; a byte above one that is 0 may have it too.
@@ -150,7 +159,7 @@ const fn is_plain(eight: u64) -> bool {
     let backslash = zeroes(eight ^ (EACH * b'\\' as u64));
     // DEL gets the high bit by the addition; what is outside ASCII has it.
     let del = (eight & !HIGH).wrapping_add(EACH);
-    (control | quote | backslash | del | eight) & HIGH == 0
+    (control | quote | backslash | del | eight) & HIGH
 }
 
 /// The character that the escape at `at` stands for, and the place after it.

@@ -107,17 +107,17 @@ fn request<'a>(evidence: &'a Evidence<'_>, verb: Verb, paths: &Paths) -> Vec<(&'
             Member::Map(options(request, evidence.delete_options())),
         ));
     }
-    match &evidence.info.scope {
+    match evidence.info.scope() {
         RequestScope::NonResource(path) => {
             members.extend([("isResource", Member::Bool(false)), ("path", Member::Text(path))]);
         }
         RequestScope::Resource(resource) => {
             members.extend([
                 ("isResource", Member::Bool(true)),
-                ("apiGroup", Member::Text(&resource.group)),
-                ("version", Member::Text(&resource.version)),
-                ("resource", Member::Text(&resource.resource)),
-                ("subresource", Member::Text(&resource.subresource)),
+                ("apiGroup", Member::Text(resource.group)),
+                ("version", Member::Text(resource.version)),
+                ("resource", Member::Text(resource.resource)),
+                ("subresource", Member::Text(resource.subresource)),
             ]);
             let name = evidence.request.map_or("", ApiRequest::object_name);
             let operation = Operation::new(evidence.info, name, PatchKind::Existing);

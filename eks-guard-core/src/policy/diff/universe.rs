@@ -184,25 +184,22 @@ impl Universe {
         name: &Atom,
     ) -> Option<RequestInfo> {
         if let Some(path) = &place.path {
-            let scope = RequestScope::NonResource(path.clone());
-            return Some(RequestInfo { verb, scope });
+            return Some(RequestInfo::new(verb, RequestScope::NonResource(path)));
         }
         let is_stream = STREAMS.contains(&place.subresource.as_str());
         let collection_of_parts = is_collection(verb) && !place.subresource.is_empty();
         if is_stream != (verb == Verb::Connect) || collection_of_parts {
             return None;
         }
-        Some(RequestInfo {
-            verb,
-            scope: RequestScope::Resource(ResourceInfo {
-                group: place.group_value.clone(),
-                version: "v1".to_owned(),
-                namespace: namespace.value.clone(),
-                resource: place.resource_value.clone(),
-                subresource: place.subresource.clone(),
-                name: name.value.clone(),
-            }),
-        })
+        let scope = RequestScope::Resource(ResourceInfo {
+            group: &place.group_value,
+            version: "v1",
+            namespace: &namespace.value,
+            resource: &place.resource_value,
+            subresource: &place.subresource,
+            name: &name.value,
+        });
+        Some(RequestInfo::new(verb, scope))
     }
 
     /// `*` for every object of the group, `*/*` for every subresource.
@@ -252,18 +249,16 @@ impl Place {
     /// A request for it, for asking which rules are about it at all.
     pub(super) fn any_request(&self) -> RequestInfo {
         let scope = match &self.path {
-            Some(path) => RequestScope::NonResource(path.clone()),
+            Some(path) => RequestScope::NonResource(path),
             None => RequestScope::Resource(ResourceInfo {
-                group: self.group_value.clone(),
-                version: "v1".to_owned(),
-                namespace: String::new(),
-                resource: self.resource_value.clone(),
-                subresource: self.subresource.clone(),
-                name: String::new(),
+                group: &self.group_value,
+                version: "v1",
+                resource: &self.resource_value,
+                subresource: &self.subresource,
+                ..ResourceInfo::default()
             }),
         };
-        let verb = Verb::Get;
-        RequestInfo { verb, scope }
+        RequestInfo::new(Verb::Get, scope)
     }
 }
 

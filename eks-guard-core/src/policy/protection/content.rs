@@ -66,7 +66,7 @@ fn of_new(kind: Kind, evidence: &Evidence<'_>) -> Content {
     }
 }
 
-fn of_change(kind: Kind, resource: &ResourceInfo, evidence: &Evidence<'_>) -> Content {
+fn of_change(kind: Kind, resource: ResourceInfo<'_>, evidence: &Evidence<'_>) -> Content {
     // A Scale holds a number; what else is in it is not kept.
     let Some(request) = evidence.request.filter(|_| resource.subresource != "scale") else {
         return Content::Clean;

@@ -38,20 +38,20 @@ pub(super) fn status(asker: &Asker<'_>, served: &Discovery, answer: &Value) -> R
 }
 
 fn about_resource(asker: &Asker<'_>, served: &Discovery, asked: &Value) -> Result<(), String> {
-    let text = |key: &str| asked[key].as_str().unwrap_or_default().to_owned();
+    let text = |key: &str| asked[key].as_str().unwrap_or_default();
     let info = ResourceInfo {
         group: text("group"),
-        version: String::new(),
+        version: "",
         namespace: text("namespace"),
         resource: text("resource"),
         subresource: text("subresource"),
         name: text("name"),
     };
-    if [&info.group, &info.resource, &info.subresource].contains(&&ALL.to_owned()) {
+    if [info.group, info.resource, info.subresource].contains(&ALL) {
         return Err("no agent may do it to everything; ask about one resource".to_owned());
     }
-    for verb in verbs(&text("verb"), &RESOURCE_VERBS)? {
-        judge_resource(asker, served, verb, &info, sentence)?;
+    for verb in verbs(text("verb"), &RESOURCE_VERBS)? {
+        judge_resource(asker, served, verb, info, sentence)?;
     }
     Ok(())
 }
@@ -61,13 +61,10 @@ pub(super) fn judge_resource<T>(
     asker: &Asker<'_>,
     served: &Discovery,
     verb: Verb,
-    resource: &ResourceInfo,
+    resource: ResourceInfo<'_>,
     refused: Refused<T>,
 ) -> Result<(), T> {
-    let info = RequestInfo {
-        verb,
-        scope: RequestScope::Resource(resource.clone()),
-    };
+    let info = RequestInfo::new(verb, RequestScope::Resource(resource));
     let mut operation = Operation::new(&info, "", PatchKind::Existing);
     // No namespace means all of them, but of a resource that is in none.
     if let Target::Resource(target) = &mut operation.target
@@ -89,10 +86,7 @@ fn about_path(asker: &Asker<'_>, asked: &Value) -> Result<(), String> {
 }
 
 pub(super) fn judge_path<T>(asker: &Asker<'_>, verb: Verb, path: &str, refused: Refused<T>) -> Result<(), T> {
-    let info = RequestInfo {
-        verb,
-        scope: RequestScope::NonResource(path.to_owned()),
-    };
+    let info = RequestInfo::new(verb, RequestScope::NonResource(path));
     let operation = Operation::new(&info, "", PatchKind::Existing);
     judge(asker, &info, &operation, refused)
 }
@@ -138,10 +132,10 @@ fn verbs(text: &str, known: &[Verb]) -> Result<Vec<Verb>, String> {
 }
 
 /// What is not served is taken for what it could be.
-fn is_in_no_namespace(served: &Discovery, asked: &ResourceInfo) -> bool {
+fn is_in_no_namespace(served: &Discovery, asked: ResourceInfo<'_>) -> bool {
     let found = served
         .served()
         .iter()
-        .find(|it| (&*it.group, &*it.resource) == (asked.group.as_str(), asked.resource.as_str()));
+        .find(|it| (&*it.group, &*it.resource) == (asked.group, asked.resource));
     found.is_some_and(|it| !it.is_namespaced)
 }

@@ -100,33 +100,33 @@ impl<'a> Question<'a> {
         let slash = if resource.subresource.is_empty() { "" } else { "/" };
         let shown = format!("{}{slash}{}", resource.resource, resource.subresource);
         let mut info = ResourceInfo {
-            group: resource.group.to_string(),
-            version: String::new(),
+            group: &resource.group,
+            version: "",
             namespace: if resource.is_namespaced {
-                self.namespace.to_owned()
+                self.namespace
             } else {
-                String::new()
+                ""
             },
-            resource: resource.resource.to_string(),
-            subresource: resource.subresource.to_string(),
-            name: String::new(),
+            resource: &resource.resource,
+            subresource: &resource.subresource,
+            name: "",
         };
         for name in std::iter::once(None).chain(names.iter().map(Some)) {
-            info.name = name.cloned().unwrap_or_default();
+            info.name = name.map_or("", String::as_str);
             for verb in RESOURCE_VERBS
                 .into_iter()
                 .filter(|verb| resource.verbs.contains(verb))
             {
-                let every = (info.group.clone(), shown.clone(), None);
+                let every = (info.group.to_owned(), shown.clone(), None);
                 let is_known = allowed
                     .get(&every)
                     .is_some_and(|verbs| verbs.contains(verb.as_str()));
                 let in_cluster = cluster_rules
                     .iter()
                     .any(|rule| has(rule, "verbs", verb.as_str()) && has_name(rule, name));
-                let may = || judge_resource(self.asker, self.served, verb, &info, |_, _, _, _| ()).is_ok();
+                let may = || judge_resource(self.asker, self.served, verb, info, |_, _, _, _| ()).is_ok();
                 if !is_known && in_cluster && may() {
-                    let key = (info.group.clone(), shown.clone(), name.cloned());
+                    let key = (info.group.to_owned(), shown.clone(), name.cloned());
                     allowed.entry(key).or_default().insert(verb.as_str());
                 }
             }

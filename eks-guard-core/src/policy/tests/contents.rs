@@ -141,6 +141,7 @@ fn labels_of_agents_are_not_set() {
     let template = r#"{"spec":{"template":{"metadata":{"labels":{"eks-guard.dev/agent":"x"}}}}}"#;
     let job = format!(r#"{{"spec":{{"jobTemplate":{template}}}}}"#);
     let escaped = r#"{"metadata":{"labels":{"eks-guard.dev\u002fagent":"x"}}}"#;
+    let inside = format!(r#"{{"spec":{{"templates":[{{}},{label}]}}}}"#);
     check(&[
         (PODS, JSON, label, LABELS),
         (PODS, YAML, "metadata: {labels: {eks-guard.dev/agent: x}}", LABELS),
@@ -153,6 +154,12 @@ fn labels_of_agents_are_not_set() {
             "POST /apis/example.com/v1/namespaces/d/widgets",
             JSON,
             label,
+            LABELS,
+        ),
+        (
+            "POST /apis/example.com/v1/namespaces/d/widgets",
+            JSON,
+            &inside,
             LABELS,
         ),
         ("POST /api/v1/namespaces/d/pods/x/binding", JSON, label, LABELS),

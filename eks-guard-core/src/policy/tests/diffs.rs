@@ -60,27 +60,24 @@ fn world() -> Vec<RequestInfo> {
                     let may_be_left_out = collection || (verb == Verb::Create && subresource.is_empty());
                     let named = !name.is_empty() && verb != Verb::DeleteCollection;
                     if fits && (named || (name.is_empty() && may_be_left_out)) {
-                        world.push(RequestInfo {
-                            verb,
-                            scope: RequestScope::Resource(ResourceInfo {
-                                group: group.into(),
-                                version: "v1".into(),
-                                namespace: namespace.into(),
-                                resource: resource.into(),
-                                subresource: subresource.into(),
-                                name: name.into(),
-                            }),
+                        let scope = RequestScope::Resource(ResourceInfo {
+                            group,
+                            version: "v1",
+                            namespace,
+                            resource,
+                            subresource,
+                            name,
                         });
+                        world.push(RequestInfo::new(verb, scope));
                     }
                 }
             }
         }
     }
     for path in PATHS {
-        world.extend([Verb::Get, Verb::Post].map(|verb| RequestInfo {
-            verb,
-            scope: RequestScope::NonResource(path.into()),
-        }));
+        world.extend(
+            [Verb::Get, Verb::Post].map(|verb| RequestInfo::new(verb, RequestScope::NonResource(path))),
+        );
     }
     world
 }
@@ -132,17 +129,17 @@ fn holds(difference: &Difference, who: &str, info: &RequestInfo, paths: &[String
     let whom = in_list(&difference.subjects, who);
     let verb = in_list(&difference.verbs, info.verb.as_str());
     whom && verb
-        && match &info.scope {
+        && match info.scope() {
             RequestScope::NonResource(path) => {
                 difference.api_groups.is_empty() && path_in_list(&difference.resources, path, paths)
             }
             RequestScope::Resource(it) => {
                 let slash = if it.subresource.is_empty() { "" } else { "/" };
                 let resource = format!("{}{slash}{}", it.resource, it.subresource);
-                in_list(&difference.api_groups, &it.group)
+                in_list(&difference.api_groups, it.group)
                     && in_list(&difference.resources, &resource)
-                    && in_list(&difference.namespaces, &it.namespace)
-                    && in_list(&difference.names, &it.name)
+                    && in_list(&difference.namespaces, it.namespace)
+                    && in_list(&difference.names, it.name)
             }
         }
 }

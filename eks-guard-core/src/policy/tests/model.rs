@@ -268,7 +268,7 @@ fn actions_named(verb: Verb) -> &'static str {
 }
 
 impl Ask {
-    fn resource(&self) -> &ResourceInfo {
+    fn resource(&self) -> ResourceInfo<'_> {
         self.info.resource().unwrap()
     }
 
@@ -299,7 +299,7 @@ impl Ask {
             actions.insert("create");
         }
         if self.info.verb == Verb::Create {
-            match self.resource().subresource.as_str() {
+            match self.resource().subresource {
                 "" => {}
                 "eviction" => actions.extend(["remove"]),
                 _ => actions.extend(["change", "read"]),
@@ -318,7 +318,7 @@ impl Ask {
                 .collect::<Vec<_>>()
         };
         let name = if self.object_name.is_empty() {
-            resource.name.as_str()
+            resource.name
         } else {
             self.object_name
         };
@@ -332,7 +332,7 @@ impl Ask {
         }
         let scope = RESOURCES.iter().find(|it| it.1 == resource.resource).unwrap().2;
         let collection = matches!(self.info.verb, Verb::List | Verb::Watch | Verb::DeleteCollection);
-        let mut namespaces: Vec<Option<&str>> = known(&resource.namespace).into_iter().map(Some).collect();
+        let mut namespaces: Vec<Option<&str>> = known(resource.namespace).into_iter().map(Some).collect();
         if resource.namespace.is_empty() {
             if scope != Some(true) || !collection {
                 namespaces.push(None);
@@ -349,7 +349,7 @@ impl Ask {
 
     fn singles(&self) -> Vec<Single<'_>> {
         let it = self.resource();
-        let (group, resource, part) = (it.group.as_str(), it.resource.as_str(), it.subresource.as_str());
+        let (group, resource, part) = (it.group, it.resource, it.subresource);
         let objects = self.objects();
         let single = |action| {
             objects
@@ -436,21 +436,15 @@ fn asks() -> Vec<Ask> {
                             continue;
                         }
                         let by_body = verb == Verb::Create && subresource.is_empty();
-                        let info = RequestInfo {
-                            verb,
-                            scope: RequestScope::Resource(ResourceInfo {
-                                group: group.into(),
-                                version: "v1".into(),
-                                namespace: if by_body && own {
-                                    String::new()
-                                } else {
-                                    namespace.into()
-                                },
-                                resource: resource.into(),
-                                subresource: subresource.into(),
-                                name: if by_body { String::new() } else { name.into() },
-                            }),
-                        };
+                        let scope = RequestScope::Resource(ResourceInfo {
+                            group,
+                            version: "v1",
+                            namespace: if by_body && own { "" } else { namespace },
+                            resource,
+                            subresource,
+                            name: if by_body { "" } else { name },
+                        });
+                        let info = RequestInfo::new(verb, scope);
                         let object_name = if by_body { name } else { "" };
                         let all = [PatchKind::Existing, PatchKind::Apply];
                         let patches = if verb == Verb::Patch { &all[..] } else { &all[..1] };

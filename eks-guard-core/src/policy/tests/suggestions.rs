@@ -13,10 +13,10 @@ fn calls(texts: &[&str]) -> Vec<Call> {
     let call = |text: &&str| {
         let info = match text.split_once(" /") {
             None => info(text),
-            Some((_, path)) => RequestInfo {
-                verb: Verb::Get,
-                scope: RequestScope::NonResource(format!("/{path}")),
-            },
+            Some((_, path)) => {
+                let path = format!("/{path}");
+                RequestInfo::new(Verb::Get, RequestScope::NonResource(&path))
+            }
         };
         Call { info, count: 2 }
     };
@@ -64,17 +64,11 @@ fn is_covered(info: &RequestInfo, observed: &[Call]) -> bool {
         let (Some(asked), Some(seen)) = (info.resource(), call.info.resource()) else {
             return call.info == *info;
         };
-        let same = |asked: &ResourceInfo| {
-            (
-                asked.group.clone(),
-                asked.resource.clone(),
-                asked.subresource.clone(),
-            )
-        };
+        let kind = |of: ResourceInfo<'_>| [of.group, of.resource, of.subresource].map(str::to_owned);
         let namespace = asked.namespace == seen.namespace || seen.namespace.is_empty();
         let many = matches!(info.verb, Verb::List | Verb::Watch | Verb::Create);
         let name = asked.name == seen.name || (many && seen.name.is_empty());
-        info.verb == call.info.verb && same(asked) == same(seen) && namespace && name
+        info.verb == call.info.verb && kind(asked) == kind(seen) && namespace && name
     })
 }
 

@@ -3,7 +3,7 @@
 use crate::request_info::tests::{
     accepted, assert_accepted, assert_malformed, assert_method_refused, describe,
 };
-use crate::request_info::{Method, Streaming, Verb};
+use crate::request_info::{Method, RequestInfo, RequestScope, Streaming, Verb};
 
 #[test]
 fn paths_without_a_resource_are_plain() {
@@ -422,6 +422,29 @@ fn connect_subresources_are_understood_so_that_policy_can_refuse_them() {
     ] {
         assert_eq!(describe(&accepted(line)), is, "{line}");
     }
+}
+
+#[test]
+fn what_was_sent_equals_what_is_made_of_the_same_terms() {
+    for (line, name) in [
+        ("GET /api/v1/namespaces/shop/pods/web-0/log", "web-0"),
+        ("GET /api/v1/namespaces/shop/status", "shop"),
+        (
+            "GET /apis/rbac.authorization.k8s.io/v1/clusterroles/system:node%3Ba",
+            "system:node;a",
+        ),
+        ("GET /api/v1/watch/namespaces/shop/pods/web%20-0", "web -0"),
+        ("GET /api/v1/pods?fieldSelector=metadata.name%3Dweb-0", "web-0"),
+    ] {
+        let request = accepted(line);
+        let info = request.info();
+        assert_eq!(info.resource().unwrap().name, name, "{line}");
+        assert_eq!(*info, RequestInfo::new(info.verb, info.scope()), "{line}");
+    }
+    let request = accepted("GET /a%20b/c");
+    let same = RequestInfo::new(Verb::Get, RequestScope::NonResource("/a b/c"));
+    assert_eq!(*request.info(), same);
+    assert_eq!(request.path(), "/a%20b/c");
 }
 
 #[test]

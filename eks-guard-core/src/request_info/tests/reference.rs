@@ -27,9 +27,9 @@ pub(super) type Values = BTreeMap<String, Vec<String>>;
 pub(super) fn of_request(request: &ApiRequest) -> Info {
     let info = request.info();
     let verb = info.verb.as_str().to_owned();
-    match &info.scope {
+    match info.scope() {
         RequestScope::NonResource(path) => Info {
-            path: path.clone(),
+            path: path.to_owned(),
             verb,
             ..Info::default()
         },
@@ -37,12 +37,12 @@ pub(super) fn of_request(request: &ApiRequest) -> Info {
             is_resource: true,
             path: String::new(),
             verb,
-            group: resource.group.clone(),
-            version: resource.version.clone(),
-            namespace: resource.namespace.clone(),
-            resource: resource.resource.clone(),
-            subresource: resource.subresource.clone(),
-            name: resource.name.clone(),
+            group: resource.group.to_owned(),
+            version: resource.version.to_owned(),
+            namespace: resource.namespace.to_owned(),
+            resource: resource.resource.to_owned(),
+            subresource: resource.subresource.to_owned(),
+            name: resource.name.to_owned(),
         },
     }
 }
@@ -58,7 +58,7 @@ pub(super) fn new_request_info(method: &str, raw_path: &str, raw_query: &str) ->
         trimmed.split('/').collect()
     };
     let mut info = Info {
-        path: path.clone(),
+        path: path.to_owned(),
         verb: method.to_lowercase(),
         ..Info::default()
     };

@@ -141,8 +141,7 @@ async fn knows_dry_runs(proxy: &Proxy, request: &ApiRequest) -> Result<bool, Ref
     let Some(resource) = request.info().resource() else {
         return Ok(false);
     };
-    if KnownResource::find(&resource.group, &resource.resource).is_some()
-        && resource.group != "metrics.k8s.io"
+    if KnownResource::find(resource.group, resource.resource).is_some() && resource.group != "metrics.k8s.io"
     {
         return Ok(true);
     }

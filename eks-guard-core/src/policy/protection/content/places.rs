@@ -123,9 +123,9 @@ impl Place {
 }
 
 impl Kind {
-    pub(super) fn of(resource: &ResourceInfo) -> Self {
-        let places = match (resource.group.as_str(), resource.resource.as_str()) {
-            _ if matches!(resource.subresource.as_str(), "eviction" | "binding") => &[],
+    pub(super) fn of(resource: ResourceInfo<'_>) -> Self {
+        let places = match (resource.group, resource.resource) {
+            _ if matches!(resource.subresource, "eviction" | "binding") => &[],
             ("", "pods") => POD,
             ("", "secrets") => SECRET,
             ("", "namespaces" | "serviceaccounts") => OWN_LABELS,
@@ -145,7 +145,7 @@ impl Kind {
         Self {
             places,
             names_agents: matches!(
-                (resource.group.as_str(), resource.resource.as_str()),
+                (resource.group, resource.resource),
                 ("", "namespaces" | "serviceaccounts")
             ),
         }
@@ -212,31 +212,41 @@ fn at<'a>(object: &'a Value, path: &[&str]) -> &'a Value {
 
 /// Every member that is called like a label of the guard, with the way to it.
 pub(super) fn guard_members(object: &Value) -> Vec<(String, &Value)> {
-    let (mut found, mut inside) = (Vec::new(), vec![(String::new(), object)]);
-    while let Some((path, value)) = inside.pop() {
-        match value {
-            Value::Array(items) => inside.extend(items.iter().map(|item| (format!("{path}/-"), item))),
-            Value::Object(members) => {
-                for (key, value) in members {
-                    let path = format!("{path}/{key}");
-                    if key
-                        .split_once('/')
-                        .is_some_and(|(prefix, _)| is_guard_group(prefix))
-                    {
-                        found.push((path, value));
-                    } else {
-                        inside.push((path, value));
-                    }
-                }
-            }
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
-        }
-    }
+    let mut found = Vec::new();
+    find_guard_members(object, &mut Vec::new(), &mut found);
     found.sort_by(|(one, value), (other, another)| {
         one.cmp(other)
             .then_with(|| value.to_string().cmp(&another.to_string()))
     });
     found
+}
+
+/// The way is written out for what is found, which is nothing in nearly every object.
+fn find_guard_members<'a>(value: &'a Value, way: &mut Vec<&'a str>, found: &mut Vec<(String, &'a Value)>) {
+    match value {
+        Value::Array(items) => {
+            way.push("-");
+            for item in items {
+                find_guard_members(item, way, found);
+            }
+            way.pop();
+        }
+        Value::Object(members) => {
+            for (key, value) in members {
+                way.push(key);
+                if key
+                    .split_once('/')
+                    .is_some_and(|(prefix, _)| is_guard_group(prefix))
+                {
+                    found.push((way.join("/"), value));
+                } else {
+                    find_guard_members(value, way, found);
+                }
+                way.pop();
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
 }
 
 /// Whether a pod, or what makes pods, or a volume, gets a part of its node.
