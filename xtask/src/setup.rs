@@ -14,7 +14,7 @@ use std::fs::{self, File, TryLockError};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::Instant;
-use std::{io, thread};
+use std::{io, process, thread};
 
 use anyhow::{Context, Result, bail};
 
@@ -162,6 +162,20 @@ pub(crate) fn link(from: &Path, to: &Path) -> Result<()> {
         }
         Ok(()) | Err(_) => symlink(from, to).with_context(|| format!("linking {}", to.display())),
     }
+}
+
+/// Makes a folder beside its place and moves it there: what is there is whole.
+fn make_whole(place: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let temporary = place.with_extension(format!("new-{}", process::id()));
+    fs::create_dir_all(&temporary).with_context(|| format!("making {}", temporary.display()))?;
+    if let Err(error) = make(&temporary) {
+        fs::remove_dir_all(&temporary).context("removing what is unfinished")?;
+        return Err(error);
+    }
+    if place.exists() {
+        fs::remove_dir_all(place).context("removing what is incomplete")?;
+    }
+    fs::rename(&temporary, place).with_context(|| format!("moving it to {}", place.display()))
 }
 
 /// Does all work side by side, and reports every failure, not only the first.

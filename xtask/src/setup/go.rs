@@ -3,11 +3,11 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{self as this, Command};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::setup::{Work, fnv1a, link};
+use crate::setup::{Work, fnv1a, link, make_whole};
 use crate::{paths, process};
 
 /// One Go module and the programs made from it.
@@ -49,7 +49,7 @@ pub(super) fn missing(modules: &'static [Module]) -> Result<Vec<Work>> {
         works.push(Work {
             name: module.name(),
             plan,
-            job: Box::new(move || module.build(&place)),
+            job: Box::new(move || make_whole(&place, |place| module.build(place))),
         });
     }
     Ok(works)
@@ -89,14 +89,11 @@ impl Module {
             fs::read_to_string(&manifest).with_context(|| format!("reading {}", manifest.display()))?;
         let version = pinned_version(&text, self.pinned)
             .with_context(|| format!("{} does not pin {}", manifest.display(), self.pinned))?;
-        // The libraries of Kubernetes 1.N are published as v0.N.
-        let of_kubernetes = self.pinned.starts_with("k8s.io/").then_some("v0.");
-        Ok(
-            match of_kubernetes.and_then(|prefix| version.strip_prefix(prefix)) {
-                Some(rest) => format!("v1.{rest}"),
-                None => version,
-            },
-        )
+        // kubectl of Kubernetes 1.N is published as v0.N, and says that it is v1.N.
+        Ok(match version.strip_prefix("v0.") {
+            Some(rest) if self.pinned == "k8s.io/kubectl" => format!("v1.{rest}"),
+            Some(_) | None => version,
+        })
     }
 
     /// `<cache>/bin/<name>-<version>-<hash of the sources>`
@@ -125,28 +122,17 @@ impl Module {
         Ok(sources)
     }
 
-    /// Builds beside the final place and renames: what is there is whole.
     fn build(&self, place: &Path) -> Result<()> {
-        let temporary = place.with_extension(format!("new-{}", this::id()));
-        fs::create_dir_all(&temporary).with_context(|| format!("making {}", temporary.display()))?;
         let flags = format!("-s -w{}", version_flags(&self.version()?));
-        let built = self.programs.iter().try_for_each(|(program, package)| {
+        self.programs.iter().try_for_each(|(program, package)| {
             let mut go = Command::new("go");
             go.current_dir(self.source())
                 .args(["build", "-v", "-trimpath", "-ldflags", &flags, "-o"]);
-            go.arg(temporary.join(program)).arg(package);
+            go.arg(place.join(program)).arg(package);
             process::run_quiet(go, &format!("building {program}"))
-        });
-        if let Err(error) = built.and_then(|()| self.print(&temporary)) {
-            fs::remove_dir_all(&temporary).context("removing the unfinished build")?;
-            return Err(
-                error.context("Go keeps what it has compiled, so running this again goes on from here")
-            );
-        }
-        if place.exists() {
-            fs::remove_dir_all(place).context("removing an incomplete build")?;
-        }
-        fs::rename(&temporary, place).with_context(|| format!("moving the build to {}", place.display()))
+                .context("Go keeps what it has compiled, so running this again goes on from here")
+        })?;
+        self.print(place)
     }
 
     /// Keeps what programs print of the modules that they were made from.
