@@ -9,19 +9,24 @@ mod conditions;
 mod election;
 mod lease;
 mod nodes;
+#[cfg(test)]
+mod tests;
 mod writer;
 
+use std::error::Error;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde_json::Value;
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+pub(crate) use crate::fleet::conditions::some_of;
 use crate::fleet::election::Election;
 use crate::fleet::lease::OwnLease;
 pub(crate) use crate::fleet::lease::{NodeLease, Programmed, name_of};
@@ -35,16 +40,22 @@ use crate::telemetry::chain;
 pub(crate) const AGENT_POLICIES: &str = "/apis/eks-guard.dev/v1alpha1/agentpolicies";
 /// Where the Leases are. Agents write nothing there, whatever a policy says.
 pub(crate) const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/eks-guard/leases";
-/// How often a node says that it is there, and when it counts as silent.
+/// How often a node says that it is there, up to a quarter more, and when it counts as silent.
 const RENEWAL: Duration = Duration::from_secs(15);
 pub(crate) const SILENCE: Duration = Duration::from_secs(60);
-/// Pause after a failure.
+/// Pause after a failure; doubled with each that follows, up to what it is without.
 const RETRY: Duration = Duration::from_secs(2);
 /// How often the elected one renews its Lease and looks at the other nodes, and the pause before it looks because of a change.
 const LOOK: Duration = Duration::from_secs(5);
 const CHANGES: Duration = Duration::from_secs(1);
-/// How often others look whether there still is an elected one; up to a quarter is added.
-const CANDIDACY: Duration = Duration::from_secs(10);
+/// How often others look whether there still is an elected one; up to a quarter is added. Two looks at the same Lease are
+/// longer apart than it lasts.
+const CANDIDACY: Duration = Duration::from_secs(20);
+/// How long one that must not write looks on: until all others have looked.
+const ASIDE: Duration = Duration::from_secs(40);
+/// Most mistakes of a policy that are told, and the longest name of a rule; what is longer is none.
+const MAX_TOLD: usize = 20;
+const MAX_NAME: usize = 63;
 /// How long giving the election up may take.
 const ENDING: Duration = Duration::from_secs(5);
 
@@ -71,7 +82,7 @@ pub(crate) enum Verdict {
     /// It can be used.
     Accepted,
     /// Whom it is about is refused everything, because of these.
-    Invalid(Vec<Mistake>),
+    Invalid(Mistakes),
     /// It is not in force: nodes take no more.
     TooMany,
 }
@@ -85,6 +96,38 @@ pub(crate) struct Mistake {
     pub(crate) message: String,
 }
 
+/// The mistakes of a policy, of which as many are told as its status has room for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Mistakes {
+    /// The first of each rule, and those that are in none.
+    pub(crate) told: Vec<Mistake>,
+    /// How many there are.
+    pub(crate) count: usize,
+}
+
+impl Mistakes {
+    pub(crate) fn of(all: impl IntoIterator<Item = Mistake>) -> Self {
+        let mut mistakes = Self::default();
+        for mut mistake in all {
+            mistakes.count += 1;
+            if mistakes.told.len() == MAX_TOLD {
+                continue;
+            }
+            mistake.rule = mistake.rule.filter(|rule| is_name(rule));
+            let is_told = |told: &Mistake| told.rule.is_some() && told.rule == mistake.rule;
+            if !mistakes.told.iter().any(is_told) {
+                mistakes.told.push(mistake);
+            }
+        }
+        mistakes
+    }
+}
+
+/// Whether a status may name a rule so.
+fn is_name(rule: &str) -> bool {
+    !rule.is_empty() && rule.chars().count() <= MAX_NAME
+}
+
 /// What this node knows of the policies.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Knowledge {
@@ -92,6 +135,20 @@ pub(crate) struct Knowledge {
     pub(crate) policies: Vec<Policy>,
     /// Those that this node decides by.
     pub(crate) programmed: Vec<Programmed>,
+}
+
+/// Why what became of policies is not written.
+#[derive(Debug, thiserror::Error)]
+enum FleetError {
+    /// The API server did not do it.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// Being elected ended before the first write did.
+    #[error("the API server takes so long that the time to write is over")]
+    Late,
+    /// Its changes are not told here.
+    #[error("the API server has a newer version of agentpolicies/{0} than its watch tells this node of")]
+    Behind(String),
 }
 
 /// A node's Lease by itself.
@@ -172,6 +229,7 @@ struct Member {
 impl Member {
     /// Says it when it becomes another, and again and again.
     async fn speak(mut self) {
+        let mut retry = RETRY;
         loop {
             let Ok(knowledge) = self
                 .known
@@ -184,12 +242,17 @@ impl Member {
             let knowledge = knowledge.unwrap_or_default();
             let said = &knowledge.programmed;
             let outcome = self.own.renew(said).await;
-            let pause = if outcome.is_ok() { RENEWAL } else { RETRY };
+            let pause;
+            (pause, retry) = match outcome {
+                Ok(()) => (RENEWAL, RETRY),
+                Err(_) => (retry, (retry * 2).min(RENEWAL)),
+            };
             let doing = "which policies this node decides by is not told; the guard must be allowed to get, create and update leases in the namespace eks-guard, which must exist";
-            note(&self.problem, doing, outcome.err());
+            note(&self.problem, doing, &outcome);
             let is_news =
                 |now: &Option<Arc<Knowledge>>| now.as_ref().is_some_and(|now| now.programmed != *said);
-            if matches!(timeout(pause, self.known.wait_for(is_news)).await, Ok(Err(_))) {
+            let news = timeout(jittered(pause), self.known.wait_for(is_news)).await;
+            if matches!(news, Ok(Err(_))) {
                 return;
             }
         }
@@ -229,46 +292,71 @@ impl Candidate {
         loop {
             let round = self.round().await;
             let doing = "what became of the policies is not told; the guard must be allowed to get, list, create and update leases in the namespace eks-guard, and to update agentpolicies/status";
-            match round {
-                Ok(Round::Elected) => {
-                    note(&self.problem, doing, None);
-                    // A change is seen sooner, with those that come right behind it.
-                    match timeout(LOOK, self.known.changed()).await {
-                        Ok(Ok(())) => sleep(CHANGES).await,
-                        Ok(Err(_)) => return,
-                        Err(_) => {}
-                    }
-                }
+            note(&self.problem, doing, &round);
+            let pause = match round {
+                // A change is seen sooner, with those that come right behind it.
+                Ok(Round::Elected) => match timeout(LOOK, self.known.changed()).await {
+                    Ok(_) => CHANGES,
+                    Err(_) => Duration::ZERO,
+                },
                 Ok(Round::Candidate) => {
-                    note(&self.problem, doing, None);
                     self.writer.forget();
-                    sleep(jittered(CANDIDACY)).await;
+                    jittered(CANDIDACY)
                 }
-                Err(error) => {
-                    note(&self.problem, doing, Some(error));
-                    sleep(LOOK).await;
+                Err(FleetError::Behind(_)) => {
+                    self.election.give_up().await;
+                    self.writer.forget();
+                    ASIDE
                 }
+                Err(_) if self.election.remaining(Instant::now()).is_some() => LOOK,
+                Err(_) => jittered(CANDIDACY),
+            };
+            let ended = self.known.wait_for(|_| false);
+            if matches!(timeout(pause, ended).await, Ok(Err(_))) {
+                return;
             }
         }
     }
 
-    async fn round(&mut self) -> Result<Round, CallError> {
+    async fn round(&mut self) -> Result<Round, FleetError> {
         if !self.election.stand().await? {
             return Ok(Round::Candidate);
         }
+        // Pages of Leases may take longer than this node's own Lease lasts.
+        let listing = Leases::list(&self.upstream);
+        let Some(leases) = while_elected(&mut self.election, LOOK, listing).await? else {
+            return Ok(Round::Candidate);
+        };
+        self.nodes.take(leases?, Instant::now(), Timestamp::now());
         let knowledge = self.known.borrow_and_update().clone().unwrap_or_default();
-        let leases = Leases::list(&self.upstream).await?;
-        self.nodes.take(leases, Instant::now(), Timestamp::now());
+        let remaining = |now| self.election.remaining(now);
         self.writer
-            .write(&self.election, &knowledge.policies, &self.nodes)
+            .write(remaining, &knowledge.policies, &self.nodes)
             .await?;
         Ok(Round::Elected)
     }
 }
 
+/// Does what may take long, and renews the Lease meanwhile; none: another node was elected.
+async fn while_elected<T>(
+    election: &mut Election,
+    pause: Duration,
+    doing: impl Future<Output = T>,
+) -> Result<Option<T>, CallError> {
+    let mut doing = pin!(doing);
+    loop {
+        match timeout(pause, &mut doing).await {
+            Ok(done) => return Ok(Some(done)),
+            Err(_) if election.stand().await? => {}
+            Err(_) => return Ok(None),
+        }
+    }
+}
+
 /// Says a failure once, and keeps it for the status until it is over.
-fn note(problem: &watch::Sender<Option<String>>, doing: &str, error: Option<CallError>) {
-    let text = error.map(|error| format!("{doing}: {}", chain(&error)));
+fn note<T, E: Error + 'static>(problem: &watch::Sender<Option<String>>, doing: &str, outcome: &Result<T, E>) {
+    let error = outcome.as_ref().err();
+    let text = error.map(|error| format!("{doing}: {}", chain(error)));
     problem.send_if_modified(|known| {
         if *known == text {
             return false;

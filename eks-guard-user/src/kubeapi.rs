@@ -1,3 +1,4 @@
 //! Shapes of the Kubernetes API that the guard writes itself.
 
+pub mod condition;
 pub mod status;

@@ -2,6 +2,8 @@
 
 mod api_server;
 mod client;
+#[cfg(test)]
+mod pool;
 
 pub use api_server::{Answer, Arrived, FakeApiServer, FakeBody, json, status};
 pub use client::{Client, Protocol};

@@ -18,6 +18,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
@@ -29,26 +30,7 @@ use crate::clients::side::{Side, open_to_all};
 use crate::cluster::Cluster;
 use crate::guarded::Guarded;
 use crate::kubelet::Kubelet;
-use crate::{command, leash, programs, records};
-
-/// Everything that can be allowed; replies carry values of Secrets in clear, which helm needs.
-const POLICY: &str = "\
-apiVersion: eks-guard.dev/v1alpha1
-kind: AgentPolicy
-metadata:
-  name: everything-in-clear
-spec:
-  subjects:
-    agents: ['*']
-  rules:
-    - name: everything
-      effect: allow
-      verbs: ['*']
-      apiGroups: ['*']
-      resources: ['*', '*/*']
-      namespaces: ['*']
-      masking: None
-";
+use crate::{command, leash, policies, programs, records};
 
 /// What one operation said.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,13 +69,17 @@ pub struct Clients<'a> {
 
 /// Reasons of refusals that are the API server's own word about the change, which the guard tried first.
 const TOLD: [&str; 3] = ["ChangeRejected", "ObjectChanged", "ObjectNotFound"];
+/// Subresources that nobody may use through the guard, under whichever id and name a request for them arrives.
+const CLOSED: [&str; 5] = ["exec", "attach", "portforward", "proxy", "token"];
+/// How long a client may take for all of its work before it counts as stuck.
+const PATIENCE: Duration = Duration::from_secs(900);
 const DIRECT: usize = 0;
 const GUARDED: usize = 1;
 
 impl<'a> Clients<'a> {
     /// A client of the page whose version begins like this; `name` is the beginning of its namespaces.
     pub fn new(cluster: &'a Cluster, client: &'static str, version: &str, name: &str) -> Result<Self> {
-        let guarded = Guarded::new(cluster, name, POLICY)?;
+        let guarded = Guarded::new(cluster, name, &policies::everything_in_clear())?;
         let folder = guarded.home().to_owned();
         open_to_all(&folder.join("bin"))?;
         let mut sides = Vec::new();
@@ -128,12 +114,6 @@ impl<'a> Clients<'a> {
     pub fn except(mut self, exceptions: &'static [Exception]) -> Self {
         self.exceptions = exceptions;
         self
-    }
-
-    /// A folder that both sides can read.
-    #[must_use]
-    pub fn folder(&self) -> &Path {
-        &self.folder
     }
 
     /// Puts a program where both sides find it, under this name.
@@ -307,6 +287,15 @@ impl<'a> Clients<'a> {
     /// Whatever the guard has refused has not reached the API server, and it was refused for a reason that the page names.
     fn nothing_refused_arrived(&self, mark: Mark) -> Result<()> {
         let events = self.cluster.audit().since(mark)?;
+        let namespace = &self.sides[GUARDED].namespace;
+        let closed = events.iter().find(|event| {
+            let object = event.object.as_ref();
+            object.is_some_and(|it| it.namespace == *namespace && CLOSED.contains(&it.subresource.as_str()))
+        });
+        ensure!(
+            closed.is_none(),
+            "no policy opens it, and it arrived: {closed:#?}"
+        );
         for record in records::read(&self.guarded.records())? {
             if records::text(&record, "decision") != "refuse" {
                 continue;
@@ -334,7 +323,7 @@ impl<'a> Clients<'a> {
             .envs(self.variables(DIRECT))
             .env("KUBECONFIG", kubeconfig)
             .current_dir(&self.sides[DIRECT].home);
-        command::run(command)
+        command::run_within(PATIENCE, command)
     }
 
     fn through_guard(&self, line: &[&OsStr]) -> Result<command::Output> {
@@ -342,7 +331,7 @@ impl<'a> Clients<'a> {
         command
             .envs(self.variables(GUARDED))
             .current_dir(&self.sides[GUARDED].home);
-        command::run(command)
+        command::run_within(PATIENCE, command)
     }
 
     fn variables(&self, side: usize) -> Vec<(String, String)> {

@@ -162,6 +162,12 @@ impl<'a> Guard<'a> {
         self.daemon.as_ref().context("no daemon")?.signal(signal)
     }
 
+    /// Waits until the daemon has ended by itself.
+    pub fn ended(&mut self) -> Result<()> {
+        let daemon = self.daemon.as_mut().context("no daemon")?;
+        wait::until("the daemon has ended", || Ok(daemon.exit_code()?.is_some()))
+    }
+
     /// Its pins, as seen from here: the bpffs is mounted where others do not see it.
     pub fn pins(&self) -> PathBuf {
         let below = self.folder.path().join("bpf").join(self.table());

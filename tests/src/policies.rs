@@ -1,6 +1,7 @@
 //! Policies that suites and the demo share, and the kind that they are objects of.
 
 use anyhow::Result;
+use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
 use crate::programs;
@@ -35,3 +36,26 @@ spec:
       resources: ['*', '*/*']
       namespaces: ['*']
 ";
+
+/// The same with values of Secrets in clear, which helm needs.
+#[must_use]
+pub fn everything_in_clear() -> String {
+    format!("{EVERYTHING}      masking: None\n")
+}
+
+/// A policy that allows an agent these verbs and resources in the namespace of its name.
+#[must_use]
+pub fn reading(agent: &str, verbs: &[&str], resources: &[&str]) -> Value {
+    json!({
+        "apiVersion": "eks-guard.dev/v1alpha1",
+        "kind": "AgentPolicy",
+        "metadata": {"name": agent},
+        "spec": {
+            "subjects": {"agents": [agent]},
+            "rules": [{
+                "name": "read", "effect": "allow", "verbs": verbs, "apiGroups": [""],
+                "resources": resources, "namespaces": [agent],
+            }],
+        },
+    })
+}

@@ -18,7 +18,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::guarded::Guarded;
+use crate::http::Reply;
 use crate::leash;
+use crate::probe::http1::Head;
 use crate::probe::relay::{End, Order, Outcome};
 
 /// What a connection begins with.
@@ -135,6 +137,20 @@ impl Probe {
         }
     }
 
+    /// Sends one request over HTTP/1.1, on a connection of its own, and returns the answer.
+    pub fn ask(&self, line: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<Reply> {
+        let to_head = if line.starts_with("HEAD") {
+            Head::Yes
+        } else {
+            Head::No
+        };
+        let mut wire = self.connect(H1)?;
+        wire.send(&http1::request(self.server, line, headers, body))?;
+        wire.receive_until(|received| http1::take_reply(received, to_head).is_some())?;
+        let reply = http1::take_reply(&wire.received, to_head).map(|(reply, _)| reply);
+        reply.with_context(|| format!("{line:.200?}: no answer but {}", wire.shown()))
+    }
+
     /// Ends the client and the guard, which must both have been well until now.
     pub fn finish(self) -> Result<()> {
         let Self { mut guard, pipes, .. } = self;
@@ -146,6 +162,16 @@ impl Probe {
 }
 
 impl Wire {
+    /// The beginning of what came in, and how it ended.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        let received: String = String::from_utf8_lossy(&self.received)
+            .chars()
+            .take(2000)
+            .collect();
+        format!("{received:?}, then {:?}", self.end)
+    }
+
     /// Sends bytes as they are. False: the peer would not take them.
     pub fn send(&mut self, bytes: &[u8]) -> Result<bool> {
         let order = Order::Send {

@@ -40,7 +40,6 @@ const CLIENT_GO: [Exception; 1] = [Exception {
     says: "PartialObjectMetadata",
     verdict: "differs: replies are JSON, in which the items of a list name their kind",
 }];
-const KUBE_RS: [Exception; 0] = [];
 const PYTHON: [Exception; 1] = [refused("exec")];
 const MCP: [Exception; 2] = [refused("pods_exec"), refused("exec_in_pod")];
 
@@ -95,7 +94,7 @@ fn client_go_with_protobuf_is_compatible() -> Result<()> {
 
 #[test]
 fn kube_rs_is_compatible() -> Result<()> {
-    let clients = Clients::new(shared()?, "kube-rs", "", "rust")?.except(&KUBE_RS);
+    let clients = Clients::new(shared()?, "kube-rs", "", "rust")?;
     let program = programs::client("kube-rs")?.join("kube-rs-client");
     let program = clients.program(&program, "kube-rs-client")?;
     clients.compare(&[program.as_os_str()])

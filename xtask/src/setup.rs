@@ -6,6 +6,7 @@ mod clients;
 mod compiler;
 mod go;
 mod kernels;
+mod oracle;
 mod packages;
 mod servers;
 
@@ -13,7 +14,7 @@ use std::fs::{self, File, TryLockError};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::Instant;
-use std::{io, thread};
+use std::{io, process, thread};
 
 use anyhow::{Context, Result, bail};
 
@@ -29,6 +30,8 @@ pub(crate) enum Need {
     Servers,
     /// Clients of other versions and languages, for the suite `compatible`.
     Clients,
+    /// The evaluator of conditions that Kubernetes has, for the suite `conditions`.
+    Oracle,
     /// cargo-deny, for the suite `tidy`.
     Deny,
     /// nginx, HAProxy and h2load, for `bench proxy`.
@@ -68,6 +71,7 @@ impl Need {
         Need::Ebpf,
         Need::Servers,
         Need::Clients,
+        Need::Oracle,
         Need::Deny,
         Need::Rivals,
         Need::Counter,
@@ -97,6 +101,9 @@ pub(crate) fn run(needs: &[Need]) -> Result<()> {
     if needs.contains(&Need::Clients) {
         works.extend(go::missing(&clients::MODULES)?);
         works.extend(clients::missing()?);
+    }
+    if needs.contains(&Need::Oracle) {
+        works.extend(go::missing(&oracle::MODULES)?);
     }
     if needs.contains(&Need::Deny) {
         works.extend(cargo_deny::missing()?);
@@ -130,6 +137,9 @@ pub(crate) fn run(needs: &[Need]) -> Result<()> {
         go::link_into_workspace(&clients::MODULES)?;
         clients::link_into_workspace()?;
     }
+    if needs.contains(&Need::Oracle) {
+        go::link_into_workspace(&oracle::MODULES)?;
+    }
     if needs.contains(&Need::Kernels) {
         kernels::link_into_workspace()?;
     }
@@ -152,6 +162,20 @@ pub(crate) fn link(from: &Path, to: &Path) -> Result<()> {
         }
         Ok(()) | Err(_) => symlink(from, to).with_context(|| format!("linking {}", to.display())),
     }
+}
+
+/// Makes a folder beside its place and moves it there: what is there is whole.
+fn make_whole(place: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let temporary = place.with_extension(format!("new-{}", process::id()));
+    fs::create_dir_all(&temporary).with_context(|| format!("making {}", temporary.display()))?;
+    if let Err(error) = make(&temporary) {
+        fs::remove_dir_all(&temporary).context("removing what is unfinished")?;
+        return Err(error);
+    }
+    if place.exists() {
+        fs::remove_dir_all(place).context("removing what is incomplete")?;
+    }
+    fs::rename(&temporary, place).with_context(|| format!("moving it to {}", place.display()))
 }
 
 /// Does all work side by side, and reports every failure, not only the first.

@@ -1,43 +1,25 @@
 //! What the status of a policy should be: conditions with reasons, the rules that cannot be used, and how many nodes decide by it.
 
-use std::collections::BTreeSet;
+use std::fmt::Display;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::fleet::nodes::Standing;
 use crate::fleet::{Policy, Verdict};
+use crate::kubeapi::condition::{self, Condition};
 
-/// Most nodes that a message names, most rules that are named, and most characters of what is said of each.
+/// Most nodes and mistakes that a message names, and most characters of what is said of each mistake.
 const MAX_NAMED: usize = 5;
-const MAX_RULES: usize = 20;
 const MAX_MESSAGE: usize = 512;
-/// Longest name of a rule; what is longer is none.
-const MAX_NAME: usize = 63;
 
-/// A condition without its times.
-struct Aspect {
-    kind: &'static str,
-    status: &'static str,
-    reason: &'static str,
-    message: String,
-}
-
-/// The status that a policy should have. What has not changed keeps its times, so that equal states are equal documents.
+/// The status that a policy should have.
 pub(super) fn status(policy: &Policy, standing: &Standing, now: Timestamp) -> Value {
-    let now = now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-    let condition = |aspect: Aspect| {
-        let mut before = policy.status["conditions"].as_array().into_iter().flatten();
-        let before = before.find(|old| old["type"] == aspect.kind && old["status"] == aspect.status);
-        let since = before.and_then(|old| old["lastTransitionTime"].as_str());
-        json!({
-            "type": aspect.kind,
-            "status": aspect.status,
-            "reason": aspect.reason,
-            "message": aspect.message,
-            "observedGeneration": policy.generation,
-            "lastTransitionTime": since.unwrap_or(&now),
-        })
+    let now = condition::time(now);
+    let condition = |condition: Condition| {
+        let mut fields = condition.fields(&policy.status, &now);
+        fields.insert("observedGeneration".to_owned(), json!(policy.generation));
+        fields
     };
     let mut status = json!({
         "observedGeneration": policy.generation,
@@ -56,16 +38,14 @@ fn rules(verdict: &Verdict) -> Vec<Value> {
     let Verdict::Invalid(mistakes) = verdict else {
         return Vec::new();
     };
-    let mut named = BTreeSet::new();
-    let rules = mistakes.iter().filter_map(|mistake| {
+    let rules = mistakes.told.iter().filter_map(|mistake| {
         let rule = mistake.rule.as_ref()?;
-        let is_new = !rule.is_empty() && rule.chars().count() <= MAX_NAME && named.insert(rule);
-        is_new.then(|| json!({"name": rule, "reason": "Invalid", "message": cut(&mistake.message)}))
+        Some(json!({"name": rule, "reason": "Invalid", "message": cut(&mistake.message)}))
     });
-    rules.take(MAX_RULES).collect()
+    rules.collect()
 }
 
-fn accepted(verdict: &Verdict) -> Aspect {
+fn accepted(verdict: &Verdict) -> Condition {
     let (status, reason, message) = match verdict {
         Verdict::Accepted => ("True", "Valid", "the policy can be used".to_owned()),
         Verdict::TooMany => (
@@ -75,16 +55,20 @@ fn accepted(verdict: &Verdict) -> Aspect {
                 .to_owned(),
         ),
         Verdict::Invalid(mistakes) => {
-            let said = mistakes.iter().take(MAX_NAMED).map(|mistake| match &mistake.rule {
+            let said = mistakes.told.iter().take(MAX_NAMED).map(|mistake| match &mistake.rule {
                 Some(rule) => format!("rule {rule}: {}", cut(&mistake.message)),
                 None => cut(&mistake.message),
             });
-            let said: Vec<String> = said.collect();
+            let mut said: Vec<String> = said.collect();
+            let more = mistakes.count.saturating_sub(said.len());
+            if more > 0 {
+                said.push(format!("and {more} more"));
+            }
             let text = format!("agents that it is about are refused everything: {}", said.join("; "));
-            ("False", "Invalid", text + &more(mistakes.len()))
+            ("False", "Invalid", text)
         }
     };
-    Aspect {
+    Condition {
         kind: "Accepted",
         status,
         reason,
@@ -92,7 +76,7 @@ fn accepted(verdict: &Verdict) -> Aspect {
     }
 }
 
-fn programmed(generation: u64, standing: &Standing) -> Aspect {
+fn programmed(generation: u64, standing: &Standing) -> Condition {
     let (current, total) = (standing.current, standing.total());
     let count = format!("{current} of {total} nodes decide by generation {generation}");
     let (status, reason, message) = if standing.is_cut {
@@ -107,18 +91,18 @@ fn programmed(generation: u64, standing: &Standing) -> Aspect {
         (
             "False",
             "NodesBehind",
-            format!("{count}; not yet: {}", names(&standing.behind)),
+            format!("{count}; not yet: {}", some_of(&standing.behind)),
         )
     } else if !standing.silent.is_empty() {
         (
             "Unknown",
             "NodesSilent",
-            format!("{count}; silent: {}", names(&standing.silent)),
+            format!("{count}; silent: {}", some_of(&standing.silent)),
         )
     } else {
         ("True", "Programmed", count)
     };
-    Aspect {
+    Condition {
         kind: "Programmed",
         status,
         reason,
@@ -126,17 +110,15 @@ fn programmed(generation: u64, standing: &Standing) -> Aspect {
     }
 }
 
-fn names(nodes: &[String]) -> String {
-    let named: Vec<&str> = nodes.iter().take(MAX_NAMED).map(String::as_str).collect();
-    named.join(", ") + &more(nodes.len())
-}
-
-/// What is said instead of those beyond the ones that are named.
-fn more(all: usize) -> String {
-    match all.saturating_sub(MAX_NAMED) {
-        0 => String::new(),
-        more => format!(", and {more} more"),
+/// The first of them, and how many more there are.
+pub(crate) fn some_of<T: Display>(all: impl IntoIterator<Item = T>) -> String {
+    let mut all = all.into_iter();
+    let mut named: Vec<String> = all.by_ref().take(MAX_NAMED).map(|one| one.to_string()).collect();
+    let more = all.count();
+    if more > 0 {
+        named.push(format!("and {more} more"));
     }
+    named.join(", ")
 }
 
 fn cut(text: &str) -> String {
@@ -146,7 +128,7 @@ fn cut(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fleet::Mistake;
+    use crate::fleet::{MAX_TOLD, Mistake, Mistakes};
 
     fn policy(verdict: Verdict, status: Value) -> Policy {
         Policy {
@@ -218,7 +200,7 @@ mod tests {
             mistake(Some(""), "no name"),
             mistake(Some(&"r".repeat(64)), "a long name"),
         ];
-        let broken = |before| policy(Verdict::Invalid(mistakes.to_vec()), before);
+        let broken = |before| policy(Verdict::Invalid(Mistakes::of(mistakes.clone())), before);
         let one = standing(1, 0, 0);
         let first = status(&broken(Value::Null), &one, Timestamp::UNIX_EPOCH);
         let accepted = &first["conditions"][0];
@@ -228,7 +210,7 @@ mod tests {
         );
         let message = accepted["message"].as_str().unwrap();
         assert!(
-            message.contains("rule r: no verb; rule r: no group; no mode"),
+            message.contains("rule r: no verb; no mode; no name; a long name; and 1 more"),
             "{message}"
         );
         assert_eq!(
@@ -258,9 +240,9 @@ mod tests {
     #[test]
     fn a_status_is_short_whatever_is_wrong() {
         let mistakes = (0..1_000).map(|number| mistake(Some(&format!("r{number}")), &"x".repeat(100_000)));
-        let broken = policy(Verdict::Invalid(mistakes.collect()), Value::Null);
+        let broken = policy(Verdict::Invalid(Mistakes::of(mistakes)), Value::Null);
         let status = status(&broken, &standing(0, 10_000, 10_000), Timestamp::UNIX_EPOCH);
         assert!(status.to_string().len() < 32 << 10);
-        assert_eq!(status["rules"].as_array().unwrap().len(), MAX_RULES);
+        assert_eq!(status["rules"].as_array().unwrap().len(), MAX_TOLD);
     }
 }

@@ -23,6 +23,8 @@ const SHORT: usize = 8;
 const MAX_POLICIES: usize = 1_000;
 /// Most characters of what is read of one Lease.
 const MAX_TEXT: usize = 64 << 10;
+/// Different texts that are read of all Leases: nodes that hold no policy back say the same, others a handful of different ones.
+const MAX_TEXTS: usize = 256;
 
 /// A policy that a node decides by.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +53,7 @@ pub(crate) struct NodeLease {
     pub(crate) node: String,
     /// When it was renewed, by the node's own clock.
     pub(crate) renewed: String,
+    /// Which policies it decides by.
     pub(crate) said: Said,
 }
 
@@ -79,8 +82,13 @@ impl Reader {
         let metadata = &lease["metadata"];
         let node = metadata["name"].as_str()?.strip_prefix(PREFIX)?;
         let text = metadata["annotations"][POLICIES].as_str().unwrap_or_default();
-        // Whoever writes more than a node does says nothing.
-        let text = if text.len() > MAX_TEXT { "" } else { text };
+        // Whoever writes more than a node does says nothing, and so do those beyond as many as nodes ever differ.
+        let is_one_too_many = self.known.len() >= MAX_TEXTS && !self.known.contains_key(text);
+        let text = if text.len() > MAX_TEXT || is_one_too_many {
+            ""
+        } else {
+            text
+        };
         let said = match self.known.get(text) {
             Some(said) => said.clone(),
             None => {
@@ -132,9 +140,9 @@ impl OwnLease {
         let name = name_of(&self.node);
         let mut lease = match self.held.take() {
             Some(held) => held,
-            None => match self.upstream.read(&format!("{LEASES}/{name}")).await {
-                Err(error) if error.is(StatusCode::NOT_FOUND) => self.fresh(&name).await?,
-                read => read?,
+            None => match find(&self.upstream, &format!("{LEASES}/{name}")).await? {
+                Some(lease) => lease,
+                None => self.fresh(&name).await?,
             },
         };
         lease["metadata"]["labels"][LABEL] = json!("node");
@@ -182,14 +190,36 @@ pub(super) fn empty(name: &str) -> Value {
     json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": name}})
 }
 
+/// Reads a Lease; none: there is none.
+pub(super) async fn find(upstream: &UpstreamPool, path: &str) -> Result<Option<Value>, CallError> {
+    match upstream.read(path).await {
+        Err(error) if error.is(StatusCode::NOT_FOUND) => Ok(None),
+        read => whole(read?, path).map(Some),
+    }
+}
+
 /// Stores a Lease, if nobody has changed it since it was read. As it is stored comes back.
 pub(super) async fn store(upstream: &UpstreamPool, lease: &Value) -> Result<Value, CallError> {
     let metadata = &lease["metadata"];
     if metadata["resourceVersion"].is_null() {
-        return upstream.create(LEASES, lease).await;
+        return whole(upstream.create(LEASES, lease).await?, LEASES);
     }
     let name = metadata["name"].as_str().unwrap_or_default();
-    upstream.replace(&format!("{LEASES}/{name}"), lease).await
+    let path = format!("{LEASES}/{name}");
+    whole(upstream.replace(&path, lease).await?, &path)
+}
+
+/// An answer that has the shape of a Lease, as far as it is changed here: JSON of another shape cannot be.
+fn whole(lease: Value, path: &str) -> Result<Value, CallError> {
+    let metadata = &lease["metadata"];
+    let maps = [&metadata["labels"], &metadata["annotations"], &lease["spec"]];
+    if metadata.is_object() && maps.iter().all(|map| map.is_object() || map.is_null()) {
+        return Ok(lease);
+    }
+    Err(CallError::Read {
+        path: path.to_owned(),
+        source: "it is no Lease".into(),
+    })
 }
 
 /// Now, as Leases write it.
@@ -251,9 +281,35 @@ mod tests {
         ] {
             assert_eq!(reader.read(&lease), None);
         }
+        let mut reader = Reader::default();
+        for number in 0..1_000 {
+            reader
+                .read(&lease("node-a", &format!("01234567:{number}")))
+                .unwrap();
+        }
+        assert!(reader.known.len() <= MAX_TEXTS + 1);
+        let known = reader.read(&lease("node-a", "01234567:3")).unwrap();
+        assert_eq!(known.said.generation_of("01234567"), Some(3));
         let odd = json!({"metadata": {"name": "node-a", "annotations": []}, "spec": {"renewTime": 3}});
         let read = reader.read(&odd).unwrap();
         assert!(read.is_old(Timestamp::now()) && read.said == Said::default());
+    }
+
+    #[test]
+    fn an_answer_that_is_no_lease_is_an_error() {
+        for answer in [
+            json!([]),
+            json!("x"),
+            json!(null),
+            json!({}),
+            json!({"metadata": []}),
+            json!({"metadata": {"labels": "x"}}),
+            json!({"metadata": {"annotations": []}}),
+            json!({"metadata": {}, "spec": 7}),
+        ] {
+            assert!(whole(answer.clone(), LEASES).is_err(), "{answer}");
+        }
+        assert!(whole(empty("node-a"), LEASES).is_ok());
     }
 
     #[test]

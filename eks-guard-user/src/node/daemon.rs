@@ -21,7 +21,7 @@ use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{JoinSet, block_in_place};
-use tokio::time::{interval, sleep, timeout};
+use tokio::time::{interval, sleep};
 use uuid::Uuid;
 
 use crate::ebpf::cgroup2_mount;
@@ -35,7 +35,7 @@ use crate::node::controller::{Controller, Parts};
 use crate::node::daemon::deciding::Deciding;
 use crate::node::daemon::events::Watch;
 use crate::node::daemon::gate::Gate;
-use crate::node::daemon::learn::{Learned, learn};
+use crate::node::daemon::learn::{Learned, first_look, learn};
 pub(crate) use crate::node::daemon::reload::Reload;
 use crate::node::enforcement::{Owner, Teller};
 use crate::node::kernel::{Destinations, Kernel, Standing};
@@ -54,8 +54,6 @@ use crate::upstream::{CredentialSource, Endpoint};
 
 /// What the node's own events say instead of an agent's name.
 const NODE_SESSION: &str = "eks-guard-node";
-/// How long a first start waits to know the pods before it closes the way for all that it does not know.
-const FIRST_LOOK: Duration = Duration::from_secs(60);
 /// Changes that wait to be taken in.
 const WAITING: usize = 1024;
 /// How often a listener that could not be made is tried again.
@@ -399,23 +397,4 @@ fn node_session() -> SessionFacts {
         labels: None,
         command: None,
     }
-}
-
-/// What there is to know before the first attaching: pods and Services as a whole, or as much as came in time.
-async fn first_look(learned: &mut mpsc::Receiver<Learned>) -> Vec<Learned> {
-    let mut looked = Vec::new();
-    let look = async {
-        let (mut pods, mut services, mut slices) = (false, false, false);
-        while !(pods && services && slices) {
-            let Some(next) = learned.recv().await else { return };
-            pods |= matches!(next, Learned::Pod(_));
-            services |= matches!(next, Learned::Service(_));
-            slices |= matches!(next, Learned::Slice(_));
-            looked.push(next);
-        }
-    };
-    if timeout(FIRST_LOOK, look).await.is_err() {
-        say("warning: the pods of this node are not known yet; until they are, none reaches the API server");
-    }
-    looked
 }

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
+use crate::kubeapi::condition::{self, Condition};
 use crate::node::status::Status;
 use crate::proxy::upstream::{CallError, Patch, UpstreamPool};
 use crate::telemetry::chain;
@@ -113,7 +114,7 @@ impl Teller {
                 if let Err(error) = tell_once(&self.upstream, &self.node, &verdict).await {
                     tracing::warn!(
                         error = %chain(&error),
-                        "the node's condition is not told; the guard must be allowed to get and patch nodes and nodes/status"
+                        "the node's condition is not told; the guard must be allowed to get and patch nodes, and to patch nodes/status"
                     );
                     sleep(RETRY).await;
                     continue;
@@ -156,18 +157,16 @@ async fn tell_once(upstream: &UpstreamPool, node: &str, verdict: &Verdict) -> Re
 }
 
 fn condition(node: &Value, verdict: &Verdict, now: Timestamp) -> Value {
-    let now = now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-    let before = node["status"]["conditions"].as_array().into_iter().flatten();
-    let before = before
-        .into_iter()
-        .find(|condition| condition["type"] == CONDITION);
-    let since = before
-        .filter(|condition| condition["status"] == verdict.status)
-        .and_then(|condition| condition["lastTransitionTime"].as_str());
-    json!({
-        "type": CONDITION, "status": verdict.status, "reason": verdict.reason, "message": verdict.message,
-        "lastHeartbeatTime": now, "lastTransitionTime": since.unwrap_or(now.as_str()),
-    })
+    let now = condition::time(now);
+    let condition = Condition {
+        kind: CONDITION,
+        status: verdict.status,
+        reason: verdict.reason,
+        message: verdict.message.clone(),
+    };
+    let mut fields = condition.fields(&node["status"], &now);
+    fields.insert("lastHeartbeatTime".to_owned(), json!(now));
+    fields.into()
 }
 
 /// The node's taints as they should be; none when they are. What is not known yet changes nothing.

@@ -4,13 +4,14 @@
 mod folder;
 mod objects;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use eks_guard_core::policy::DocumentError;
 use serde::{Deserialize, Serialize};
 
-use crate::fleet::{Knowledge, Mistake, Policy, Programmed, Verdict};
+use crate::fleet::{Knowledge, Policy, Programmed, Verdict};
 use crate::node::config::PolicySource;
 use crate::node::kube::{AgentPolicy, Change};
 use crate::node::policies::folder::Folder;
@@ -25,10 +26,14 @@ const MAX_POLICIES: usize = 1_000;
 pub struct Policies {
     source: Source,
     in_force: PolicyTexts,
-    /// Mistakes of those in force.
-    mistakes: Vec<DocumentError>,
-    /// The objects in force, as far as the API server has told of them since the start.
-    programmed: Vec<Programmed>,
+    /// The objects in force, by UID.
+    judged: BTreeMap<String, Judged>,
+}
+
+/// An object in force.
+struct Judged {
+    generation: u64,
+    verdict: Verdict,
 }
 
 enum Source {
@@ -81,12 +86,37 @@ impl Policies {
                 (Source::Cluster(objects), texts)
             }
         };
-        Self {
+        let mut policies = Self {
             source,
             in_force,
-            mistakes: Vec::new(),
-            programmed: Vec::new(),
+            judged: BTreeMap::new(),
+        };
+        let mistakes = policies.mistakes();
+        policies.judge(&mistakes);
+        policies
+    }
+
+    fn mistakes(&self) -> Vec<DocumentError> {
+        let snapshot = policy::compile_texts(&self.in_force.texts, self.in_force.generation);
+        snapshot.mistakes().cloned().collect()
+    }
+
+    /// What becomes of each object, now that all of them are in force.
+    fn judge(&mut self, mistakes: &[DocumentError]) {
+        let mut of_object: BTreeMap<&str, Vec<DocumentError>> = BTreeMap::new();
+        for mistake in mistakes {
+            let mistakes = of_object.entry(&mistake.origin.file).or_default();
+            mistakes.push(mistake.clone());
         }
+        let judge = |object: &PolicyObject| {
+            let mistakes = of_object.get(object.origin().as_str());
+            let judged = Judged {
+                generation: object.generation,
+                verdict: object.verdict(mistakes.map_or(&[], Vec::as_slice)),
+            };
+            (object.uid.clone(), judged)
+        };
+        self.judged = self.objects().map(judge).collect();
     }
 
     /// What decides, replaced as a whole.
@@ -133,14 +163,13 @@ impl Policies {
         }
         if let Source::Cluster(objects) = &mut self.source {
             objects.keep(self.in_force.generation);
-            self.programmed = objects.all().map(PolicyObject::programmed).collect();
         }
-        let snapshot = policy::compile_texts(&self.in_force.texts, self.in_force.generation);
-        self.mistakes = snapshot.mistakes().cloned().collect();
-        if self.mistakes.is_empty() {
+        let mistakes = self.mistakes();
+        self.judge(&mistakes);
+        if mistakes.is_empty() {
             Ok(true)
         } else {
-            Err(PoliciesError::Mistakes(PolicyErrors(self.mistakes.clone())))
+            Err(PoliciesError::Mistakes(PolicyErrors(mistakes)))
         }
     }
 
@@ -154,6 +183,10 @@ impl Policies {
         if !has_news {
             return None;
         }
+        let programmed = |(uid, judged): (&String, &Judged)| Programmed {
+            uid: uid.clone(),
+            generation: judged.generation,
+        };
         let policy = |object: &PolicyObject| {
             let said = self.said(&object.name);
             Policy {
@@ -167,7 +200,7 @@ impl Policies {
         };
         Some(Knowledge {
             policies: self.objects().map(policy).collect(),
-            programmed: self.programmed.clone(),
+            programmed: self.judged.iter().map(programmed).collect(),
         })
     }
 
@@ -180,25 +213,9 @@ impl Policies {
 
     /// What became of an object.
     fn verdict(&self, object: &PolicyObject) -> Verdict {
-        if !self.programmed.contains(&object.programmed()) {
-            return Verdict::TooMany;
-        }
-        let origin = object.origin();
-        let mistakes = self
-            .mistakes
-            .iter()
-            .filter(|mistake| *mistake.origin.file == origin);
-        let mistakes: Vec<Mistake> = mistakes
-            .map(|mistake| Mistake {
-                rule: object.rule_on(mistake.origin.line),
-                message: mistake.message.clone(),
-            })
-            .collect();
-        if mistakes.is_empty() {
-            Verdict::Accepted
-        } else {
-            Verdict::Invalid(mistakes)
-        }
+        let judged = self.judged.get(&object.uid);
+        let judged = judged.filter(|judged| judged.generation == object.generation);
+        judged.map_or(Verdict::TooMany, |judged| judged.verdict.clone())
     }
 
     /// The objects in force; none where policies are files.
@@ -339,8 +356,8 @@ mod tests {
         let Verdict::Invalid(mistakes) = &bad.verdict else {
             panic!("{bad:?}");
         };
-        assert_eq!(mistakes[0].rule.as_deref(), Some("second"));
-        assert!(mistakes[0].message.contains("unknown verb"), "{mistakes:?}");
+        assert_eq!(mistakes.told[0].rule.as_deref(), Some("second"));
+        assert!(mistakes.told[0].message.contains("unknown verb"), "{mistakes:?}");
         assert_eq!(known.programmed.len(), 2);
     }
 
@@ -370,8 +387,11 @@ mod tests {
         let mut policies = Policies::of(&PolicySource::Cluster, state.path());
         policies.take(Change::Listed(vec![object("first", 1, "get")]));
         policies.reload().unwrap();
-        let many = (0..MAX_POLICIES).map(|number| object(&format!("p{number}"), 1, "get"));
-        policies.take(Change::Listed(many.chain([object("first", 1, "get")]).collect()));
+        let many = || {
+            let more = (0..MAX_POLICIES).map(|number| object(&format!("p{number}"), 1, "get"));
+            more.chain([object("first", 1, "get")]).collect()
+        };
+        policies.take(Change::Listed(many()));
         assert!(matches!(policies.reload(), Err(PoliciesError::TooMany)));
         let known = policies.take_news().unwrap();
         assert_eq!(known.programmed.len(), 1);
@@ -385,6 +405,10 @@ mod tests {
             Verdict::Accepted,
             "what was in force before stays"
         );
+        let mut next = Policies::of(&PolicySource::Cluster, state.path());
+        next.take(Change::Listed(many()));
+        assert!(matches!(next.reload(), Err(PoliciesError::TooMany)));
+        assert_eq!(next.take_news(), Some(known), "after a start, too");
     }
 
     #[test]

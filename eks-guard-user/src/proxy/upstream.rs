@@ -17,7 +17,7 @@ use http::uri::{Authority, InvalidUri, PathAndQuery, Scheme, Uri};
 use http::{HeaderValue, Request, Response, StatusCode, Version};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::drain::Tasks;
@@ -29,7 +29,6 @@ pub(crate) use call::{CallError, Patch};
 pub(crate) use lease::Lease;
 
 use dial::{DialError, Dialer};
-use lease::SendError;
 use pool::Pool;
 
 /// How often a request with which provably nothing was done is tried on another connection.
@@ -157,15 +156,16 @@ impl UpstreamPool {
 
     /// Sends a request with the guard's credential; a refused credential is renewed once.
     pub(crate) async fn send(&self, outgoing: &Outgoing) -> Result<(Response<Incoming>, Lease), Refusal> {
+        let mut deadline = None;
         let credential = self.credential().await?;
-        let (response, lease) = self.send_with(&credential, outgoing).await?;
+        let (response, lease) = self.send_with(&credential, outgoing, &mut deadline).await?;
         if response.status() != StatusCode::UNAUTHORIZED {
             return Ok((response, lease));
         }
         drop((response, lease));
         self.renew(&credential).await;
         let credential = self.credential().await?;
-        let (response, lease) = self.send_with(&credential, outgoing).await?;
+        let (response, lease) = self.send_with(&credential, outgoing, &mut deadline).await?;
         if response.status() == StatusCode::UNAUTHORIZED {
             let message = "The API server refused the guard's own credential (401), also after it was renewed; the operator must renew the kubeconfig's credential.";
             return Err(Refusal::new(Reason::UpstreamCredential, message));
@@ -192,10 +192,13 @@ impl UpstreamPool {
         }
     }
 
+    /// What does not stream waits once as long as the API server has for it, from the first time it is sent, however often that
+    /// is; and as long for a place on a connection before: then nothing is in doubt.
     async fn send_with(
         &self,
         credential: &Credential,
         outgoing: &Outgoing,
+        deadline: &mut Option<Instant>,
     ) -> Result<(Response<Incoming>, Lease), Refusal> {
         let pool = self.pool(credential)?;
         let authorization = match credential {
@@ -204,11 +207,17 @@ impl UpstreamPool {
         };
         let mut retries = UNTOUCHED_RETRIES;
         loop {
-            let mut lease = pool.checkout(outgoing.class).await.map_err(unreachable)?;
+            let until = deadline.unwrap_or_else(|| self.deadline());
+            let Some(place) = until_then(until, outgoing.class, pool.checkout(outgoing.class)).await else {
+                return Err(self.no_place());
+            };
+            let mut lease = place.map_err(unreachable)?;
+            let until = *deadline.get_or_insert_with(|| self.deadline());
             let request = self.request(outgoing, lease.version(), authorization);
-            let error = match self.answer(&mut lease, request, outgoing).await? {
-                Ok(response) => return Ok((response, lease)),
-                Err(error) => error,
+            let error = match until_then(until, outgoing.class, lease.send(request)).await {
+                Some(Ok(response)) => return Ok((response, lease)),
+                Some(Err(error)) => error,
+                None => return Err(self.no_answer(outgoing)),
             };
             let nothing_done = error.message().is_some() || lease::is_untouched(error.error());
             if nothing_done {
@@ -230,24 +239,23 @@ impl UpstreamPool {
         }
     }
 
-    /// Sends and waits for the head of the answer: as long as the API server has for it, for a stream without end.
-    async fn answer(
-        &self,
-        lease: &mut Lease,
-        request: Request<Full<Bytes>>,
-        outgoing: &Outgoing,
-    ) -> Result<Result<Response<Incoming>, SendError>, Refusal> {
-        let sending = lease.send(request);
-        match outgoing.class {
-            Class::Stream => Ok(sending.await),
-            Class::Short => timeout(self.response_head, sending).await.map_err(|_| {
-                let seconds = self.response_head.as_secs();
-                broken(
-                    &format!("The API server did not begin to answer within {seconds} s"),
-                    outgoing,
-                )
-            }),
-        }
+    /// When what begins now has taken too long.
+    fn deadline(&self) -> Instant {
+        Instant::now() + self.response_head
+    }
+
+    fn no_place(&self) -> Refusal {
+        let seconds = self.response_head.as_secs();
+        let message = format!(
+            "No connection to the API server had a place for the request within {seconds} s, so nothing was done; retry in a moment."
+        );
+        Refusal::new(Reason::UpstreamUnreachable, message)
+    }
+
+    fn no_answer(&self, outgoing: &Outgoing) -> Refusal {
+        let seconds = self.response_head.as_secs();
+        let what = format!("The API server did not begin to answer within {seconds} s");
+        broken(&what, outgoing)
     }
 
     fn request(
@@ -320,6 +328,14 @@ pub(crate) fn unanswered(status: StatusCode) -> Reason {
         Reason::Overloaded
     } else {
         Reason::UpstreamUnreachable
+    }
+}
+
+/// Waits, for what streams without end; none: it is too late.
+async fn until_then<T>(until: Instant, class: Class, waiting: impl Future<Output = T>) -> Option<T> {
+    match class {
+        Class::Stream => Some(waiting.await),
+        Class::Short => timeout_at(until, waiting).await.ok(),
     }
 }
 

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
@@ -20,6 +21,7 @@ use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
+use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -69,6 +71,8 @@ pub enum Answer {
     Break,
     /// Says that nothing was done with the request (HTTP/2: `REFUSED_STREAM`).
     Refuse,
+    /// The same after a while.
+    RefuseAfter(Duration),
 }
 
 /// A reply body: one piece, or pieces as a test sends them.
@@ -259,6 +263,10 @@ fn endpoint(address: SocketAddr, ca: &RunCa) -> Endpoint {
 
 async fn accept(listener: TcpListener, tls: Arc<ServerConfig>, shared: Arc<Shared>, tasks: TaskTracker) {
     while let Ok((stream, _)) = listener.accept().await {
+        // Head and body of an answer are two writes, of which the second would wait for the other side's word.
+        if stream.set_nodelay(true).is_err() {
+            continue;
+        }
         let connection = {
             let mut connections = lock(&shared.connections);
             *connections += 1;
@@ -361,6 +369,10 @@ async fn answer(
             std::future::pending().await
         }
         Answer::Refuse => Err(h2::Reason::REFUSED_STREAM.into()),
+        Answer::RefuseAfter(pause) => {
+            sleep(pause).await;
+            Err(h2::Reason::REFUSED_STREAM.into())
+        }
         Answer::Break => {
             shared.break_connections();
             std::future::pending().await

@@ -37,6 +37,7 @@ type operation struct {
 
 type entry struct {
 	Operation string `json:"operation"`
+	Code      int    `json:"code"`
 	Said      string `json:"said"`
 }
 
@@ -51,7 +52,11 @@ func main() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		result, err := operation.do(ctx, all)
 		cancel()
-		if err := output.Encode(entry{operation.name, said(result, err)}); err != nil {
+		code := 0
+		if err != nil {
+			code = 1
+		}
+		if err := output.Encode(entry{operation.name, code, said(result, err)}); err != nil {
 			os.Exit(1)
 		}
 	}

@@ -23,6 +23,7 @@ kubectl explain deployment.spec.template.spec.containers --recursive
 
 ## create, of a file
 kubectl -n $NAMESPACE create -f objects.yaml --save-config
+kubectl -n $NAMESPACE rollout status deployment web --timeout=60s >rolled-out
 
 ## create configmap
 kubectl -n $NAMESPACE create configmap plan --from-literal=step=one

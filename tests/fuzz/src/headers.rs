@@ -47,7 +47,10 @@ pub(crate) fn head(bytes: &[u8]) -> Reading {
         other => panic!("{other:?}: {:?}", String::from_utf8_lossy(&passed[..end])),
     }
     body_is_where_both_see_it(&request, passed, end);
-    Reading::Taken
+    match violation {
+        None => Reading::Taken,
+        Some(_) => Reading::Refused,
+    }
 }
 
 fn in_pieces(bytes: &[u8], length: usize) -> (usize, Option<Violation>) {

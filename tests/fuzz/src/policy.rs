@@ -9,7 +9,7 @@ use eks_guard_core::request_info::ApiRequest;
 
 use crate::target::Reading;
 
-/// Nothing of this may ever be permitted.
+/// All of this is refused, whatever the cluster would say.
 const PROTECTED: [(&str, &str); 6] = [
     ("DELETE", "/apis/eks-guard.dev/v1alpha1/agentpolicies/a"),
     ("GET", "/api/v1/namespaces/eks-guard/secrets/a"),
@@ -55,14 +55,14 @@ pub(crate) fn documents(bytes: &[u8]) -> Reading {
     for principal in &principals {
         let [protected, ordinary] = &*REQUESTS;
         for request in protected {
-            let decision = decide(&snapshot, principal, request);
-            assert!(!decision, "permitted: {request:?}");
+            let decided = decide(&snapshot, principal, request);
+            assert_eq!(decided, Decided::Refused, "{request:?}");
         }
         for request in ordinary {
-            let permitted = decide(&snapshot, principal, request);
+            let decided = decide(&snapshot, principal, request);
             let without_mistakes = as_read.as_ref().map(|it| decide(it, principal, request));
             assert!(
-                !permitted || without_mistakes != Ok(false),
+                decided != Decided::Permitted || without_mistakes.map_or(true, |it| it == Decided::Permitted),
                 "a mistake permits {request:?}"
             );
         }
@@ -74,15 +74,25 @@ pub(crate) fn documents(bytes: &[u8]) -> Reading {
     }
 }
 
-/// Whether it is permitted; the explanation says the same.
-fn decide(snapshot: &Snapshot, principal: &Principal, request: &ApiRequest) -> bool {
+/// What was decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Decided {
+    Permitted,
+    /// What the cluster says about objects decides.
+    Open,
+    Refused,
+}
+
+/// The decision; the explanation says the same.
+fn decide(snapshot: &Snapshot, principal: &Principal, request: &ApiRequest) -> Decided {
     let facts = Facts::at(SystemTime::UNIX_EPOCH);
     let explained = snapshot.explain_request(principal, request, &facts);
-    let is_permitted = match snapshot.decide(principal, request.clone(), &facts) {
-        Decision::Permit(_) => true,
-        Decision::Refuse(..) | Decision::Look(_) => false,
+    let decided = match snapshot.decide(principal, request.clone(), &facts) {
+        Decision::Permit(_) => Decided::Permitted,
+        Decision::Look(_) => Decided::Open,
+        Decision::Refuse(..) => Decided::Refused,
     };
     let is_allowed = matches!(explained.answer, Answer::Allowed { .. });
-    assert!(is_allowed || !is_permitted, "{explained:?}");
-    is_permitted
+    assert_eq!(is_allowed, decided == Decided::Permitted, "{explained:?}");
+    decided
 }

@@ -1,6 +1,6 @@
 //! The targets, and the check that the seeds of the chosen one are worth something.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::{env, fs, process};
 
 use crate::{body, headers, policy, request_line};
@@ -56,36 +56,60 @@ const TARGETS: [Target; 8] = [
     },
 ];
 
-/// The target that `FUZZ_TARGET` names. Its seeds are read first: seeds of which all are taken, or all refused, lead nowhere.
+/// What the names of seeds begin with that must be refused; all others must be taken.
+const REFUSED: &str = "refused";
+
+/// The target that `FUZZ_TARGET` names. Its seeds are read first, and each must be what its name says.
 pub(crate) fn chosen() -> &'static Target {
     let name = env::var("FUZZ_TARGET").unwrap_or_default();
     let Some(target) = TARGETS.iter().find(|target| target.name == name) else {
         let names = TARGETS.map(|target| target.name).join(", ");
-        eprintln!("FUZZ_TARGET is `{name}`; there are: {names}");
-        process::exit(2)
+        give_up(&format!("FUZZ_TARGET is `{name}`; there are: {names}"))
     };
-    let readings: Vec<Reading> = seeds(name.as_ref())
-        .iter()
-        .filter_map(|seed| fs::read(seed).ok())
-        .map(|bytes| (target.read)(&bytes))
-        .collect();
-    let taken = readings
-        .iter()
-        .filter(|&&reading| reading == Reading::Taken)
-        .count();
-    let refused = readings.len() - taken;
+    for Target { name, .. } in &TARGETS {
+        if seeds(name).is_empty() {
+            give_up(&format!(
+                "{name}: there must be some seeds in tests/fuzz/seeds/{name}, else nobody runs it"
+            ));
+        }
+    }
+    let mut counts = [0, 0];
+    for (seed, bytes) in seeds(target.name) {
+        let wanted = if seed.starts_with(REFUSED) {
+            Reading::Refused
+        } else {
+            Reading::Taken
+        };
+        let reading = (target.read)(&bytes);
+        if reading != wanted {
+            give_up(&format!("{name}: the seed {seed} is {reading:?}"));
+        }
+        counts[usize::from(reading == Reading::Refused)] += 1;
+    }
+    let [taken, refused] = counts;
     eprintln!("{name}: {taken} seeds are taken, {refused} are refused");
     if taken == 0 || refused == 0 {
-        eprintln!("{name}: there must be some of both in tests/fuzz/seeds/{name}");
-        process::exit(2)
+        give_up(&format!(
+            "{name}: there must be some of both in tests/fuzz/seeds/{name}"
+        ));
     }
     target
 }
 
-fn seeds(target: &Path) -> Vec<PathBuf> {
+fn give_up(why: &str) -> ! {
+    eprintln!("{why}");
+    process::exit(2)
+}
+
+/// Name and bytes of each.
+fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds").join(target);
     let Ok(entries) = fs::read_dir(folder) else {
         return Vec::new();
     };
-    entries.filter_map(Result::ok).map(|entry| entry.path()).collect()
+    let seed = |entry: fs::DirEntry| {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        Some((name, fs::read(entry.path()).ok()?))
+    };
+    entries.filter_map(|entry| seed(entry.ok()?)).collect()
 }

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::clients::normal::Normal;
 use crate::cluster::Cluster;
+use crate::wait;
 
 /// The kinds that clients here work on.
 const KINDS: &str = "configmaps,secrets,services,serviceaccounts,deployments,jobs,cronjobs,ingresses,horizontalpodautoscalers,\
@@ -14,8 +15,28 @@ const KINDS: &str = "configmaps,secrets,services,serviceaccounts,deployments,job
 /// Whose fields come when the controllers come to them.
 const CONTROLLERS: &str = "kube-controller-manager";
 
-/// The objects of a namespace, by kind and name.
+/// What controllers put into every namespace.
+const GIVEN: [&str; 2] = ["ServiceAccount/default", "ConfigMap/kube-root-ca.crt"];
+
+/// The objects of a namespace, by kind and name, once the controllers are done with what was changed.
 pub(super) fn objects(cluster: &Cluster, namespace: &str) -> Result<BTreeMap<String, Value>> {
+    let items = wait::found(&format!("nothing is under way in {namespace}"), || {
+        let items = list(cluster, namespace)?;
+        Ok((!items.iter().any(is_under_way)).then_some(items))
+    })?;
+    let mut objects: BTreeMap<String, Value> = items.iter().map(comparable).collect::<Result<_>>()?;
+    objects.retain(|name, _| !GIVEN.contains(&name.as_str()));
+    Ok(objects)
+}
+
+/// Whether a controller has to do something with it: to remove it, or to look at its last change.
+fn is_under_way(object: &Value) -> bool {
+    let (metadata, status) = (&object["metadata"], &object["status"]);
+    !metadata["deletionTimestamp"].is_null()
+        || object["kind"] == "Deployment" && status["observedGeneration"] != metadata["generation"]
+}
+
+fn list(cluster: &Cluster, namespace: &str) -> Result<Vec<Value>> {
     let list = cluster
         .kubectl(&[
             "-n",
@@ -29,7 +50,7 @@ pub(super) fn objects(cluster: &Cluster, namespace: &str) -> Result<BTreeMap<Str
         .ok()?;
     let list: Value = serde_json::from_str(&Normal::get().text(&list.replace(namespace, "NAMESPACE")))?;
     let items = list["items"].as_array().context("a list has items")?;
-    items.iter().map(comparable).collect()
+    Ok(items.clone())
 }
 
 fn comparable(object: &Value) -> Result<(String, Value)> {
@@ -73,4 +94,24 @@ fn writers(managed_fields: &Value) -> Value {
         .collect();
     writers.sort();
     writers.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_a_controller_has_not_come_to_is_under_way() {
+        let deployment = |seen: u64| json!({"kind": "Deployment", "metadata": {"generation": 2}, "status": {"observedGeneration": seen}});
+        assert!(is_under_way(&deployment(1)) && !is_under_way(&deployment(2)));
+        assert!(is_under_way(
+            &json!({"kind": "Deployment", "metadata": {"generation": 1}})
+        ));
+        assert!(is_under_way(
+            &json!({"kind": "Pod", "metadata": {"deletionTimestamp": "now"}})
+        ));
+        assert!(!is_under_way(&json!({"kind": "ConfigMap", "metadata": {}})));
+    }
 }

@@ -25,18 +25,7 @@ fn agent<'rig>(rig: &'rig NodeRig, layout: Layout, name: &str) -> Result<Pod<'ri
 
 /// A policy that lets the agent read these resources of its namespace.
 fn policy(agent: &str, resources: &[&str]) -> Value {
-    json!({
-        "apiVersion": "eks-guard.dev/v1alpha1",
-        "kind": "AgentPolicy",
-        "metadata": {"name": agent},
-        "spec": {
-            "subjects": {"agents": [agent]},
-            "rules": [{
-                "name": "read", "effect": "allow", "verbs": ["get", "list"], "apiGroups": [""],
-                "resources": resources, "namespaces": [agent],
-            }],
-        },
-    })
+    policies::reading(agent, &["get", "list"], resources)
 }
 
 /// The path of a policy.

@@ -1,12 +1,11 @@
 //! An API server that has no place for a request says so (API Priority and Fairness), and the guard says what it said.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use rig::cluster::{Cluster, shared};
 use rig::guarded::Guarded;
 use rig::http::{Client, Reply};
 use rig::policies::EVERYTHING;
-use rig::probe::http1;
-use rig::probe::{H1, Probe};
+use rig::probe::Probe;
 use rig::wait;
 use serde_json::json;
 
@@ -69,7 +68,7 @@ fn too_many_requests_looks_and_counts_as_without_the_guard() -> Result<()> {
         let json = [("Content-Type", "application/json")];
         let without = direct.request(method, &target, &json, body)?;
         let mark = cluster.audit().mark()?;
-        let through = ask(&probe, &format!("{method} {target}"), body)?;
+        let through = probe.ask(&format!("{method} {target}"), &[], body)?;
         ensure!(
             seen(&without) == seen(&through) && through.status == 429,
             "{without:?}\nthrough the guard: {through:?}"
@@ -113,12 +112,4 @@ fn tries(cluster: &Cluster, mark: rig::audit::Mark, user: &str) -> Result<usize>
 fn seen(reply: &Reply) -> (u16, Vec<Option<&str>>, &[u8]) {
     let headers = SAID.map(|name| reply.header(name)).to_vec();
     (reply.status, headers, &reply.body)
-}
-
-fn ask(probe: &Probe, line: &str, body: &[u8]) -> Result<Reply> {
-    let mut wire = probe.connect(H1)?;
-    wire.send(&http1::request(probe.server(), line, &[], body))?;
-    wire.receive_until(|received| !http1::replies(received).is_empty())?;
-    let reply = http1::replies(&wire.received).into_iter().next();
-    reply.with_context(|| format!("no answer to {line}"))
 }

@@ -9,7 +9,6 @@ use rig::cluster::{Cluster, shared};
 use rig::guarded::Guarded;
 use rig::http::Reply;
 use rig::policies::EVERYTHING;
-use rig::probe::http1::{self, Head};
 use rig::probe::http2::{self, Answer};
 use rig::probe::{H1, H2, Probe, Wire};
 use rig::wait;
@@ -102,23 +101,7 @@ impl Arena {
     /// Sends a request on a connection of its own and returns the answer, which must be one.
     pub(crate) fn ask(&self, protocol: Protocol, ask: &Ask<'_>) -> Result<Reply> {
         match protocol {
-            Protocol::H1 => {
-                let mut wire = self.probe.connect(H1)?;
-                wire.send(&http1::request(
-                    self.probe.server(),
-                    ask.line,
-                    ask.headers,
-                    ask.body,
-                ))?;
-                let head = if ask.line.starts_with("HEAD") {
-                    Head::Yes
-                } else {
-                    Head::No
-                };
-                wire.receive_until(|received| http1::take_reply(received, head).is_some())?;
-                let reply = http1::take_reply(&wire.received, head).map(|(reply, _)| reply);
-                reply.with_context(|| format!("{:.200?}: no answer but {}", ask.line, shown(&wire)))
-            }
+            Protocol::H1 => self.probe.ask(ask.line, ask.headers, ask.body),
             Protocol::H2 => {
                 let mut wire = self.probe.connect(H2)?;
                 wire.send(&http2::opening())?;
@@ -251,16 +234,7 @@ impl Arena {
 /// Waits until the fate of a stream is known.
 pub(crate) fn answer(wire: &mut Wire, stream: u32) -> Result<Answer> {
     wire.receive_until(|received| http2::answer(received, stream).is_some())?;
-    http2::answer(&wire.received, stream).with_context(|| format!("no answer but {}", shown(wire)))
-}
-
-/// What came in on a connection, for people.
-pub(crate) fn shown(wire: &Wire) -> String {
-    let received: String = String::from_utf8_lossy(&wire.received)
-        .chars()
-        .take(2000)
-        .collect();
-    format!("{received:?}, then {:?}", wire.end)
+    http2::answer(&wire.received, stream).with_context(|| format!("no answer but {}", wire.shown()))
 }
 
 fn text(reply: &Reply) -> String {

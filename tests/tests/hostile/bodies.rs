@@ -6,7 +6,7 @@ use rig::probe::http2::{self, Answer, kind};
 use rig::probe::{H1, H2, Wire};
 
 use crate::arena::Expect::{self, Reaches, Refused};
-use crate::arena::{Arena, Ask, BOTH, Protocol, answer, shown};
+use crate::arena::{Arena, Ask, BOTH, Protocol, answer};
 
 const PODS: &str = "POST /api/v1/namespaces/default/pods";
 const MAPS: &str = "POST /api/v1/namespaces/default/configmaps";
@@ -295,7 +295,7 @@ fn three_mebibytes_pass_and_one_byte_more_does_not() -> Result<()> {
     wire.receive_to_end()?;
     let replies = replies(&wire.received);
     arena.refused(
-        replies.first().with_context(|| shown(&wire))?,
+        replies.first().with_context(|| wire.shown())?,
         413,
         "BodyTooLarge",
     )?;
@@ -320,7 +320,7 @@ fn send_large(arena: &Arena, wire: &mut Wire, body: &[u8]) -> Result<rig::http::
         if http2::answer(&wire.received, 1).is_some() {
             break;
         }
-        ensure!(wire.end.is_none(), "{}", shown(wire));
+        ensure!(wire.end.is_none(), "{}", wire.shown());
         let end = windows(&wire.received).min(body.len()).min(sent + (16 << 10));
         let last = if end == body.len() { http2::END_STREAM } else { 0 };
         wire.send(&http2::frame(kind::DATA, last, 1, &body[sent..end]))?;
@@ -369,7 +369,7 @@ fn trailers_are_dropped_and_expectations_met() -> Result<()> {
     wire.send(text.as_bytes())?;
     wire.receive_to_end()?;
     let codes: Vec<u16> = replies(&wire.received).iter().map(|reply| reply.status).collect();
-    ensure!(codes == [201], "{codes:?}: {}", shown(&wire));
+    ensure!(codes == [201], "{codes:?}: {}", wire.shown());
     arena.expect_upstream(uri);
 
     let mut wire = arena.probe.connect(H1)?;
@@ -382,7 +382,7 @@ fn trailers_are_dropped_and_expectations_met() -> Result<()> {
     wire.send(body.as_bytes())?;
     wire.receive_to_end()?;
     let codes: Vec<u16> = replies(&wire.received).iter().map(|reply| reply.status).collect();
-    ensure!(codes == [100, 409], "{codes:?}: {}", shown(&wire));
+    ensure!(codes == [100, 409], "{codes:?}: {}", wire.shown());
     arena.expect_upstream(uri);
     arena.close()
 }

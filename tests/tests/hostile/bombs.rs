@@ -1,4 +1,4 @@
-//! Bodies and queries that are small on the wire and large, deep or dear to whoever reads them: refused, in little memory.
+//! Bodies that are small on the wire and large, deep or dear to whoever reads them: refused, in little memory.
 
 use anyhow::{Context, Result};
 

@@ -7,7 +7,7 @@ use rig::probe::http1::{self, replies};
 use rig::probe::http2::{self, END_STREAM, kind};
 use rig::probe::{Dial, H1, H2, Probe};
 
-use crate::arena::{Arena, HARMLESS, shown};
+use crate::arena::{Arena, HARMLESS};
 
 #[test]
 fn what_is_not_tls_with_a_known_protocol_is_recorded_and_closed() -> Result<()> {
@@ -38,7 +38,7 @@ fn what_is_not_tls_with_a_known_protocol_is_recorded_and_closed() -> Result<()> 
         ensure!(
             !wire.received.starts_with(b"HTTP/1.1"),
             "{bytes:?}: {}",
-            shown(&wire)
+            wire.shown()
         );
     }
     for protocols in [&["spdy/3.1"][..], &["h2c"], &["HTTP/1.1"], &["http/1.0", "h3"]] {
@@ -58,7 +58,7 @@ fn what_is_not_tls_with_a_known_protocol_is_recorded_and_closed() -> Result<()> 
         b"",
     ))?;
     wire.receive_until(|received| !replies(received).is_empty())?;
-    ensure!(replies(&wire.received)[0].status == 200, "{}", shown(&wire));
+    ensure!(replies(&wire.received)[0].status == 200, "{}", wire.shown());
     arena.expect_upstream(HARMLESS);
     arena.close()
 }
@@ -71,7 +71,7 @@ fn a_protocol_other_than_the_agreed_one_is_not_understood() -> Result<()> {
     wire.receive_to_end()?;
     let replies = replies(&wire.received);
     arena.refused(
-        replies.first().with_context(|| shown(&wire))?,
+        replies.first().with_context(|| wire.shown())?,
         400,
         "RequestMalformed",
     )?;
@@ -88,7 +88,7 @@ fn a_protocol_other_than_the_agreed_one_is_not_understood() -> Result<()> {
             .iter()
             .all(|frame| frame.kind != kind::HEADERS),
         "{}",
-        shown(&wire)
+        wire.shown()
     );
     arena.close()
 }
@@ -131,7 +131,7 @@ fn half_closed_connections_end() -> Result<()> {
         wire.half_close()?;
         wire.receive_to_end()?;
         let codes: Vec<u16> = replies(&wire.received).iter().map(|reply| reply.status).collect();
-        ensure!(codes.is_empty() || codes == [400], "{codes:?}: {}", shown(&wire));
+        ensure!(codes.is_empty() || codes == [400], "{codes:?}: {}", wire.shown());
     }
     arena.close()
 }

@@ -17,7 +17,7 @@ use rig::probe::http1::{self, replies};
 use rig::probe::http2::{self, Answer};
 use rig::probe::{H1, H2, Probe};
 
-use crate::arena::{HARMLESS, answer, shown};
+use crate::arena::{HARMLESS, answer};
 
 #[test]
 fn an_api_server_on_ipv6_is_guarded_alike_and_may_restart() -> Result<()> {
@@ -56,7 +56,7 @@ fn is_guarded_alike(cluster: &Cluster) -> Result<()> {
             .first()
             .is_some_and(|reply| reply.status == 400),
         "{}",
-        shown(&wire)
+        wire.shown()
     );
     drop(wire);
     probe.finish()?;
@@ -105,7 +105,7 @@ fn its_restart_ends_watches_as_without_the_guard(cluster: &Cluster) -> Result<()
 
     // Over HTTP/1.1 a reply without its last chunk; over HTTP/2, where a reset would be taken for a fault, the end.
     over_h1.receive_to_end()?;
-    ensure!(!over_h1.received.ends_with(b"0\r\n\r\n"), "{}", shown(&over_h1));
+    ensure!(!over_h1.received.ends_with(b"0\r\n\r\n"), "{}", over_h1.shown());
     let end = answer(&mut over_h2, 1)?;
     ensure!(
         matches!(&end, Answer::Reply(reply) if reply.status == 200),
@@ -125,7 +125,7 @@ fn its_restart_ends_watches_as_without_the_guard(cluster: &Cluster) -> Result<()
         b"",
     ))?;
     wire.receive_until(|received| !replies(received).is_empty())?;
-    ensure!(wire.received.starts_with(b"HTTP/1.1 200"), "{}", shown(&wire));
+    ensure!(wire.received.starts_with(b"HTTP/1.1 200"), "{}", wire.shown());
     drop((wire, over_h1, over_h2));
     probe.finish()
 }
@@ -187,7 +187,7 @@ fn a_record_without_room_refuses_changes_and_lets_reads_pass() -> Result<()> {
         replies(&wire.received)
             .into_iter()
             .next()
-            .with_context(|| shown(&wire))
+            .with_context(|| wire.shown())
     };
     let maps = "/api/v1/namespaces/full/configmaps";
     let map =

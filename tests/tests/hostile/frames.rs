@@ -6,7 +6,7 @@ use rig::probe::http2::{
 };
 use rig::probe::{H2, Wire};
 
-use crate::arena::{Arena, HARMLESS, answer, shown};
+use crate::arena::{Arena, HARMLESS, answer};
 
 const GET: &str = "GET /api/v1/namespaces/default/configmaps/kube-root-ca.crt";
 
@@ -254,7 +254,7 @@ fn frames_that_break_the_protocol_end_the_connection() -> Result<()> {
         let mut wire = arena.probe.connect(H2)?;
         wire.send(&bytes)?;
         wire.receive_to_end().with_context(|| what.to_owned())?;
-        ensure!(!answered(&wire), "{what}: {}", shown(&wire));
+        ensure!(!answered(&wire), "{what}: {}", wire.shown());
         recorded_after(&arena, before).with_context(|| what.to_owned())?;
     }
     arena.close()

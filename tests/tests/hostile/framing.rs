@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use rig::probe::H1;
 use rig::probe::http1::replies;
 
-use crate::arena::{Arena, HARMLESS, shown};
+use crate::arena::{Arena, HARMLESS};
 
 const TARGET: &str = "/api/v1/namespaces/default/configmaps";
 const SMUGGLED: &str = "GET /api/v1/namespaces/smuggled/configmaps HTTP/1.1\r\nHost: kubernetes\r\n\r\n";
@@ -21,7 +21,7 @@ fn refused_with(arena: &Arena, bytes: &str, code: u16, reason: &str) -> Result<(
     wire.receive_to_end()?;
     let replies = replies(&wire.received);
     let [reply] = replies.as_slice() else {
-        anyhow::bail!("{bytes:.300?}: {} answers: {}", replies.len(), shown(&wire))
+        anyhow::bail!("{bytes:.300?}: {} answers: {}", replies.len(), wire.shown())
     };
     arena
         .refused(reply, code, reason)
@@ -171,7 +171,7 @@ fn requests_before_a_bad_one_are_answered_and_those_behind_it_are_not() -> Resul
     wire.receive_to_end()?;
     let replies = replies(&wire.received);
     let codes: Vec<u16> = replies.iter().map(|reply| reply.status).collect();
-    ensure!(codes == [200, 200, 400], "{codes:?}: {}", shown(&wire));
+    ensure!(codes == [200, 200, 400], "{codes:?}: {}", wire.shown());
     arena.refused(&replies[2], 400, "RequestMalformed")?;
     arena.expect_upstream(HARMLESS);
     arena.expect_upstream(HARMLESS);
@@ -188,7 +188,7 @@ fn requests_before_a_bad_one_are_answered_and_those_behind_it_are_not() -> Resul
         .iter()
         .map(|reply| reply.status)
         .collect();
-    ensure!(codes == [200, 400], "{codes:?}: {}", shown(&wire));
+    ensure!(codes == [200, 400], "{codes:?}: {}", wire.shown());
     arena.expect_upstream(HARMLESS);
     arena.close()
 }

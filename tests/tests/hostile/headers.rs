@@ -5,7 +5,7 @@ use rig::probe::H1;
 use rig::probe::http1::{self, replies};
 
 use crate::arena::Expect::{self, Reaches, Refused};
-use crate::arena::{Arena, Ask, BOTH, HARMLESS, Protocol, shown};
+use crate::arena::{Arena, Ask, BOTH, HARMLESS, Protocol};
 
 const MALFORMED: Expect = Refused(400, "RequestMalformed");
 const WATCH: &str = "GET /api/v1/namespaces/default/configmaps?watch=true";
@@ -205,7 +205,7 @@ fn upgrade_refused(
     let replies = replies(&wire.received);
     let first = replies
         .first()
-        .with_context(|| format!("{line} {headers:?}: {}", shown(&wire)))?;
+        .with_context(|| format!("{line} {headers:?}: {}", wire.shown()))?;
     arena
         .refused(first, code, reason)
         .with_context(|| format!("{line} {headers:?}"))

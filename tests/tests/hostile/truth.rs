@@ -8,7 +8,7 @@ use rig::probe::H1;
 use rig::probe::http1::{self, replies};
 use serde_json::Value;
 
-use crate::arena::{Arena, Ask, BOTH, Protocol, events, plain, shown};
+use crate::arena::{Arena, Ask, BOTH, Protocol, events, plain};
 
 /// Line, headers, body.
 type Row<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a [u8]);
@@ -50,7 +50,7 @@ fn the_audit_id_is_the_record_id_of_every_forwarded_request() -> Result<()> {
         let watch = format!("GET {maps}?watch=true");
         wire.send(&http1::request(arena.probe.server(), &watch, &[], b""))?;
         wire.receive_until(|received| received.windows(4).any(|four| four == b"\r\n\r\n"))?;
-        ensure!(wire.received.starts_with(b"HTTP/1.1 200"), "{}", shown(&wire));
+        ensure!(wire.received.starts_with(b"HTTP/1.1 200"), "{}", wire.shown());
     }
     let upstream = arena.upstream()?;
     ensure!(upstream.len() == 18, "{upstream:#?}");
@@ -147,7 +147,7 @@ fn an_answer_does_not_depend_on_the_connection_it_came_on() -> Result<()> {
         let shared = replies(&wire.received)
             .into_iter()
             .next()
-            .with_context(|| shown(&wire))?;
+            .with_context(|| wire.shown())?;
         ensure!(shared.status == alone.status, "{line}: {shared:?}\n{alone:?}");
     }
     for event in arena.upstream()? {

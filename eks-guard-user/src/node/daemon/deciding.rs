@@ -14,6 +14,7 @@ use crate::node::proxy_process::{ProxyLink, ProxyProcess, ToProxy};
 use crate::node::status::Status;
 use crate::proxy::upstream::UpstreamPool;
 
+/// The policies and labels, and who is to know of them.
 pub(super) struct Deciding {
     policies: Policies,
     namespaces: NamespaceLabels,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::net::lookup_host;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::fleet::AGENT_POLICIES;
 use crate::node::config::{NodeConfig, PolicySource};
@@ -16,10 +16,13 @@ use crate::node::kube::{
     AgentPolicy, Change, EndpointSlice, Namespace, Node, Object, Pod, Resource, Service, reflect,
 };
 use crate::proxy::upstream::UpstreamPool;
+use crate::telemetry::say;
 use crate::upstream::Endpoint;
 
 /// How often the API server's name is resolved again: below the time to live of the cloud's own names.
 const RESOLVE: Duration = Duration::from_secs(30);
+/// How long a first start waits to know the pods before it closes the way for all that it does not know.
+const FIRST_LOOK: Duration = Duration::from_secs(60);
 
 /// Something new.
 pub(super) enum Learned {
@@ -106,6 +109,25 @@ fn with_port(authority: &str) -> String {
     } else {
         format!("{authority}:443")
     }
+}
+
+/// What there is to know before the first attaching: pods and Services as a whole, or as much as came in time.
+pub(super) async fn first_look(learned: &mut mpsc::Receiver<Learned>) -> Vec<Learned> {
+    let mut looked = Vec::new();
+    let look = async {
+        let (mut pods, mut services, mut slices) = (false, false, false);
+        while !(pods && services && slices) {
+            let Some(next) = learned.recv().await else { return };
+            pods |= matches!(next, Learned::Pod(_));
+            services |= matches!(next, Learned::Service(_));
+            slices |= matches!(next, Learned::Slice(_));
+            looked.push(next);
+        }
+    };
+    if timeout(FIRST_LOOK, look).await.is_err() {
+        say("warning: the pods of this node are not known yet; until they are, none reaches the API server");
+    }
+    looked
 }
 
 #[cfg(test)]

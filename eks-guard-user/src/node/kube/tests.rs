@@ -2,7 +2,6 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::Response;
@@ -10,12 +9,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
-use crate::metrics::Metrics;
 use crate::node::kube::{Change, Object, Pod, Resource, reflect};
-use crate::proxy::upstream::UpstreamPool;
-use crate::testing::{
-    Answer, Arrived, FakeApiServer, FakeBody, FakeCredentials, Protocol, eventually, json, status,
-};
+use crate::testing::{Answer, Arrived, FakeApiServer, FakeBody, Protocol, eventually, json, status};
 
 fn pod(name: &str, version: u32) -> String {
     format!(
@@ -47,14 +42,7 @@ async fn start(
     handler: impl Fn(&Arrived) -> Answer + Send + Sync + 'static,
 ) -> (FakeApiServer, mpsc::Receiver<Change<Pod>>, JoinHandle<()>) {
     let api = FakeApiServer::start(Protocol::H2, handler).await;
-    let upstream = UpstreamPool::new(
-        api.endpoint.clone(),
-        Arc::new(FakeCredentials::default()),
-        Arc::new(Metrics::default()),
-        Duration::from_secs(5),
-        Duration::from_secs(5),
-    );
-    let upstream = upstream.unwrap();
+    let upstream = api.upstream();
     let (changes_tx, changes) = mpsc::channel(16);
     let task = TaskTracker::new().spawn(async move {
         reflect(&upstream, &Resource::pods_of("a.b"), |change| change, &changes_tx).await;

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use eks_guard_core::policy::{API_VERSION, KIND};
+use eks_guard_core::policy::{API_VERSION, DocumentError, KIND};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::fleet::Programmed;
+use crate::fleet::{Mistake, Mistakes, Verdict};
 use crate::node::kube::{AgentPolicy, Change};
 use crate::node::policies::{MAX_POLICIES, PoliciesError, PolicyTexts};
 use crate::node::state::{self, StateError};
@@ -114,22 +114,31 @@ impl PolicyObject {
         text
     }
 
-    /// This generation of it.
-    pub(crate) fn programmed(&self) -> Programmed {
-        Programmed {
-            uid: self.uid.clone(),
-            generation: self.generation,
+    /// What becomes of it with these mistakes in its document.
+    pub(super) fn verdict(&self, mistakes: &[DocumentError]) -> Verdict {
+        if mistakes.is_empty() {
+            return Verdict::Accepted;
         }
-    }
-
-    /// Name of the rule that stands on a line of the document.
-    pub(crate) fn rule_on(&self, line: u64) -> Option<String> {
-        let before = usize::try_from(line).ok()?.checked_sub(1)?;
         let text = self.text();
-        let rule = text.lines().nth(before)?.strip_prefix(RULE)?;
-        let rule: Value = serde_json::from_str(rule).ok()?;
-        rule["name"].as_str().map(str::to_owned)
+        let lines: Vec<&str> = text.lines().collect();
+        let told = mistakes.iter().map(|mistake| Mistake {
+            rule: rule_on(&lines, mistake.origin.line),
+            message: mistake.message.clone(),
+        });
+        Verdict::Invalid(Mistakes::of(told))
     }
+}
+
+/// Name of the rule that stands on a line of a document.
+fn rule_on(lines: &[&str], line: u64) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Named {
+        name: String,
+    }
+    let before = usize::try_from(line).ok()?.checked_sub(1)?;
+    let rule = lines.get(before)?.strip_prefix(RULE)?;
+    let rule: Named = serde_json::from_str(rule).ok()?;
+    Some(rule.name)
 }
 
 impl Objects {

@@ -7,13 +7,10 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::fleet::{Leases, NodeLease, SILENCE, name_of};
+use crate::fleet::{Leases, NodeLease, SILENCE, name_of, some_of};
 use crate::output::{self, visible};
 use crate::proxy::upstream::CallError;
 use crate::telemetry::chain;
-
-/// Most nodes that are said to be behind or silent in one sentence.
-const MAX_NAMED: usize = 5;
 
 /// The whole document.
 #[derive(Debug, Serialize)]
@@ -32,8 +29,8 @@ struct PolicyReport {
     generation: u64,
     /// Whether it can be used and every node decides by it.
     ready: bool,
-    accepted: Aspect,
-    programmed: Aspect,
+    accepted: Condition,
+    programmed: Condition,
     /// How many nodes decide by it, of how many.
     node_count: String,
     problems: Vec<Problem>,
@@ -42,7 +39,7 @@ struct PolicyReport {
 
 /// A condition.
 #[derive(Debug, PartialEq, Eq, Serialize)]
-struct Aspect {
+struct Condition {
     status: String,
     reason: String,
     message: String,
@@ -156,8 +153,8 @@ impl PolicyReport {
         let metadata = &object["metadata"];
         let uid = metadata["uid"].as_str().unwrap_or_default();
         let generation = metadata["generation"].as_u64().unwrap_or_default();
-        let accepted = Aspect::of(object, "Accepted", generation);
-        let programmed = Aspect::of(object, "Programmed", generation);
+        let accepted = Condition::of(object, "Accepted", generation);
+        let programmed = Condition::of(object, "Programmed", generation);
         let rows = nodes.unwrap_or_default().iter();
         let rows: Vec<NodeReport> = rows
             .map(|node| NodeReport::of(node, uid, generation, now))
@@ -183,7 +180,7 @@ impl PolicyReport {
     }
 }
 
-impl Aspect {
+impl Condition {
     /// What is said of this generation; what is said of another is no answer.
     fn of(object: &Value, kind: &str, generation: u64) -> Self {
         let mut conditions = object["status"]["conditions"].as_array().into_iter().flatten();
@@ -251,7 +248,7 @@ impl NodeReport {
 }
 
 /// What stands against a policy; none where nodes are not known.
-fn problems(accepted: &Aspect, programmed: &Aspect, nodes: Option<&[NodeReport]>) -> Vec<Problem> {
+fn problems(accepted: &Condition, programmed: &Condition, nodes: Option<&[NodeReport]>) -> Vec<Problem> {
     let mut problems = Vec::new();
     if !accepted.is_true() {
         problems.push(accepted.problem(match accepted.reason.as_str() {
@@ -265,14 +262,7 @@ fn problems(accepted: &Aspect, programmed: &Aspect, nodes: Option<&[NodeReport]>
         let nodes = nodes.unwrap_or_default().iter();
         nodes.filter(move |node| node.state == state)
     };
-    let named = |state: State| {
-        let mut names: Vec<String> = in_state(state).take(MAX_NAMED).map(NodeReport::words).collect();
-        let more = in_state(state).count().saturating_sub(MAX_NAMED);
-        if more > 0 {
-            names.push(format!("{more} more"));
-        }
-        names.join(", ")
-    };
+    let named = |state: State| some_of(in_state(state).map(NodeReport::words));
     if in_state(State::Behind).next().is_some() {
         problems.push(Problem {
             problem: format!("not every node decides by it: {}", named(State::Behind)),

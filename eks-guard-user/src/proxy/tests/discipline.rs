@@ -8,10 +8,11 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use http::HeaderValue;
+use tokio::net::TcpListener;
 
 use super::{BOTH, CONFIG_MAPS, PODS, Rig, config_map, empty_list, get, post, refusal};
 use crate::proxy::Limits;
-use crate::testing::{Answer, Arrived, FakeApiServer, Protocol, json, status};
+use crate::testing::{Answer, Arrived, FakeApiServer, Protocol, eventually, json, status};
 
 /// kube-apiserver's own limit of a request that does not stream.
 const API_SERVER_DEADLINE: Duration = Duration::from_secs(60);
@@ -35,7 +36,7 @@ fn with_headers(answer: Answer, headers: &[(&'static str, &'static str)]) -> Ans
             }
             Answer::Reply(response)
         }
-        other @ (Answer::Never | Answer::Break | Answer::Refuse) => other,
+        other @ (Answer::Never | Answer::Break | Answer::Refuse | Answer::RefuseAfter(_)) => other,
     }
 }
 
@@ -117,6 +118,45 @@ async fn what_streams_has_no_deadline() {
 }
 
 #[tokio::test]
+async fn a_request_that_is_sent_again_has_one_deadline() {
+    let round = Duration::from_millis(300);
+    let limits = Limits {
+        response_head: round * 2,
+        ..Limits::default()
+    };
+    let rig = Rig::with(Protocol::H2, limits, move |_| Answer::RefuseAfter(round)).await;
+    let (code, _, _, body) = refusal(&rig.call(Protocol::H2, get(PODS)).await);
+    let message = body["message"].as_str().unwrap_or_default();
+    assert!(
+        code == 502 && message.contains("did not begin to answer"),
+        "{message}"
+    );
+}
+
+#[tokio::test]
+async fn a_request_does_not_wait_for_a_place_without_end() {
+    let api = FakeApiServer::start(Protocol::H2, empty_list).await;
+    // Connections to it are made, and nobody answers.
+    let silent = TcpListener::bind(("127.0.0.1", 0))
+        .await
+        .expect("loopback is there");
+    let mut endpoint = api.endpoint.clone();
+    endpoint.addresses = vec![silent.local_addr().expect("it is bound")];
+    let limits = Limits {
+        connect: Duration::from_secs(3_600),
+        response_head: Duration::from_millis(100),
+        ..Limits::default()
+    };
+    let rig = Rig::before(api, endpoint, limits).await.knowing_what_is_served();
+    let response = eventually("an answer", rig.call(Protocol::H2, get(PODS))).await;
+    let (code, reason, _, body) = refusal(&response);
+    assert_eq!((code, reason.as_str()), (502, "UpstreamUnreachable"));
+    let message = body["message"].as_str().unwrap_or_default();
+    assert!(message.contains("nothing was done"), "{message}");
+    assert_eq!(rig.api.arrived().len(), 0);
+}
+
+#[tokio::test]
 async fn a_caller_that_goes_away_takes_its_request_along() {
     for downstream in BOTH {
         for upstream in BOTH {
@@ -151,7 +191,7 @@ async fn a_redirect_is_not_followed() {
                 response.headers_mut().insert("location", location.clone());
                 Answer::Reply(response)
             }
-            other @ (Answer::Never | Answer::Break | Answer::Refuse) => other,
+            other @ (Answer::Never | Answer::Break | Answer::Refuse | Answer::RefuseAfter(_)) => other,
         })
         .await;
         let response = rig.call(Protocol::H2, get(PODS)).await;

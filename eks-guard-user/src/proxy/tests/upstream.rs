@@ -89,7 +89,7 @@ async fn replies_that_cannot_be_masked_do_not_pass() {
                 .insert("content-encoding", http::HeaderValue::from_static("gzip"));
             Answer::Reply(response)
         }
-        other @ (Answer::Never | Answer::Break | Answer::Refuse) => other,
+        other @ (Answer::Never | Answer::Break | Answer::Refuse | Answer::RefuseAfter(_)) => other,
     })
     .await;
     assert_eq!(

@@ -105,7 +105,7 @@ impl UpstreamPool {
         body: Option<&Value>,
     ) -> Result<Value, CallError> {
         let outgoing = Outgoing {
-            // What is created or replaced twice is refused the second time, as if somebody else had been faster.
+            // Sent again, what was created or replaced the first time would be refused, as if somebody else had been faster.
             may_repeat: method == Method::GET || method == Method::PATCH,
             method: method.clone(),
             path: self.path(path.to_owned())?,

@@ -11,7 +11,8 @@ use eks_guard_core::reason::{Reason, Refusal};
 use eks_guard_core::request_info::ApiRequest;
 
 use super::{Recorded, read};
-use crate::clients::{POLICY, pins};
+use crate::clients::pins;
+use crate::policies::everything_in_clear;
 
 /// What is refused by design: streams into pods, and credentials that the guard does not control.
 const REFUSED: [(&str, Reason); 5] = [
@@ -50,7 +51,7 @@ fn decide(snapshot: &Snapshot, recorded: &Recorded) -> Result<(), Refusal> {
 
 #[test]
 fn nothing_that_clients_send_is_refused_but_by_design() {
-    let policies = read_policies("corpus", POLICY).unwrap();
+    let policies = read_policies("corpus", &everything_in_clear()).unwrap();
     let snapshot = Snapshot::compile(&policies, 1).unwrap();
     let (mut wrong, mut clients) = (Vec::new(), BTreeMap::<String, usize>::new());
     for (client, recorded) in read().unwrap() {
