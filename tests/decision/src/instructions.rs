@@ -11,9 +11,9 @@ use crate::{RULES, own_path};
 
 /// What is counted, and what it may come to: a tenth more than it does.
 const CASES: [(&str, f64); 4] = [
-    ("request-info", 4_020.0),
-    ("decision", 7_920.0),
-    ("condition", 83_000.0),
+    ("request-info", 2_710.0),
+    ("decision", 7_680.0),
+    ("condition", 64_500.0),
     ("snapshot", 3_000_000.0),
 ];
 
