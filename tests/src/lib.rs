@@ -11,6 +11,7 @@ pub mod clients;
 pub mod clock;
 pub mod cluster;
 pub mod command;
+pub mod conditions;
 pub mod daemon;
 pub mod demo;
 pub mod differential;

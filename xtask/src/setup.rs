@@ -6,6 +6,7 @@ mod clients;
 mod compiler;
 mod go;
 mod kernels;
+mod oracle;
 mod packages;
 mod servers;
 
@@ -29,6 +30,8 @@ pub(crate) enum Need {
     Servers,
     /// Clients of other versions and languages, for the suite `compatible`.
     Clients,
+    /// The evaluator of conditions that Kubernetes has, for the suite `conditions`.
+    Oracle,
     /// cargo-deny, for the suite `tidy`.
     Deny,
     /// nginx, HAProxy and h2load, for `bench proxy`.
@@ -68,6 +71,7 @@ impl Need {
         Need::Ebpf,
         Need::Servers,
         Need::Clients,
+        Need::Oracle,
         Need::Deny,
         Need::Rivals,
         Need::Counter,
@@ -97,6 +101,9 @@ pub(crate) fn run(needs: &[Need]) -> Result<()> {
     if needs.contains(&Need::Clients) {
         works.extend(go::missing(&clients::MODULES)?);
         works.extend(clients::missing()?);
+    }
+    if needs.contains(&Need::Oracle) {
+        works.extend(go::missing(&oracle::MODULES)?);
     }
     if needs.contains(&Need::Deny) {
         works.extend(cargo_deny::missing()?);
@@ -129,6 +136,9 @@ pub(crate) fn run(needs: &[Need]) -> Result<()> {
     if needs.contains(&Need::Clients) {
         go::link_into_workspace(&clients::MODULES)?;
         clients::link_into_workspace()?;
+    }
+    if needs.contains(&Need::Oracle) {
+        go::link_into_workspace(&oracle::MODULES)?;
     }
     if needs.contains(&Need::Kernels) {
         kernels::link_into_workspace()?;

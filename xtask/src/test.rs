@@ -22,6 +22,7 @@ const ORDER: &[&str] = &[
     "tidy",
     "unit",
     "fuzz",
+    "conditions",
     "cluster",
     "netns",
     "datapath",
@@ -112,6 +113,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
 /// Suites that need no rig: they are no files in `tests/tests`.
 const WITHOUT_RIG: [&str; 3] = ["tidy", "unit", "fuzz"];
+/// The suite that asks Kubernetes' evaluator, and no server.
+const CONDITIONS: &str = "conditions";
 
 /// Those without a rig, and one suite for each file in `tests/tests`.
 fn known_suites() -> Result<Vec<String>> {
@@ -130,8 +133,14 @@ fn known_suites() -> Result<Vec<String>> {
 fn prepare(suites: &[&String]) -> Result<()> {
     let rig = suites.iter().any(|suite| !WITHOUT_RIG.contains(&suite.as_str()));
     let mut needs = vec![Need::Ebpf];
-    if rig {
+    if suites
+        .iter()
+        .any(|suite| *suite != CONDITIONS && !WITHOUT_RIG.contains(&suite.as_str()))
+    {
         needs.push(Need::Servers);
+    }
+    if suites.iter().any(|suite| *suite == CONDITIONS) {
+        needs.push(Need::Oracle);
     }
     if suites.iter().any(|suite| *suite == "tidy") {
         needs.push(Need::Deny);

@@ -16,7 +16,7 @@ mod decisions;
 mod diffs;
 mod documents;
 mod explanations;
-mod model;
+pub(super) mod model;
 mod protections;
 mod reviews;
 mod rules;

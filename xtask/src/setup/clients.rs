@@ -16,24 +16,28 @@ pub(super) const MODULES: [Module; 4] = [
         folder: "tests/clients/kubectl-1.31",
         pinned: "k8s.io/kubectl",
         programs: &[("kubectl-1.31", ".")],
+        printed: &[],
         duration: "2 to 4 minutes the first time",
     },
     Module {
         folder: "tests/clients/kubectl-1.29",
         pinned: "k8s.io/kubectl",
         programs: &[("kubectl-1.29", ".")],
+        printed: &[],
         duration: "2 to 4 minutes the first time",
     },
     Module {
         folder: "tests/clients/client-go",
         pinned: "k8s.io/client-go",
         programs: &[("client-go", ".")],
+        printed: &[],
         duration: "2 to 4 minutes the first time",
     },
     Module {
         folder: "tests/clients/helm-3",
         pinned: "helm.sh/helm/v3",
         programs: &[("helm-3", "helm.sh/helm/v3/cmd/helm")],
+        printed: &[],
         duration: "2 to 4 minutes the first time",
     },
 ];

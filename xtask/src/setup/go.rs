@@ -1,7 +1,7 @@
 //! Programs built from Go modules of this repository that pin them.
 //! Kept in the cache folder by version and content of the pins, written in one step.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -18,22 +18,20 @@ pub(super) struct Module {
     pub(super) pinned: &'static str,
     /// (program, Go package)
     pub(super) programs: &'static [(&'static str, &'static str)],
+    /// Files that stand beside the programs: (file, program, the argument that prints it)
+    pub(super) printed: &'static [(&'static str, &'static str, &'static str)],
     pub(super) duration: &'static str,
 }
 
-/// What a module's programs are made from; what is not there is left out.
-const SOURCES: [&str; 4] = ["go.mod", "go.sum", "main.go", "operations.go"];
+/// The ends of the names of what a module's programs are made from.
+const SOURCES: [&str; 3] = ["go", "mod", "sum"];
 
 /// The modules whose programs are not there yet.
 pub(super) fn missing(modules: &'static [Module]) -> Result<Vec<Work>> {
     let mut works = Vec::new();
     for module in modules {
         let place = module.place()?;
-        if module
-            .programs
-            .iter()
-            .all(|(program, _)| place.join(program).exists())
-        {
+        if module.files().all(|file| place.join(file).exists()) {
             continue;
         }
         if process::output_of("go", &["version"]).is_none() {
@@ -63,8 +61,8 @@ pub(super) fn link_into_workspace(modules: &[Module]) -> Result<()> {
     fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
     for module in modules {
         let place = module.place()?;
-        for (program, _) in module.programs {
-            link(&place.join(program), &folder.join(program))?;
+        for file in module.files() {
+            link(&place.join(file), &folder.join(file))?;
         }
     }
     Ok(())
@@ -73,6 +71,12 @@ pub(super) fn link_into_workspace(modules: &[Module]) -> Result<()> {
 impl Module {
     fn name(&self) -> &'static str {
         self.folder.rsplit('/').next().unwrap_or(self.folder)
+    }
+
+    /// What a build leaves.
+    fn files(&self) -> impl Iterator<Item = &'static str> {
+        let programs = self.programs.iter().map(|(program, _)| *program);
+        programs.chain(self.printed.iter().map(|(file, ..)| *file))
     }
 
     fn source(&self) -> PathBuf {
@@ -94,15 +98,28 @@ impl Module {
 
     /// `<cache>/bin/<name>-<version>-<hash of the sources>`
     fn place(&self) -> Result<PathBuf> {
-        let mut sources = Vec::new();
-        for name in SOURCES {
-            let path = self.source().join(name);
-            if path.exists() {
-                sources.extend(fs::read(&path).with_context(|| format!("reading {}", path.display()))?);
-            }
+        let mut contents = Vec::new();
+        for path in self.sources()? {
+            contents.extend(fs::read(&path).with_context(|| format!("reading {}", path.display()))?);
         }
-        let name = format!("{}-{}-{:016x}", self.name(), self.version()?, fnv1a(&sources));
+        let name = format!("{}-{}-{:016x}", self.name(), self.version()?, fnv1a(&contents));
         Ok(paths::cache()?.join("bin").join(name))
+    }
+
+    /// What the programs are made from, by name.
+    fn sources(&self) -> Result<Vec<PathBuf>> {
+        let folder = self.source();
+        let entries = fs::read_dir(&folder).with_context(|| format!("reading {}", folder.display()))?;
+        let paths = entries
+            .map(|entry| Ok(entry?.path()))
+            .collect::<Result<Vec<_>>>()?;
+        let is_source = |path: &PathBuf| {
+            path.extension()
+                .is_some_and(|it| SOURCES.iter().any(|end| it == *end))
+        };
+        let mut sources: Vec<PathBuf> = paths.into_iter().filter(is_source).collect();
+        sources.sort();
+        Ok(sources)
     }
 
     fn build(&self, place: &Path) -> Result<()> {
@@ -114,6 +131,18 @@ impl Module {
             go.arg(place.join(program)).arg(package);
             process::run_quiet(go, &format!("building {program}"))
                 .context("Go keeps what it has compiled, so running this again goes on from here")
+        })?;
+        self.print(place)
+    }
+
+    /// Keeps what programs print of the modules that they were made from.
+    fn print(&self, folder: &Path) -> Result<()> {
+        self.printed.iter().try_for_each(|(file, program, argument)| {
+            let path = folder.join(file);
+            let out = File::create(&path).with_context(|| format!("creating {}", path.display()))?;
+            let mut printing = Command::new(folder.join(program));
+            printing.current_dir(self.source()).arg(argument).stdout(out);
+            process::run(printing, &format!("writing {file}"))
         })
     }
 }

@@ -14,12 +14,14 @@ pub(super) const MODULES: [Module; 2] = [
             ),
             ("kubectl", "k8s.io/kubernetes/cmd/kubectl"),
         ],
+        printed: &[],
         duration: "5 to 8 minutes the first time",
     },
     Module {
         folder: "tests/cluster/etcd",
         pinned: "go.etcd.io/etcd/server/v3",
         programs: &[("etcd", "go.etcd.io/etcd/server/v3")],
+        printed: &[],
         duration: "under a minute",
     },
 ];

@@ -2,19 +2,20 @@
 //! paths it reads; and puts compiled patterns in the place of their text.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use cel::IdedExpr;
 use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, LiteralValue, SelectExpr, operators};
+use cel::{Context, IdedExpr, Value};
 
 use crate::policy::condition::inputs::Paths;
-use crate::policy::condition::library::MATCHES;
+use crate::policy::condition::library;
 use crate::policy::condition::library::opaque::Opaque;
-use crate::policy::condition::library::signatures::{self, PAIRS, PIECES, Returns, SORTING};
+use crate::policy::condition::library::signatures::{self, DURATION, PAIRS, PIECES, Returns, SORTING};
 use crate::policy::condition::limits::{
     Body, Cost, Length, Lists, Loop, MAX_GROWTH, MAX_HEIGHT, MAX_NESTING, MAX_NODES, Order, Text,
 };
 use crate::policy::condition::pattern::Pattern;
-use crate::policy::condition::shape::{callee, growth, is_operator, length, returns};
+use crate::policy::condition::shape::{are_incomparable, callee, growth, is_operator, length, returns};
 use crate::yaml::nearest;
 
 /// The variables an expression may read.
@@ -204,6 +205,15 @@ impl Checker {
             if call.func_name == operators::ADD {
                 self.join(call);
             }
+            if let (operators::EQUALS | operators::NOT_EQUALS, [left, right]) =
+                (call.func_name.as_str(), call.args.as_slice())
+                && are_incomparable(&left.expr, &right.expr)
+            {
+                return fail(
+                    id,
+                    "it compares values that are never equal; make both what the library makes of text",
+                );
+            }
             return call.args.iter_mut().try_for_each(|it| self.walk(it));
         }
         let (name, style) = callee(call);
@@ -218,6 +228,7 @@ impl Checker {
         let longest = lists.fold(Length::ONE, Length::or);
         self.charge(&name, longest);
         let is_namespaced = name.len() > call.func_name.len();
+        let evaluated = signatures::evaluated(&name, call.args.len());
         if let Some(target) = call.target.as_mut().filter(|_| !is_namespaced) {
             self.walk(target)?;
         }
@@ -227,7 +238,11 @@ impl Checker {
         call.args
             .iter_mut()
             .filter(|it| !is_pattern(&it.expr))
-            .try_for_each(|it| self.walk(it))
+            .try_for_each(|it| self.walk(it))?;
+        if let Some(name) = evaluated {
+            name.clone_into(&mut call.func_name);
+        }
+        conversion(id, call)
     }
 
     /// The name of what is called as it stands there: `ip.f` too, where `ip` is nothing but the beginning of names.
@@ -289,9 +304,6 @@ impl Checker {
         };
         argument.expr = Expr::Ident(format!("{PATTERN_PREFIX}{}", self.checked.patterns.len()));
         self.checked.patterns.push(Opaque(pattern));
-        if call.func_name == "matches" {
-            MATCHES.clone_into(&mut call.func_name);
-        }
         Ok(())
     }
 
@@ -338,6 +350,29 @@ impl Checker {
         let names = 1 + usize::from(comprehension.iter_var2.is_some());
         self.bound.truncate(self.bound.len() - names);
         Ok(())
+    }
+}
+
+/// What is converted where it is written out has to be what it is converted to.
+fn conversion(id: u64, call: &CallExpr) -> Result<(), Mistake> {
+    let wanted = match call.func_name.as_str() {
+        DURATION => "a duration, such as 1h30m",
+        "timestamp" => "a point in time, such as 2024-02-29T12:30:00Z",
+        "int" | "uint" | "double" => "a number that is not too large",
+        "bool" => "true or false",
+        _ => return Ok(()),
+    };
+    if !call.args.iter().all(|it| matches!(it.expr, Expr::Literal(_))) {
+        return Ok(());
+    }
+    let node = IdedExpr {
+        id,
+        expr: Expr::Call(call.clone()),
+    };
+    let context = Context::with_env(Arc::clone(library::env()));
+    match Value::resolve_val(&node, &context) {
+        Ok(_) => Ok(()),
+        Err(_) => fail(id, format!("it takes {wanted}")),
     }
 }
 

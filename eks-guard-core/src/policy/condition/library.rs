@@ -8,8 +8,10 @@ use cel::common::value::{CowVal, Val};
 use cel::{DeclarationError, Env, ExecutionError};
 
 use crate::policy::condition::library::opaque::{Named, Opaque};
+use crate::policy::condition::library::signatures::MATCHES;
 use crate::policy::condition::pattern::Pattern;
 
+mod duration;
 mod format;
 mod lists;
 mod network;
@@ -17,10 +19,8 @@ pub(super) mod opaque;
 mod quantity;
 mod semver;
 pub(super) mod signatures;
+mod texts;
 mod url;
-
-/// The name under which a compiled pattern is matched.
-pub(super) const MATCHES: &str = "@matches";
 
 static ENV: LazyLock<Arc<Env>> =
     LazyLock::new(|| Arc::new(environment().expect("no function is declared twice")));
@@ -30,16 +30,18 @@ pub(super) fn env() -> &'static Arc<Env> {
     &ENV
 }
 
-fn environment() -> Result<Env, DeclarationError> {
+pub(super) fn environment() -> Result<Env, DeclarationError> {
     let mut env = Env::stdlib();
     for extension in [
         cel::extensions::strings,
         cel::extensions::lists,
+        duration::declare,
         format::declare,
         lists::declare,
         network::declare,
         quantity::declare,
         semver::declare,
+        texts::declare,
         url::declare,
     ] {
         env.add_extension(extension)?;

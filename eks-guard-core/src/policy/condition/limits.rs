@@ -20,7 +20,7 @@ pub(super) const MAX_ELEMENTS: u64 = 20_000;
 /// How much longer a value may become than what it is made of.
 pub(super) const MAX_GROWTH: u64 = 64;
 /// The most bytes that evaluating may have to touch.
-const MAX_WORK: u64 = 64 * 1024 * 1024;
+pub(super) const MAX_WORK: u64 = 64 * 1024 * 1024;
 
 /// How often sorting goes over each element of the longest list that it may have.
 const SORTING: u64 = 16;
@@ -167,6 +167,31 @@ impl Cost {
 
     /// Whether inputs of this size are within bounds.
     pub(super) fn affords(&self, inputs: Tally) -> bool {
+        self.elements(inputs) <= MAX_ELEMENTS && self.work(inputs) <= MAX_WORK
+    }
+
+    /// The most elements that something which goes through lists visits in all.
+    pub(super) fn elements(&self, inputs: Tally) -> u64 {
+        self.most(inputs, |it| it.whole)
+    }
+
+    /// The most bytes that evaluating touches.
+    pub(super) fn work(&self, inputs: Tally) -> u64 {
+        let visits = match self.body {
+            Body::Variables => self.elements(inputs),
+            Body::Element => self.most(inputs, |it| it.around),
+        };
+        let sorting = match self.order {
+            Order::Kept => 1,
+            Order::Sorted => SORTING,
+        };
+        let factors = [self.variables + 1, self.growth, visits, sorting];
+        let bytes = inputs.and(self.written).bytes;
+        factors.into_iter().fold(bytes, u64::saturating_mul)
+    }
+
+    /// The greatest of the lengths that loops have.
+    fn most(&self, inputs: Tally, length: fn(&Loop) -> Length) -> u64 {
         let values = inputs.and(self.written);
         let lists = match self.lists {
             Lists::Kept => values.longest,
@@ -180,22 +205,8 @@ impl Cost {
             1 => 1,
             chained => chained.saturating_mul(self.growth),
         };
-        let most = |lengths: &mut dyn Iterator<Item = Length>| {
-            let elements = lengths.map(|length| length.elements(longest, stretch));
-            elements.max().unwrap_or(1)
-        };
-        let elements = most(&mut self.loops.iter().map(|it| it.whole));
-        let visits = match self.body {
-            Body::Variables => elements,
-            Body::Element => most(&mut self.loops.iter().map(|it| it.around)),
-        };
-        let sorting = match self.order {
-            Order::Kept => 1,
-            Order::Sorted => SORTING,
-        };
-        let factors = [self.variables + 1, self.growth, visits, sorting];
-        let work = factors.into_iter().fold(values.bytes, u64::saturating_mul);
-        elements <= MAX_ELEMENTS && work <= MAX_WORK
+        let elements = self.loops.iter().map(|it| length(it).elements(longest, stretch));
+        elements.max().unwrap_or(1)
     }
 
     /// The most elements that a text can be made into.

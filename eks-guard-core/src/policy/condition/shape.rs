@@ -6,7 +6,7 @@ use cel::IdedExpr;
 use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, LiteralValue, operators};
 
 use crate::policy::condition::check::VARIABLES;
-use crate::policy::condition::library::signatures::{self, Call, Returns, SORT_BY};
+use crate::policy::condition::library::signatures::{self, Call, DURATION, REVERSE, Returns, SORT_BY};
 use crate::policy::condition::limits::Length;
 
 /// Whether a name is that of an operator, or of what a macro makes of one.
@@ -42,7 +42,7 @@ pub(super) fn length(expr: &Expr) -> Length {
                 operators::CONDITIONAL => of(1).or(of(2)),
                 operators::ADD => of(0).plus(of(1)),
                 "orValue" => target().or(of(0)),
-                "distinct" | "reverse" | "slice" | "sort" | SORT_BY => target(),
+                "distinct" | "reverse" | REVERSE | "slice" | "sort" | SORT_BY => target(),
                 "findAll" | "getQuery" | "split" => Length::LIST,
                 _ if is_read(expr) => Length::LIST,
                 _ => Length::MADE,
@@ -129,6 +129,52 @@ pub(super) fn growth(comprehension: &ComprehensionExpr) -> u64 {
         | Expr::Unspecified => None,
     };
     count(step.unwrap_or(&comprehension.loop_step), &comprehension.iter_var).max(1)
+}
+
+/// Whether two values are of different types for certain, at least one of them of a library: Kubernetes does not compare
+/// them.
+pub(super) fn are_incomparable(left: &Expr, right: &Expr) -> bool {
+    match (library_type(left), library_type(right)) {
+        (None, Some(_)) => is_of_cel(left),
+        (Some(_), None) => is_of_cel(right),
+        (left, right) => left != right,
+    }
+}
+
+/// What the libraries make of texts, as far as the form tells.
+fn library_type(expr: &Expr) -> Option<&'static str> {
+    let Expr::Call(call) = expr else { return None };
+    let (name, style) = callee(call);
+    match (&*name, style) {
+        ("quantity", Call::Plain) | ("add" | "sub", Call::On) => Some("quantity"),
+        ("ip", _) => Some("ip"),
+        ("cidr", Call::Plain) | ("masked", Call::On) => Some("cidr"),
+        ("semver", Call::Plain) => Some("semver"),
+        ("url", Call::Plain) => Some("url"),
+        ("dyn", Call::Plain) => call.args.first().and_then(|it| library_type(&it.expr)),
+        (name, Call::Plain) if name.starts_with("format.") && name != "format.named" => Some("format"),
+        _ => None,
+    }
+}
+
+/// Whether a value is of one of CEL's own types for certain.
+fn is_of_cel(expr: &Expr) -> bool {
+    if let Expr::Call(call) = expr {
+        match (call.func_name.as_str(), call.args.first()) {
+            ("dyn", Some(argument)) if call.target.is_none() => return is_of_cel(&argument.expr),
+            ("duration" | DURATION | "timestamp", Some(_)) => return true,
+            (operators::SUBSTRACT | operators::MULTIPLY | operators::DIVIDE | operators::MODULO, _) => {
+                return true;
+            }
+            _ => {}
+        }
+    }
+    matches!(expr, Expr::Literal(_) | Expr::List(_) | Expr::Map(_))
+        || is_read(expr)
+        || matches!(
+            returns(expr),
+            Some(Returns::Bool | Returns::Number | Returns::Text)
+        )
 }
 
 /// What an expression comes out as, where that is certain.

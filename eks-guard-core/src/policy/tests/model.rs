@@ -16,7 +16,7 @@ use crate::policy::{Namespaces, Snapshot};
 use crate::principal::{Labels, PodIdentity, Principal};
 use crate::request_info::{RequestInfo, RequestScope, ResourceInfo, Verb};
 
-pub(super) use dice::Dice;
+pub(in crate::policy) use dice::Dice;
 
 /// Namespaces and names there are; `c` is in no rule, so it stands for all that rules do not know.
 const WORLD: [&str; 3] = ["a", "b", "c"];

@@ -9,10 +9,11 @@ use cel::common::types::{
 use cel::common::value::{CowVal, Val};
 use cel::{DeclarationError, Env, ExecutionError};
 
+use crate::policy::condition::library::signatures::REVERSE;
 use crate::policy::condition::library::{Answer, Arguments, no_overload, number, rejected, truth};
 
 pub(super) fn declare(env: &mut Env) -> Result<(), DeclarationError> {
-    let of_one: [(&str, Function); 7] = [
+    let of_one: [(&str, Function); 8] = [
         ("isSorted", is_sorted),
         ("sum", sum),
         ("min", |it| outermost(&it, Ordering::Less, "min")),
@@ -20,6 +21,7 @@ pub(super) fn declare(env: &mut Env) -> Result<(), DeclarationError> {
         ("first", |it| optional(items(&it, 0)?.first().copied())),
         ("last", |it| optional(items(&it, 0)?.last().copied())),
         ("unwrapOpt", unwrap),
+        (REVERSE, reverse),
     ];
     for (name, run) in of_one {
         env.add_member_overload(name, &format!("list {name}"), LIST_TYPE, Vec::new(), run)?;
@@ -130,6 +132,13 @@ fn outermost<'b, 'v>(arguments: &[CowVal<'_, 'v>], wanted: Ordering, function: &
         }
     }
     Ok(CowVal::Owned(found.clone_as_boxed()))
+}
+
+/// Of a list alone: Kubernetes does not reverse texts.
+fn reverse<'b, 'v>(arguments: Arguments<'b, 'v>) -> Answer<'b, 'v> {
+    let items = items(&arguments, 0)?.into_iter().rev();
+    let reversed: Vec<Box<dyn Val + 'v>> = items.map(Val::clone_as_boxed).collect();
+    Ok(CowVal::owned(CelList::from(reversed)))
 }
 
 /// What the optional values of a list hold.

@@ -8,7 +8,7 @@ use cel::common::value::CowVal;
 use cel::{DeclarationError, Env, ExecutionError};
 
 use crate::policy::condition::library::opaque::Named;
-use crate::policy::condition::library::{Answer, Arguments, argument, found, number, text, truth};
+use crate::policy::condition::library::{Answer, Arguments, argument, found, number, rejected, text, truth};
 
 static QUANTITY: Type = Type::new_unspecified_type("kubernetes.Quantity");
 
@@ -27,15 +27,8 @@ impl Named for Quantity {
 
 impl Quantity {
     fn parse(text: &str) -> Option<Self> {
-        let (negative, rest) = match text.as_bytes().first()? {
-            b'-' => (true, text.get(1..)?),
-            b'+' => (false, text.get(1..)?),
-            _ => (false, text),
-        };
-        let end = rest
-            .find(|c: char| !c.is_ascii_digit() && c != '.')
-            .unwrap_or(rest.len());
-        let (number, suffix) = rest.split_at(end);
+        let negative = text.starts_with('-');
+        let (number, suffix) = parts(text);
         let (whole, part) = number.split_once('.').unwrap_or((number, ""));
         let digits = whole.len() + part.len();
         // More digits than an i128 holds are refused rather than rounded.
@@ -58,6 +51,25 @@ impl Quantity {
             },
         };
         (value <= MAX).then_some(Self(if negative { -value } else { value }))
+    }
+}
+
+/// The number without its sign, and what stands behind it.
+fn parts(text: &str) -> (&str, &str) {
+    let rest = text.strip_prefix(['-', '+']).unwrap_or(text);
+    let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.');
+    rest.split_at(end.unwrap_or(rest.len()))
+}
+
+/// Whether Kubernetes takes a text for a quantity: no answer for those that it takes and that have no value here, which
+/// are too large, too exact, or a sign and a suffix without a number.
+fn is_quantity(text: &str) -> Option<bool> {
+    let (number, suffix) = parts(text);
+    let is_written_so = !text.is_empty() && number.matches('.').count() < 2 && scale(suffix).is_some();
+    match (Quantity::parse(text), is_written_so) {
+        (Some(_), _) => Some(true),
+        (None, true) => None,
+        (None, false) => Some(false),
     }
 }
 
@@ -106,7 +118,10 @@ pub(super) fn declare(env: &mut Env) -> Result<(), DeclarationError> {
         "isQuantity",
         "isQuantity",
         vec![STRING_TYPE.to_owned()],
-        |arguments| truth(Quantity::parse(text(&arguments, 0)?).is_some()),
+        |arguments| match is_quantity(text(&arguments, 0)?) {
+            Some(answer) => truth(answer),
+            None => Err(rejected("isQuantity")),
+        },
     )?;
     on(env, "sign", None, |arguments| {
         let sign = argument::<Quantity>(&arguments, 0)?.cmp(&Quantity(0));

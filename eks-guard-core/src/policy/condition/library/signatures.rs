@@ -29,9 +29,23 @@ use Returns::{Any, Bool, Number, Other, Text};
 
 /// What the macro `sortBy` comes to.
 pub(in crate::policy::condition) const SORT_BY: &str = "@sortByAssociatedKeys";
+/// What `matches` with a compiled pattern is called.
+pub(in crate::policy::condition) const MATCHES: &str = "@matches";
+/// The names of functions that stand here in the place of the CEL crate's.
+pub(in crate::policy::condition) const DURATION: &str = "@duration";
+pub(in crate::policy::condition) const INDEX_FROM: &str = "@indexOf";
+pub(in crate::policy::condition) const LAST_INDEX_FROM: &str = "@lastIndexOf";
+pub(in crate::policy::condition) const REVERSE: &str = "@reverse";
+pub(in crate::policy::condition) const STRING: &str = "@string";
 
 /// Functions of CEL and of the libraries, without operators.
 const SIGNATURES: &[Signature] = &[
+    Signature(DURATION, Plain, &[1], Other),
+    Signature(INDEX_FROM, On, &[2], Number),
+    Signature(LAST_INDEX_FROM, On, &[2], Number),
+    Signature(MATCHES, On, &[1], Bool),
+    Signature(REVERSE, On, &[0], Other),
+    Signature(STRING, Plain, &[1], Text),
     Signature("size", Plain, &[1], Number),
     Signature("size", On, &[0], Number),
     Signature("type", Plain, &[1], Other),
@@ -184,6 +198,19 @@ pub(in crate::policy::condition) const PAIRS: [&str; 4] =
 
 /// Functions that sort.
 pub(in crate::policy::condition) const SORTING: [&str; 2] = [SORT_BY, "sort"];
+
+/// The name that a function is called by when it is evaluated.
+pub(in crate::policy::condition) fn evaluated(name: &str, arguments: usize) -> Option<&'static str> {
+    match (name, arguments) {
+        ("duration", 1) => Some(DURATION),
+        ("indexOf", 2) => Some(INDEX_FROM),
+        ("lastIndexOf", 2) => Some(LAST_INDEX_FROM),
+        ("matches", 1) => Some(MATCHES),
+        ("reverse", 0) => Some(REVERSE),
+        ("string", 1) => Some(STRING),
+        _ => None,
+    }
+}
 
 /// What a call returns; none when there is no such function.
 pub(in crate::policy::condition) fn find(name: &str, call: Call, arguments: usize) -> Option<Returns> {

@@ -188,7 +188,112 @@ fn lists_are_asked_also_as_sets() {
         "[1].unwrapOpt() == [1]",
         "[[1], [2]].sort() == []",
         "sets.contains(1, [1])",
+        "object.kind.reverse() == ''",
     ]);
+}
+
+#[test]
+fn durations_are_read_as_go_reads_them() {
+    all_hold(&[
+        "duration('1h30m') == duration('90m') && duration('-1.5s') == duration('-1500ms') && duration('+0') == duration('0')",
+        "duration('.5s') == duration('500ms') && duration('1.s') == duration('1000000us') && duration('2µs') == duration('2000ns')",
+        "duration('0.9999999999s') == duration('999999999ns') && duration('1m1m') == duration('2m')",
+        "duration('9223372036854775807ns') > duration('-9223372036854775808ns') && duration(duration('1s')) == duration('1s')",
+    ]);
+    for text in [
+        "",
+        "1",
+        "1h9",
+        "1h ",
+        "1 h",
+        "h",
+        "-",
+        "1e3s",
+        "inf",
+        "1d",
+        "1hä",
+        "--1s",
+        ".s",
+        "9223372036854775808ns",
+        "2562048h",
+    ] {
+        let written = refusal(&format!("duration('{text}') == duration('0')"));
+        assert!(written.contains("it takes a duration"), "{text}: {written}");
+        none_is_answered(&[&format!(
+            "duration('{text}' + object.metadata.labels.app.substring(3)) < duration('0')"
+        )]);
+    }
+    for (source, wanted) in [
+        (
+            "time > timestamp('2024-02-30T00:00:00Z')",
+            "it takes a point in time",
+        ),
+        ("int('x') == 1", "it takes a number"),
+        ("int(18446744073709551615u) == 1", "it takes a number"),
+        ("double('x') == 1.0", "it takes a number"),
+        ("bool('maybe')", "it takes true or false"),
+    ] {
+        assert!(refusal(source).contains(wanted), "{source}");
+    }
+}
+
+#[test]
+fn what_is_no_quantity_here_and_is_one_in_kubernetes_has_no_answer() {
+    all_hold(&[
+        "isQuantity('1e-3') && !isQuantity('e') && !isQuantity('1e3Gi') && !isQuantity(' 1') && !isQuantity('1..2')",
+    ]);
+    for text in [
+        "Gi",
+        "e3",
+        "+",
+        "-m",
+        ".",
+        "10E",
+        "1e99",
+        "0.00000000000000000000000000001",
+    ] {
+        none_is_answered(&[
+            &format!("isQuantity('{text}')"),
+            &format!("quantity('{text}').sign() == 0"),
+        ]);
+    }
+}
+
+#[test]
+fn points_in_time_keep_their_zone() {
+    all_hold(&[
+        "string(timestamp('2021-03-28T01:00:00.250-08:00')) == '2021-03-28T01:00:00.25-08:00'",
+        "string(timestamp('2021-03-28T01:00:00+05:30') + duration('1h')) == '2021-03-28T02:00:00+05:30'",
+        "string(timestamp('2021-03-28T01:00:00+00:00')) == '2021-03-28T01:00:00Z' && string(time) == '2026-11-26T09:30:00Z'",
+        "string(1) == '1' && string('a') == 'a' && string(ip('::1')) == '::1' && string(duration('1m')) == '60s'",
+    ]);
+}
+
+#[test]
+fn texts_are_searched_from_a_place_on() {
+    all_hold(&[
+        "'tacocat'.indexOf('a', 2) == 5 && 'tacocat'.indexOf('a', 1) == 1 && 'tacocat'.indexOf('a', 30) == -1",
+        "'tacocat'.lastIndexOf('a', 4) == 1 && 'tacocat'.lastIndexOf('a', 6) == 5 && 'tacocat'.lastIndexOf('a', 7) == -1",
+        "'äbäb'.indexOf('b', 2) == 3 && 'äbäb'.lastIndexOf('äb', 1) == 0 && 'ab'.indexOf('abc', 0) == -1",
+        "''.indexOf('', 443) == 443 && 'abc'.indexOf('', -1) == -1 && 'abc'.lastIndexOf('', 10) == 10",
+    ]);
+    none_is_answered(&["'abc'.indexOf('a', -1) == 0", "'abc'.lastIndexOf('a', -1) == 0"]);
+}
+
+#[test]
+fn what_a_library_made_is_compared_with_its_like() {
+    all_hold(&["quantity('1') != quantity('2') && dyn(ip('::')) == ip('::0') && [ip('::')] != ['::']"]);
+    for source in [
+        "quantity('1Gi') == object.spec.memory",
+        "object.spec.address != ip('::')",
+        "quantity('1').add(1) == 2",
+        "cidr('::/0') == ip('::')",
+        "dyn(url('/')) == dyn('/')",
+        "semver('1.0.0') == duration('1s')",
+        "format.date() == 2 * 3",
+    ] {
+        assert!(refusal(source).contains("never equal"), "{source}");
+    }
 }
 
 #[test]

@@ -6,10 +6,10 @@ use crate::policy::tests::model::{Frame, Sketch, Whom};
 use crate::request_info::Verb;
 
 /// Numbers that look random and are the same in every run.
-pub(in crate::policy::tests) struct Dice(pub(in crate::policy::tests) u64);
+pub(in crate::policy) struct Dice(pub(in crate::policy) u64);
 
 impl Dice {
-    pub(in crate::policy::tests) fn below(&mut self, limit: usize) -> usize {
+    pub(in crate::policy) fn below(&mut self, limit: usize) -> usize {
         self.0 = self
             .0
             .wrapping_mul(6_364_136_223_846_793_005)
@@ -17,7 +17,7 @@ impl Dice {
         usize::try_from(self.0 >> 33).unwrap() % limit
     }
 
-    pub(in crate::policy::tests) fn pick<T: Clone>(&mut self, items: &[T]) -> T {
+    pub(in crate::policy) fn pick<T: Clone>(&mut self, items: &[T]) -> T {
         items[self.below(items.len())].clone()
     }
 
