@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -82,8 +82,7 @@ impl Audit {
     /// Marks now: what was sent before this call is before the mark.
     pub fn mark(&self) -> Result<Mark> {
         self.flush()?;
-        let length = fs::metadata(&self.log).context("reading the audit log")?.len();
-        Ok(Mark(length))
+        Ok(Mark(end_of_lines(&self.log)?))
     }
 
     /// Every request received since the mark and before this call, of everybody but the control plane and the rig's sentinel.
@@ -113,11 +112,7 @@ impl Audit {
     }
 
     fn read(&self, mark: Mark) -> Result<Vec<AuditEvent>> {
-        let mut file = File::open(&self.log).context("opening the audit log")?;
-        file.seek(SeekFrom::Start(mark.0))?;
-        let mut text = String::new();
-        file.read_to_string(&mut text)?;
-        merge_stages(&text)
+        merge_stages(&text_from(&self.log, mark.0)?)
     }
 
     /// Sends a request with an id of its own and waits until the log holds it.
@@ -134,14 +129,36 @@ impl Audit {
         self.sentinel
             .request("GET", "/version", &[("Audit-ID", &id)], b"")?;
         wait::until(&format!("the audit log shows the request {id}"), || {
-            let mut text = String::new();
-            if let Ok(mut file) = File::open(&self.log) {
-                file.seek(SeekFrom::Start(before))?;
-                file.read_to_string(&mut text)?;
-            }
-            Ok(text.contains(&id))
+            Ok(text_from(&self.log, before).is_ok_and(|text| text.contains(&id)))
         })
     }
+}
+
+/// What the log says from a place on. The end of it may be a part of a character.
+fn text_from(log: &Path, place: u64) -> Result<String> {
+    let mut file = File::open(log).context("opening the audit log")?;
+    file.seek(SeekFrom::Start(place))?;
+    let mut text = Vec::new();
+    file.read_to_end(&mut text).context("reading the audit log")?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+/// Where the whole lines of the log end: a long line is there in parts while it is being written.
+fn end_of_lines(log: &Path) -> Result<u64> {
+    const STEP: u64 = 64 << 10;
+    let mut file = File::open(log).context("opening the audit log")?;
+    let mut begin = file.metadata().context("reading the audit log")?.len();
+    while begin > 0 {
+        let end = begin;
+        begin = end.saturating_sub(STEP);
+        file.seek(SeekFrom::Start(begin))?;
+        let mut part = Vec::new();
+        file.by_ref().take(end - begin).read_to_end(&mut part)?;
+        if let Some(last) = part.iter().rposition(|byte| *byte == b'\n') {
+            return Ok(begin + last as u64 + 1);
+        }
+    }
+    Ok(0)
 }
 
 #[derive(Deserialize)]
@@ -213,6 +230,23 @@ mod tests {
         format!(
             r#"{{"auditID":"{id}","stage":"{stage}","requestURI":"/x","verb":"get","user":{{"username":"{user}"}}{code}}}"#
         )
+    }
+
+    #[test]
+    fn a_mark_is_between_lines() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("audit.log");
+        let long = "x".repeat(200_000);
+        for (text, end) in [
+            (String::new(), 0),
+            (long.clone(), 0),
+            ("one\n".to_owned(), 4),
+            (format!("one\n{long}"), 4),
+            (format!("one\n{long}\ntw"), 200_005),
+        ] {
+            fs::write(&log, &text).unwrap();
+            assert_eq!(end_of_lines(&log).unwrap(), end);
+        }
     }
 
     #[test]
