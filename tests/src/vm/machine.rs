@@ -103,10 +103,11 @@ impl Machine<'_> {
         // `panic` and `-no-reboot` make a panic the end of QEMU. `no_timer_check`: to a guest on a busy host no timer seems to
         // work. `norandmaps`: code that QEMU has translated is found again only at the address it had, and every probe is a
         // process of its own. The generator of random numbers from jitter tests itself for seconds, and the processor has one.
-        // Nobody needs memory that is cleared when it is taken, or to know what waits for what.
+        // Nobody needs memory that is cleared when it is taken, or to know what waits for what. Each character on the console
+        // takes an emulated device: warnings and worse are enough.
         let command_line = format!(
             "console=ttyS0 panic=-1 rdinit=/init mitigations=off cryptomgr.notests no_timer_check norandmaps \
-             initcall_blacklist=jent_mod_init init_on_alloc=0 psi=0 {}",
+             initcall_blacklist=jent_mod_init init_on_alloc=0 psi=0 loglevel=5 {}",
             self.lsm.argument()
         );
         // One thread and one processor: attaching programs makes the kernel rewrite its own code, and emulated processors that
